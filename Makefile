@@ -1,0 +1,83 @@
+# make          builds build/opald
+# make run      installs what is missing, builds, serves on 127.0.0.1:7002
+# make demo     the server on a Kafka of its own, a subscriber and a publisher in one terminal
+# make test     installs what the tests need, runs everything; last line "N passed, N failed"
+# make lint     clang-format, clang-tidy, cppcheck
+# make bench    measures; prints a table
+# Variables: CC=gcc|clang  SAN=address|thread (objects and program then live in build/address, build/thread)
+#            BUILD=folder  OPTIMIZE=-O2
+
+CC       ?= gcc
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
+SAN      ?=
+BUILD    ?= build
+OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
+OPTIMIZE ?= -O2
+VERSION  := 0.1.0
+# "installed" marks that the packages were looked for in this tree
+PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev libcjson-dev uuid-dev libhttp-parser-dev libssl-dev
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
+HARDEN   := -fstack-protector-strong -fPIE
+ifeq ($(SAN),)
+HARDEN   += -D_FORTIFY_SOURCE=2
+endif
+CPPFLAGS += -I. -D_GNU_SOURCE -DOPALD_VERSION='"$(VERSION)"'
+CFLAGS   += -std=gnu11 $(OPTIMIZE) -g -fno-omit-frame-pointer $(WARNINGS) $(HARDEN)
+LDFLAGS  += -pie -Wl,-z,relro,-z,now
+ifneq ($(SAN),)
+CFLAGS   += -fsanitize=$(SAN)
+LDFLAGS  += -fsanitize=$(SAN)
+endif
+LIBS     := -lrdkafka -levent_core -levent_extra -lcjson -luuid -lhttp_parser -lcrypto -lpthread -lm
+
+# One archive a folder: a unit test links only what its folder may know.
+sources   = $(wildcard $(1)/*.c)
+objects   = $(patsubst %.c,$(OUT)/obj/%.o,$(call sources,$(1)))
+COMMON   := $(OUT)/lib/common.a
+SHM      := $(OUT)/lib/shm.a
+BROADCAST := $(OUT)/lib/broadcast.a
+WORKER   := $(OUT)/lib/worker.a
+SERVER   := $(OUT)/lib/server.a
+MAIN     := $(OUT)/obj/server/main.o
+
+.PHONY: all run demo test unit lint format bench clean deps install
+all: $(OUT)/opald
+
+$(OUT)/opald: $(MAIN) $(SERVER) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(COMMON): $(call objects,server/common)
+$(SHM): $(call objects,shm)
+$(BROADCAST): $(call objects,broadcast)
+$(WORKER): $(call objects,worker)
+$(SERVER): $(filter-out $(MAIN),$(call objects,server))
+$(COMMON) $(SHM) $(BROADCAST) $(WORKER) $(SERVER):
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(OUT)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
+
+# ---- unit tests: tests/unit/FOLDER/test_NAME.c, linked with FOLDER and what it may know
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/*/test_*.c))
+unit-tests: $(UNIT_TESTS)
+.PHONY: unit-tests
+.SECONDEXPANSION:
+libs_common    := $(COMMON)
+libs_shm       := $(SHM) $(COMMON)
+libs_broadcast := $(BROADCAST) $(SHM) $(COMMON)
+libs_worker    := $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+libs_server    := $(SERVER) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(libs_$$(firstword $$(subst /, ,$$*)))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+clean:
+	rm -rf $(BUILD)

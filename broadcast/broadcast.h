@@ -1,0 +1,80 @@
+/*
+ * The backbone that links servers, behind one interface. The master opens one; it knows nothing of workers or websockets.
+ * Everything is non-blocking and driven by the event base given; callbacks come from that loop, in the master's main thread.
+ */
+#ifndef OPALD_BROADCAST_BROADCAST_H
+#define OPALD_BROADCAST_BROADCAST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <event2/event.h>
+#include "broadcast/notification.h"
+#include "server/common/error.h"
+
+enum broadcast_state { BROADCAST_CONNECTING, BROADCAST_UP, BROADCAST_GAP /* was up, is not */ };
+
+enum broadcast_count {
+    BROADCAST_COUNT_SENT,        /* acknowledged by the backbone */
+    BROADCAST_COUNT_SEND_FAILED, /* given up; each is logged */
+    BROADCAST_COUNT_OWN,         /* own messages that came back */
+    BROADCAST_COUNT_REJECTED,    /* not a notification; skipped */
+    BROADCAST_COUNT_RECONNECT,
+    BROADCAST_COUNT_TOO_LARGE,
+};
+
+struct broadcast_callbacks {
+    /* An event of another server. Views are valid during the call. Returns false when it can't be taken now (the ring is
+     * full): the backend keeps it, stops reading, and offers the same event again after broadcast_resume. */
+    bool (*event)(void *context, const struct notification *notification);
+    void (*state)(void *context, enum broadcast_state state);
+    /* Events may have been lost: the clients of this host must refetch. */
+    void (*gap)(void *context, uint64_t gap_ns, const char *why);
+    void (*count)(void *context, enum broadcast_count what, uint64_t amount);
+    void (*batch_end)(void *context); /* after a batch of event callbacks: wake whoever has to read them */
+};
+
+struct broadcast_settings {
+    const char *uri;      /* kafka://h1:9092,h2:9092 | kafka+mock:// */
+    const char *channel;  /* Kafka topic */
+    const char *notifier_id; /* this server's, 32 hex digits */
+    size_t event_max_bytes;
+    unsigned json_max_depth;
+    size_t queue_max_bytes;    /* producer's bound */
+    size_t queue_max_messages;
+    double reconnect_backoff_min; /* seconds */
+    double reconnect_backoff_max;
+    bool debug; /* librdkafka's own debug lines go to the log */
+};
+
+struct broadcast;
+
+/* Checks scheme and URI without connecting; -1 with a text that lists the schemes. */
+int broadcast_check_uri(const char *uri, struct error *err);
+/* Starts connecting; NULL with `err` set when the settings can't work. `settings` and its strings are copied. */
+struct broadcast *broadcast_open(struct event_base *base, const struct broadcast_settings *settings,
+    const struct broadcast_callbacks *callbacks, void *context, struct error *err);
+/* Hands one event, one message per topic, to the backbone: queued in memory (bounded), sent in order, retried until acknowledged.
+ * -1 with errno ENOBUFS when the queue is full, EMSGSIZE when it can't be carried; the backend has logged and counted it. */
+int broadcast_publish(struct broadcast *broadcast, struct slice topic, struct slice data);
+/* After an event callback returned false. */
+void broadcast_resume(struct broadcast *broadcast);
+/* The largest message the backbone takes, in bytes (UINT64_MAX when unknown). */
+uint64_t broadcast_message_max(const struct broadcast *broadcast);
+/* Sends what is queued, at most `grace_ms`, then closes and frees. Returns the number of messages that could not be sent. */
+size_t broadcast_close(struct broadcast *broadcast, int grace_ms);
+
+/* ---- for the backends: one operations table each, registered in broadcast.c ---- */
+struct broadcast_backend {
+    const char *const *schemes; /* NULL-terminated */
+    int (*check_uri)(const char *uri, struct error *err);
+    void *(*open)(struct event_base *base, const struct broadcast_settings *settings,
+        const struct broadcast_callbacks *callbacks, void *context, struct error *err);
+    int (*publish)(void *self, struct slice topic, struct slice data);
+    void (*resume)(void *self);
+    uint64_t (*message_max)(const void *self);
+    size_t (*close)(void *self, int grace_ms);
+};
+extern const struct broadcast_backend broadcast_kafka;
+
+#endif

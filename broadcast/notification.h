@@ -1,0 +1,31 @@
+/* BroadcastNotification, the JSON that servers exchange over any backbone: {"notifier_id": "..", "topics": [".."], "data": ..}
+ * Pure codec, no I/O. Encoding is to the byte what the reference writes (Python json defaults), except that `data` passes
+ * through unchanged. */
+#ifndef OPALD_BROADCAST_NOTIFICATION_H
+#define OPALD_BROADCAST_NOTIFICATION_H
+
+#include "server/common/json.h"
+#include "server/common/text.h"
+
+#define NOTIFICATION_TOPICS_MAX 1024
+
+struct notification {
+    struct slice notifier_id;
+    struct slice *topics; /* decoded UTF-8 */
+    uint32_t topic_count;
+    struct slice data; /* JSON text inside the message; "null" when the key was absent */
+};
+
+/* Appends one message with one topic. */
+void notification_encode(struct text *out, struct slice notifier_id, struct slice topic, struct slice data);
+
+struct notification_decoder; /* memory that is reused from message to message */
+struct notification_decoder *notification_decoder_make(unsigned max_depth);
+void notification_decoder_free(struct notification_decoder *decoder);
+/* 0, or -1 with a reason in `reason` (static text). `out` is valid until the next call and while `bytes` lives.
+ * What is accepted and coerced: spec of the reference (extra keys ignored; notifier_id number -> string; missing or null is an error; topics must
+ * be an array, numbers in it become strings). */
+int notification_decode(
+    struct notification_decoder *decoder, struct slice bytes, struct notification *out, const char **reason);
+
+#endif

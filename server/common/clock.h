@@ -1,0 +1,17 @@
+/* Time. Monotonic nanoseconds for every interval; the wall clock only for what people read. */
+#ifndef OPALD_COMMON_CLOCK_H
+#define OPALD_COMMON_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CLOCK_SECOND      UINT64_C(1000000000)
+#define CLOCK_MILLISECOND UINT64_C(1000000)
+
+uint64_t clock_monotonic_ns(void);
+/* "2026-11-24T02:57:13.790739+0000", local time zone. `out` needs 40 bytes. */
+void clock_format_log(char *out, size_t size);
+/* "Tue, 24 Nov 2026 02:57:13 GMT" (RFC 9110 5.6.7), made anew once a second. Valid until the next call. One thread only. */
+const char *clock_http_date(void);
+
+#endif

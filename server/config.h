@@ -1,0 +1,84 @@
+/* The configuration of one process, filled from the option table (server/options.c): flag, else environment, else default.
+ * Strings are owned by the config and live as long as it. Sizes in bytes, times in seconds. Read-only after loading. */
+#ifndef OPALD_SERVER_CONFIG_H
+#define OPALD_SERVER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "server/common/log.h"
+
+struct config_list {
+    char **items;
+    size_t count;
+};
+
+struct config {
+    /* process */
+    const char *host;
+    int64_t port;
+    int64_t workers;        /* resolved: at least 1 */
+    int64_t workers_max;    /* slots in shared memory (TTIN can go up to this) */
+    double grace_seconds;   /* from TERM to the end */
+    int64_t listen_backlog;
+
+    /* backbone */
+    const char *broadcast_uri; /* NULL: none */
+    const char *broadcast_channel_name;
+    double broadcast_reconnect_backoff_min_seconds;
+    double broadcast_reconnect_backoff_max_seconds;
+    int64_t broadcast_keepalive_interval;
+    const char *broadcast_keepalive_topic;
+    bool broadcast_healthcheck_enabled;
+    int64_t kafka_queue_max_bytes;
+    int64_t kafka_queue_max_messages;
+
+    /* shared memory */
+    int64_t ring_bytes;
+    int64_t uplink_bytes;
+    double ring_stall_seconds;      /* a reader that holds up a full ring longer than this is killed */
+    double worker_hang_seconds;     /* a worker without a heartbeat for this long is killed */
+
+    /* events and JSON */
+    int64_t event_max_bytes; /* the largest notify frame with its envelope */
+    int64_t json_max_depth;
+    int64_t json_max_tokens;
+    int64_t topics_max;      /* in one publish or subscribe call */
+    int64_t topic_max_bytes;
+
+    /* HTTP */
+    int64_t http_header_max_bytes;
+    int64_t http_header_max_count;
+    int64_t http_body_max_bytes;
+    double http_header_timeout; /* first byte to end of head */
+    double http_body_timeout;
+    double http_keepalive_timeout; /* idle between requests; the reference's 5 */
+    const char *data_config_route;
+    const char *all_data_route;
+    const char *all_data_topic;
+    const char *all_data_url;
+    const char *data_callback_default_route;
+    const char *data_config_sources; /* JSON text or NULL */
+    struct config_list allowed_origins;
+
+    /* clients */
+    int64_t connections_max;              /* for the whole host */
+    int64_t websocket_message_max_bytes;  /* 16 MiB as the reference */
+    int64_t subscriptions_max;            /* per client */
+    int64_t client_queue_max_bytes;       /* what a client may leave unread */
+    double client_queue_max_seconds;      /* ... and for how long nothing may drain */
+    double websocket_ping_interval;       /* 20 */
+    double websocket_ping_timeout;        /* 20 */
+    int64_t drain_batch_records;          /* a worker's budget per turn of its loop */
+    int64_t drain_batch_bytes;
+
+    /* forbidden topic of the reference */
+    const char *scopes_purge_channel;
+
+    struct log_settings log;
+    const char *auth_private_key; /* set: this version refuses to start (JWT is not there yet) */
+    const char *auth_public_key;
+    /* further fields are added with their option, in options.c's table */
+};
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * An event as it crosses processes: the body of a RING_EVENT record, and of every uplink record. Native byte order, one host.
+ *
+ *   0        8        16       24       32        36          40            44            48
+ *   |entered |ticket  |origin  |incarn. |flags    |topic_count|notifier_len |topics_len   |data_len|reserved|
+ *    u64 ns   u64      u32 slot u32      ...
+ *   then topics (each: u32 length, bytes, zero-padded to 4), notifier bytes, padding to 8, data bytes (JSON text)
+ *
+ * The exact struct is in event.c; use the functions.
+ */
+#ifndef OPALD_SHM_EVENT_H
+#define OPALD_SHM_EVENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "server/common/text.h"
+
+#define EVENT_ORIGIN_BACKBONE UINT32_MAX
+
+enum event_flag {
+    EVENT_LOCAL_ONLY = 1, /* not to be sent to the backbone */
+};
+
+struct event {
+    uint64_t entered_ns; /* CLOCK_MONOTONIC when it entered this host */
+    uint64_t ticket;     /* the origin worker's number for it; 0 when nobody waits */
+    uint32_t origin;     /* worker slot, or EVENT_ORIGIN_BACKBONE */
+    uint32_t incarnation; /* of the origin worker */
+    uint32_t flags;
+    uint32_t topic_count;
+    struct slice topics;   /* encoded; walk with event_topic_next */
+    struct slice notifier; /* a subscriber with this channel id is skipped; absent (data == NULL) when there is none */
+    struct slice data;     /* JSON text */
+};
+
+/* Bytes of an encoded event with these parts. UINT32_MAX when it can't be encoded (4 GiB). */
+uint32_t event_encoded_size(const struct slice *topics, uint32_t topic_count, struct slice notifier, struct slice data);
+/* Writes exactly event_encoded_size bytes. `event->topics` is ignored, the array given instead. */
+void event_encode(void *out, const struct event *event, const struct slice *topics);
+/* Views into `body`; false when the lengths don't add up (never trusts the writer). */
+bool event_decode(const void *body, uint32_t length, struct event *event);
+/* Walks the topics: start with *offset = 0; false at the end. */
+bool event_topic_next(const struct event *event, uint32_t *offset, struct slice *topic);
+
+/* Bodies of the other ring records. */
+struct event_refusal {
+    uint64_t ticket;
+    uint32_t origin;
+    uint32_t incarnation;
+    uint32_t reason; /* enum event_refusal_reason */
+    uint32_t reserved;
+};
+enum event_refusal_reason { EVENT_REFUSED_TOO_LARGE = 1, EVENT_REFUSED_BACKBONE = 2 };
+struct event_resync {
+    uint64_t gap_ns;         /* how long the backbone was away */
+    uint32_t closes_per_second; /* for the whole host */
+    uint32_t reserved;
+};
+
+#endif

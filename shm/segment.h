@@ -1,0 +1,53 @@
+/*
+ * The memory the processes share: one memfd made by the master before any worker starts, inherited by the workers.
+ *
+ *   header | worker table (one entry a slot) | ring (control lines, then data) | uplink of slot 0 | uplink of slot 1 | ...
+ *
+ * The master maps all of it read-write. A worker maps the ring's data read-only, the table and its own uplink read-write
+ * (its ring cell lives in its table entry). Nothing has a name in /dev/shm: when the last process ends, the memory is gone.
+ * Ring and table are allocated up front (posix_fallocate: a later page fault must not become SIGBUS); an uplink when its
+ * slot is first used (segment_prepare_slot).
+ *
+ * Wake-ups: one eventfd for the master, one per slot, all made here.
+ */
+#ifndef OPALD_SHM_SEGMENT_H
+#define OPALD_SHM_SEGMENT_H
+
+#include <stddef.h>
+#include "server/common/error.h"
+
+#define SEGMENT_SLOTS_MAX 128
+
+struct segment; /* opaque; internal layout in shm/layout.h, included by shm/ sources only */
+
+struct segment_settings {
+    size_t ring_bytes;   /* rounded up to a power of two; at least 64 KiB */
+    size_t uplink_bytes; /* per slot, rounded up to a power of two */
+    unsigned slots;      /* the most workers there can ever be, 1..SEGMENT_SLOTS_MAX */
+};
+
+/* Master. NULL with `err` set when the memory can't be had. */
+struct segment *segment_create(const struct segment_settings *settings, struct error *err);
+/* Master, before starting a worker in `slot`: allocates its uplink (idempotent), empties a dead predecessor's leftovers that
+ * were never committed (committed records stay readable for the master). */
+int segment_prepare_slot(struct segment *segment, unsigned slot, struct error *err);
+
+/* What a worker must inherit: descriptors are close-on-exec until segment_export clears that in the child between fork and
+ * exec (async-signal-safe). */
+struct segment_descriptors {
+    int memory;  /* the memfd */
+    int doorbell; /* eventfd the worker writes to wake the master */
+    int wake;    /* eventfd the master writes to wake this worker */
+};
+struct segment_descriptors segment_descriptors(const struct segment *segment, unsigned slot);
+
+/* Worker, after exec. Takes ownership of the three descriptors. Checks magic, version and sizes. */
+struct segment *segment_attach(const struct segment_descriptors *descriptors, unsigned slot, struct error *err);
+/* Unmaps and closes; any process. */
+void segment_close(struct segment *segment);
+
+/* The eventfd this process sleeps on: the master's doorbell or the worker's wake. */
+int segment_own_eventfd(const struct segment *segment);
+unsigned segment_slot_count(const struct segment *segment);
+
+#endif

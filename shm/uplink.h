@@ -1,0 +1,43 @@
+/*
+ * The uplink: a small ring from one worker (writer) to the master (only reader). A record becomes visible by one release
+ * store, so a worker killed at any moment leaves either a whole record or none. The master drains committed records of a
+ * dead worker too: a publish that was committed is not lost.
+ */
+#ifndef OPALD_SHM_UPLINK_H
+#define OPALD_SHM_UPLINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "shm/segment.h"
+
+struct uplink;
+
+/* Worker: for its own slot. Master: for any slot that was prepared. */
+struct uplink *uplink_open(struct segment *segment, unsigned slot);
+void uplink_close(struct uplink *uplink);
+uint32_t uplink_body_max(const struct uplink *uplink); /* half the uplink, less the header */
+
+/* ---- worker ---- */
+/* NULL while there is no room: queue (bounded) and try again; the master frees room within its loop. */
+void *uplink_reserve(struct uplink *uplink, uint32_t type, uint32_t length);
+/* Publishes the record and wakes the master if it sleeps. */
+void uplink_commit(struct uplink *uplink);
+
+/* ---- master ---- */
+struct uplink_record {
+    uint32_t type;
+    uint32_t length;
+    const void *body; /* valid until uplink_release */
+};
+/* Next committed record or false. Lengths are checked against the uplink's bounds: a worker that wrote nonsense makes it
+ * return false with `*corrupt` set (the master then replaces that worker). */
+bool uplink_next(struct uplink *uplink, struct uplink_record *record, bool *corrupt);
+void uplink_release(struct uplink *uplink); /* everything returned so far */
+uint64_t uplink_pending_bytes(const struct uplink *uplink);
+
+/* Master: announces that it sleeps on the doorbell. Returns false when some uplink (slots 0..slot_count-1) has a record. */
+bool uplink_master_sleep(struct segment *segment);
+/* Master: consumes the doorbell after it became readable. */
+void uplink_master_awake(struct segment *segment);
+
+#endif

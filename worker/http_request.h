@@ -1,0 +1,35 @@
+/* An HTTP/1.1 request head and body, parsed by http-parser (the library) under limits. No socket, no I/O. */
+#ifndef OPALD_WORKER_HTTP_REQUEST_H
+#define OPALD_WORKER_HTTP_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "server/common/text.h"
+
+struct http_header {
+    struct slice name; /* as sent; compare without case */
+    struct slice value; /* optional white space trimmed */
+};
+
+/* Views are valid until the request is reset. */
+struct http_request {
+    struct slice method;     /* "GET" */
+    struct slice target;     /* as sent: "/data/config?x=1" */
+    struct slice path;       /* percent-decoded, without the query */
+    struct slice query;      /* raw, without '?'; absent when there is none */
+    unsigned version_minor;  /* HTTP/1.x */
+    const struct http_header *headers;
+    size_t header_count;
+    struct slice body;       /* de-chunked */
+    bool keep_alive;
+    bool upgrade_websocket;  /* Connection: upgrade and Upgrade: websocket on a GET */
+};
+
+/* First header of that name (any case); absent slice when there is none. */
+struct slice http_request_header(const struct http_request *request, const char *name);
+/* True when a comma-separated header holds the token (any case). */
+bool http_request_header_has(const struct http_request *request, const char *name, const char *token);
+/* Value of the first query parameter `name`, percent-decoded into `out` (appended); false when absent. */
+bool http_request_query(const struct http_request *request, const char *name, struct text *out);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * The HTTP side of one connection, without its socket: bytes in, reply bytes out, requests answered in order (pipelining),
+ * keep-alive, chunked bodies, Expect: 100-continue, limits. Allocated when a connection is accepted and freed when it becomes a
+ * websocket. Worker process only.
+ */
+#ifndef OPALD_WORKER_HTTP_SESSION_H
+#define OPALD_WORKER_HTTP_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "server/config.h"
+#include "shm/segment.h"
+#include "worker/http_request.h"
+#include "worker/publisher.h"
+
+struct http_session;
+
+/* What the routes may use; one per worker. */
+struct http_services {
+    const struct config *config;
+    struct segment *segment; /* counters, backbone state */
+    uint32_t slot;
+    struct publisher *publisher;
+};
+
+/* What the connection offers. All are called with the `connection` given to http_session_open. */
+struct http_connection_operations {
+    /* Queue reply bytes; copied. */
+    void (*send)(void *connection, const void *bytes, size_t length);
+    /* A websocket upgrade request came in, on any path: the connection answers it (101 or refusal) with ws_handshake and takes over. The session
+     * must not be used afterwards except to be freed; `rest` are the bytes behind the head, already read. */
+    void (*upgrade)(void *connection, const struct http_request *request, struct slice rest);
+    /* Close once everything sent is out. */
+    void (*finish)(void *connection);
+    /* Which deadline applies from now on (the connection runs the timers; each call restarts it). */
+    void (*deadline)(void *connection, enum http_deadline { HTTP_DEADLINE_NONE, HTTP_DEADLINE_HEAD, HTTP_DEADLINE_BODY,
+        HTTP_DEADLINE_IDLE } deadline);
+    /* "127.0.0.1:33210", for the access log; static buffer. */
+    const char *(*peer)(void *connection);
+};
+
+struct http_session *http_session_open(const struct http_services *services,
+    const struct http_connection_operations *operations, void *connection);
+/* Cancels pending publishes; no callbacks afterwards. */
+void http_session_free(struct http_session *session);
+/* Feeds received bytes; all are consumed (or buffered within limits). Returns false when the session is over and must be freed by the caller
+ * once sent bytes are out (error answered, connection: close, upgrade done). While a reply is pending (publish not yet ordered)
+ * further pipelined requests are kept, bounded. */
+bool http_session_input(struct http_session *session, const void *bytes, size_t length);
+/* The peer closed its sending side / the deadline passed (answers 408 where a head had begun, else just finishes). */
+void http_session_timeout(struct http_session *session);
+/* False while the session does not want more input (a reply is pending): the connection stops reading. */
+bool http_session_wants_input(const struct http_session *session);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * A worker's way to publish: events go into its uplink, the master orders them and puts them on the ring, and when the worker
+ * reads its own event there, the publish has its place in the order and its completion is called. Worker process only.
+ */
+#ifndef OPALD_WORKER_PUBLISHER_H
+#define OPALD_WORKER_PUBLISHER_H
+
+#include <stdint.h>
+#include "server/common/text.h"
+#include "shm/event.h"
+#include "shm/segment.h"
+
+struct publisher;
+
+enum publish_outcome {
+    PUBLISH_ORDERED,   /* on the ring: every worker of the host will see it */
+    PUBLISH_TOO_LARGE, /* above the event limit; nothing was sent */
+    PUBLISH_BUSY,      /* the queue before the uplink is full; nothing was sent */
+    PUBLISH_REFUSED,   /* the master refused it (backbone limit) */
+};
+
+/* Called once, from the worker's loop, never from within publisher_publish. */
+typedef void publish_done(void *context, enum publish_outcome outcome);
+
+struct publish_request {
+    const struct slice *topics; /* non-empty array of topics, UTF-8 */
+    uint32_t topic_count;
+    struct slice notifier; /* channel id to skip; absent for none */
+    struct slice data;     /* checked JSON text */
+    publish_done *done;    /* may be NULL */
+    void *context;
+};
+
+struct publisher *publisher_open(struct segment *segment, unsigned slot, size_t queue_max_bytes);
+void publisher_close(struct publisher *publisher);
+/* Copies everything. Returns PUBLISH_ORDERED when taken: `*ticket` (may be NULL) is then the handle for publisher_cancel and `done` will be
+ * called; any other value means refused now, counted and logged, and `done` will not be called. */
+enum publish_outcome publisher_publish(struct publisher *publisher, const struct publish_request *request, uint64_t *ticket);
+/* The requester is gone: `done` will not be called any more. The event itself goes its way. */
+void publisher_cancel(struct publisher *publisher, uint64_t ticket);
+/* The ring drain reports events (and refusals) of this worker. */
+void publisher_complete(struct publisher *publisher, uint64_t ticket, enum publish_outcome outcome);
+/* Moves queued events into the uplink as room appears; called each turn of the loop while publisher_is_blocked. */
+void publisher_flush(struct publisher *publisher);
+bool publisher_is_blocked(const struct publisher *publisher);
+
+#endif
