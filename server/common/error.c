@@ -42,7 +42,9 @@ int error_prefix(struct error *err, const char *format, ...)
         memcpy(old, err->text, sizeof old);
         size_t used = strlen(prefix);
         memcpy(err->text, prefix, used);
-        snprintf(err->text + used, sizeof err->text - used, ": %s", old);
+        int written = snprintf(err->text + used, sizeof err->text - used, ": %s", old);
+        if (written < 0) /* a longer text is cut, which is fine; nothing else can fail */
+            err->text[used] = '\0';
     }
     return -1;
 }
