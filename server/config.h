@@ -32,6 +32,7 @@ struct config {
     bool broadcast_healthcheck_enabled;
     int64_t kafka_queue_max_bytes;
     int64_t kafka_queue_max_messages;
+    int64_t resync_closes_per_second; /* for the whole host, after a gap that may have lost events */
 
     /* shared memory */
     int64_t ring_bytes;

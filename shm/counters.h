@@ -26,6 +26,7 @@
     COUNTER(EVENTS_ROUTED, "events_routed")                                                                                \
     COUNTER(EVENTS_FROM_BACKBONE, "events_from_backbone")                                                                  \
     COUNTER(EVENTS_TO_BACKBONE, "events_to_backbone")                                                                      \
+    COUNTER(BACKBONE_ACKNOWLEDGED, "backbone_events_acknowledged")                                                          \
     COUNTER(BACKBONE_OWN_SKIPPED, "backbone_own_events_skipped")                                                           \
     COUNTER(BACKBONE_REJECTED, "backbone_messages_rejected")                                                               \
     COUNTER(BACKBONE_SEND_FAILED, "backbone_sends_failed")                                                                 \

@@ -192,3 +192,27 @@ void text_append_json_utf8(struct text *text, struct slice value)
 {
     text_append_json(text, value, false);
 }
+
+void text_append_python_string(struct text *text, struct slice value)
+{
+    bool has_single = value.length && memchr(value.data, '\'', value.length);
+    bool has_double = value.length && memchr(value.data, '"', value.length);
+    char quote = has_single && !has_double ? '"' : '\'';
+    text_append_char(text, quote);
+    for (size_t i = 0; i < value.length; i++) {
+        char byte = value.data[i];
+        if (byte == quote || byte == '\\')
+            text_append_char(text, '\\');
+        if (byte == '\n')
+            text_append_string(text, "\\n");
+        else if (byte == '\r')
+            text_append_string(text, "\\r");
+        else if (byte == '\t')
+            text_append_string(text, "\\t");
+        else if ((unsigned char)byte < 0x20 || byte == 0x7f)
+            text_append_format(text, "\\x%02x", (unsigned char)byte);
+        else
+            text_append_char(text, byte);
+    }
+    text_append_char(text, quote);
+}

@@ -49,5 +49,7 @@ struct slice text_slice(const struct text *text);
  */
 void text_append_json_ascii(struct text *text, struct slice value);
 void text_append_json_utf8(struct text *text, struct slice value);
+/* Appends `value` as Python's repr() shows a str, for the log lines that the reference's users grep. */
+void text_append_python_string(struct text *text, struct slice value);
 
 #endif

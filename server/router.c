@@ -1,0 +1,429 @@
+/*
+ * Turn of the loop: take at most ROUTER_BUDGET records from the uplinks, round robin, so that one busy worker
+ * can't starve the others; put each on the ring, then hand it to the backbone; wake the sleeping workers
+ * once. Local delivery comes first and never waits for the backbone.
+ *
+ * Sleeping on the doorbell follows shm/uplink.h: uplink_master_sleep looks at every uplink again after
+ * announcing the sleep, so no record is left lying. While the ring is full the router does not sleep on the
+ * doorbell but polls the ring with a short timer: readers don't signal the writer (that would cost a busy
+ * reader a system call), and a full ring is rare.
+ */
+#include "server/router.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/common/clock.h"
+#include "server/common/identity.h"
+#include "server/common/log.h"
+#include "server/common/memory.h"
+#include "shm/event.h"
+#include "shm/uplink.h"
+#include "shm/worker_table.h"
+
+#define ROUTER_MAGIC        0x726f7574u
+#define ROUTER_BUDGET       512
+#define ROUTER_FULL_POLL_US 500
+#define LOGGER              "opald.router"
+
+struct router_uplink {
+    struct uplink *uplink;     /* NULL until the slot is first used */
+    struct uplink_record held; /* taken from the uplink but not yet on the ring */
+    bool holds;
+};
+
+struct router {
+    uint32_t magic;
+    struct event_base *base;
+    const struct config *config;
+    struct segment *segment;
+    struct router_hooks hooks;
+    struct ring_writer *ring;
+    struct broadcast *backbone; /* NULL: none */
+    struct event *doorbell;
+    struct event *again;     /* more to do: next turn of the loop */
+    struct event *full_poll; /* the ring was full */
+    struct router_uplink uplinks[SEGMENT_SLOTS_MAX];
+    unsigned slots;
+    unsigned next_slot;  /* round robin */
+    bool backbone_waits; /* it offered an event while the ring was full */
+    bool ring_full;      /* the last reserve failed */
+    bool resync_waits;   /* a resync that found the ring full */
+    struct event_resync resync;
+    unsigned stall_slot; /* who holds up the ring, where it stood and since when (0: nobody does) */
+    uint64_t stall_cursor;
+    uint64_t stall_since_ns;
+    char notifier_id[IDENTITY_HEX + 1];
+    struct text scratch;
+    struct log_limiter limit_full;
+    struct log_limiter limit_corrupt;
+};
+
+/* ---- a full ring ---- */
+
+static void router_note_full(struct router *router)
+{
+    struct timeval soon = {0, ROUTER_FULL_POLL_US};
+    router->ring_full = true;
+    if (!router->stall_since_ns) {
+        uint64_t lag;
+        router->stall_slot = ring_writer_slowest(router->ring, &lag);
+        router->stall_cursor =
+            router->stall_slot == UINT32_MAX ? 0 : ring_writer_cursor(router->ring, router->stall_slot);
+        router->stall_since_ns = clock_monotonic_ns();
+        counter_add(router->segment, COUNTER_MASTER, COUNTER_RING_FULL_WAITS, 1);
+        log_write_limited(&router->limit_full, LOG_WARNING, LOGGER,
+            "the ring is full: worker slot %u is %" PRIu64
+            " bytes behind; taking in no events until it has moved on",
+            router->stall_slot, lag);
+    }
+    event_add(router->full_poll, &soon);
+}
+
+/* A reader that does not move for the stall limit is stuck, whatever the reason. One that moves, however
+ * slowly, is not. */
+static void router_check_stall(struct router *router)
+{
+    uint64_t lag;
+    uint64_t now = clock_monotonic_ns();
+    unsigned slot = ring_writer_slowest(router->ring, &lag);
+    if (slot == UINT32_MAX)
+        return;
+    uint64_t cursor = ring_writer_cursor(router->ring, slot);
+    if (slot != router->stall_slot || cursor != router->stall_cursor) {
+        router->stall_slot = slot;
+        router->stall_cursor = cursor;
+        router->stall_since_ns = now;
+        return;
+    }
+    if ((double)(now - router->stall_since_ns) < router->config->ring_stall_seconds * (double)CLOCK_SECOND)
+        return;
+    router->stall_since_ns = now;
+    router->hooks.worker_stuck(
+        router->hooks.context, slot, "it has held up the full ring for longer than the limit");
+}
+
+static void *router_reserve(struct router *router, enum ring_type type, uint32_t length)
+{
+    void *body = ring_writer_reserve(router->ring, type, length);
+    if (!body) {
+        router_note_full(router);
+    } else {
+        router->ring_full = false;
+        router->stall_since_ns = 0;
+    }
+    return body;
+}
+
+/* ---- events of this host ---- */
+
+static void router_to_backbone(struct router *router, const struct event *event)
+{
+    uint32_t offset = 0;
+    struct slice topic;
+    if (!router->backbone || (event->flags & EVENT_LOCAL_ONLY))
+        return;
+    while (event_topic_next(event, &offset, &topic)) {
+        text_clear(&router->scratch);
+        text_append_python_string(&router->scratch, topic);
+        log_write(LOG_INFO, LOGGER, "Broadcasting incoming event: {'topic': %s, 'notifier_id': '%s'}",
+            router->scratch.data, router->notifier_id);
+        /* A failure is logged and counted by the backend, which knows the reason. */
+        if (broadcast_publish(router->backbone, topic, event->data) == 0)
+            counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
+    }
+}
+
+/* True when the record is dealt with; false when the ring is full and it must be offered again. */
+static bool router_route(struct router *router, unsigned slot, const struct uplink_record *record)
+{
+    struct event event;
+    if (record->type != RING_EVENT || record->length > ring_writer_body_max(router->ring) ||
+        !event_decode(record->body, record->length, &event) || event.origin != slot) {
+        log_write_limited(&router->limit_corrupt, LOG_ERROR, LOGGER,
+            "worker slot %u wrote a record that is no event (type %u, %u bytes): skipped, replacing that "
+            "worker",
+            slot, record->type, record->length);
+        router->hooks.worker_stuck(router->hooks.context, slot, "it wrote nonsense into its uplink");
+        return true;
+    }
+    void *body = router_reserve(router, RING_EVENT, record->length);
+    if (!body)
+        return false;
+    memcpy(body, record->body, record->length);
+    ring_writer_commit(router->ring);
+    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_ROUTED, 1);
+    router_to_backbone(router, &event);
+    return true;
+}
+
+/* Takes one record of the slot. Returns false when there is none, or when the ring is full. */
+static bool router_take_one(struct router *router, unsigned slot)
+{
+    struct router_uplink *from = &router->uplinks[slot];
+    bool corrupt = false;
+    if (!from->uplink)
+        return false;
+    if (!from->holds && !uplink_next(from->uplink, &from->held, &corrupt)) {
+        if (corrupt)
+            router->hooks.worker_stuck(router->hooks.context, slot, "its uplink is corrupt");
+        return false;
+    }
+    from->holds = !router_route(router, slot, &from->held);
+    if (from->holds)
+        return false;
+    uplink_release(from->uplink);
+    return true;
+}
+
+static void router_take_in(struct router *router)
+{
+    unsigned budget = ROUTER_BUDGET;
+    unsigned idle = 0; /* slots in a row that had nothing */
+    router->ring_full = false;
+    while (budget && idle < router->slots && !router->ring_full) {
+        unsigned slot = router->next_slot;
+        router->next_slot = (slot + 1) % router->slots;
+        if (router_take_one(router, slot)) {
+            idle = 0;
+            budget--;
+        } else {
+            idle++;
+        }
+    }
+    ring_writer_wake(router->ring);
+    if (router->ring_full)
+        return; /* full_poll goes on */
+    if (!budget || !uplink_master_sleep(router->segment))
+        event_active(router->again, EV_TIMEOUT, 0);
+}
+
+static void router_on_doorbell(evutil_socket_t descriptor, short what, void *context)
+{
+    struct router *router = context;
+    (void)descriptor;
+    (void)what;
+    uplink_master_awake(router->segment);
+    router_take_in(router);
+}
+
+static void router_on_again(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    router_take_in(context);
+}
+
+static void router_put_resync(struct router *router)
+{
+    void *body = router_reserve(router, RING_RESYNC, sizeof router->resync);
+    router->resync_waits = !body;
+    if (!body)
+        return; /* full_poll tries again */
+    memcpy(body, &router->resync, sizeof router->resync);
+    ring_writer_commit(router->ring);
+    ring_writer_wake(router->ring);
+}
+
+static void router_on_full_poll(evutil_socket_t descriptor, short what, void *context)
+{
+    struct router *router = context;
+    (void)descriptor;
+    (void)what;
+    router_check_stall(router);
+    if (router->resync_waits)
+        router_put_resync(router);
+    /* The backbone's event came before whatever is in the uplinks now: it gets the first room. */
+    if (router->backbone_waits) {
+        router->backbone_waits = false;
+        broadcast_resume(router->backbone);
+    }
+    if (!router->backbone_waits)
+        router_take_in(router);
+    else
+        router_note_full(router);
+}
+
+/* ---- the backbone ---- */
+
+static bool router_on_backbone_event(void *context, const struct notification *notification)
+{
+    struct router *router = context;
+    struct event event = {
+        .entered_ns = clock_monotonic_ns(),
+        .origin = EVENT_ORIGIN_BACKBONE,
+        .topic_count = notification->topic_count,
+        .data = notification->data,
+    };
+    uint32_t length = event_encoded_size(
+        notification->topics, notification->topic_count, event.notifier, notification->data);
+    if (length > ring_writer_body_max(router->ring)) {
+        /* Only a much larger limit on another server lets this happen; the ring can't carry it. */
+        counter_add(router->segment, COUNTER_MASTER, COUNTER_BACKBONE_TOO_LARGE, 1);
+        log_write(LOG_ERROR, LOGGER,
+            "an event of %zu bytes from the backbone is larger than the ring's limit of %u bytes: not "
+            "delivered; raise "
+            "OPAL_RING_BYTES",
+            notification->data.length, ring_writer_body_max(router->ring));
+        return true;
+    }
+    void *body = router_reserve(router, RING_EVENT, length);
+    if (!body) {
+        router->backbone_waits = true;
+        return false;
+    }
+    event_encode(body, &event, notification->topics);
+    ring_writer_commit(router->ring);
+    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_FROM_BACKBONE, 1);
+    return true;
+}
+
+static void router_on_backbone_batch_end(void *context)
+{
+    struct router *router = context;
+    ring_writer_wake(router->ring);
+}
+
+static void router_on_backbone_state(void *context, enum broadcast_state state)
+{
+    static const enum backbone_state states[] = {[BROADCAST_CONNECTING] = BACKBONE_CONNECTING,
+        [BROADCAST_UP] = BACKBONE_UP,
+        [BROADCAST_GAP] = BACKBONE_GAP};
+    struct router *router = context;
+    backbone_state_write(router->segment, states[state]);
+}
+
+static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *why)
+{
+    struct router *router = context;
+    router->resync = (struct event_resync){
+        .gap_ns = gap_ns, .closes_per_second = (uint32_t)router->config->resync_closes_per_second};
+    log_write(LOG_WARNING, LOGGER,
+        "events of other servers may have been lost (%s; away for %.1f s): asking this host's clients to "
+        "refetch, %u a second",
+        why, (double)gap_ns / (double)CLOCK_SECOND, router->resync.closes_per_second);
+    router_put_resync(router);
+}
+
+static void router_on_backbone_count(void *context, enum broadcast_count what, uint64_t amount)
+{
+    static const enum counter counters[] = {
+        [BROADCAST_COUNT_SENT] = COUNTER_BACKBONE_ACKNOWLEDGED,
+        [BROADCAST_COUNT_SEND_FAILED] = COUNTER_BACKBONE_SEND_FAILED,
+        [BROADCAST_COUNT_OWN] = COUNTER_BACKBONE_OWN_SKIPPED,
+        [BROADCAST_COUNT_REJECTED] = COUNTER_BACKBONE_REJECTED,
+        [BROADCAST_COUNT_RECONNECT] = COUNTER_BACKBONE_RECONNECTS,
+        [BROADCAST_COUNT_TOO_LARGE] = COUNTER_BACKBONE_TOO_LARGE,
+    };
+    struct router *router = context;
+    counter_add(router->segment, COUNTER_MASTER, counters[what], amount);
+}
+
+static int router_open_backbone(struct router *router, struct error *err)
+{
+    static const struct broadcast_callbacks callbacks = {
+        .event = router_on_backbone_event,
+        .state = router_on_backbone_state,
+        .gap = router_on_backbone_gap,
+        .count = router_on_backbone_count,
+        .batch_end = router_on_backbone_batch_end,
+    };
+    const struct config *config = router->config;
+    struct broadcast_settings settings = {
+        .uri = config->broadcast_uri,
+        .channel = config->broadcast_channel_name,
+        .notifier_id = router->notifier_id,
+        .event_max_bytes = (size_t)config->event_max_bytes,
+        .json_max_depth = (unsigned)config->json_max_depth,
+        .queue_max_bytes = (size_t)config->kafka_queue_max_bytes,
+        .queue_max_messages = (size_t)config->kafka_queue_max_messages,
+        .reconnect_backoff_min = config->broadcast_reconnect_backoff_min_seconds,
+        .reconnect_backoff_max = config->broadcast_reconnect_backoff_max_seconds,
+        .debug = config->log.level <= LOG_DEBUG,
+    };
+    backbone_state_write(router->segment, BACKBONE_CONNECTING);
+    router->backbone = broadcast_open(router->base, &settings, &callbacks, router, err);
+    return router->backbone ? 0 : -1;
+}
+
+/* ---- life cycle ---- */
+
+struct router *router_open(struct event_base *base, const struct config *config, struct segment *segment,
+    const struct router_hooks *hooks, struct error *err)
+{
+    struct router *router = memory_allocate(sizeof *router);
+    struct identity identity = identity_make();
+    router->magic = ROUTER_MAGIC;
+    router->base = base;
+    router->config = config;
+    router->segment = segment;
+    router->hooks = *hooks;
+    router->slots = segment_slot_count(segment);
+    identity_format(&identity, router->notifier_id);
+    router->ring = ring_writer_open(segment);
+    router->doorbell =
+        event_new(base, segment_own_eventfd(segment), EV_READ | EV_PERSIST, router_on_doorbell, router);
+    router->again = event_new(base, -1, 0, router_on_again, router);
+    router->full_poll = event_new(base, -1, 0, router_on_full_poll, router);
+    event_add(router->doorbell, NULL);
+    event_limit_write(segment, (uint64_t)config->event_max_bytes);
+    backbone_state_write(segment, BACKBONE_NONE);
+    if (config->broadcast_uri && router_open_backbone(router, err) < 0) {
+        router_close(router, 0);
+        return NULL;
+    }
+    uplink_master_sleep(segment);
+    return router;
+}
+
+void router_close(struct router *router, int grace_ms)
+{
+    if (router->backbone) {
+        size_t unsent = broadcast_close(router->backbone, grace_ms);
+        if (unsent)
+            log_write(LOG_ERROR, LOGGER,
+                "%zu events could not be sent to the backbone before the end: they are lost for other "
+                "servers",
+                unsent);
+    }
+    for (unsigned slot = 0; slot < router->slots; slot++)
+        if (router->uplinks[slot].uplink)
+            uplink_close(router->uplinks[slot].uplink);
+    event_free(router->doorbell);
+    event_free(router->again);
+    event_free(router->full_poll);
+    ring_writer_close(router->ring);
+    text_free(&router->scratch);
+    free(router);
+}
+
+void router_attach_worker(struct router *router, unsigned slot)
+{
+    struct router_uplink *from = &router->uplinks[slot];
+    if (!from->uplink)
+        from->uplink = uplink_open(router->segment, slot);
+    ring_writer_activate(router->ring, slot);
+}
+
+void router_detach_worker(struct router *router, unsigned slot)
+{
+    ring_writer_deactivate(router->ring, slot);
+    router_take_in(router);
+}
+
+int router_publish(struct router *router, struct slice topic, struct slice data)
+{
+    struct event event = {
+        .entered_ns = clock_monotonic_ns(), .origin = EVENT_ORIGIN_BACKBONE, .topic_count = 1, .data = data};
+    void *body = router_reserve(router, RING_EVENT, event_encoded_size(&topic, 1, event.notifier, data));
+    if (!body)
+        return -1;
+    event_encode(body, &event, &topic);
+    ring_writer_commit(router->ring);
+    ring_writer_wake(router->ring);
+    if (router->backbone && broadcast_publish(router->backbone, topic, data) == 0)
+        counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
+    return 0;
+}

@@ -1,0 +1,45 @@
+/*
+ * The one place where events get their order. In: the workers' uplinks and the backbone. Out: the ring (every worker of this host) and
+ * the backbone (every other server). Master process, main thread.
+ *
+ *   worker's uplink --+                       +--> ring --> all workers
+ *                     |--> router_route ------|
+ *   backbone ---------+   (backbone events    +--> backbone (events of this host only)
+ *                          are not sent back)
+ *
+ * When the ring is full because of a slow worker the router stops taking in: uplinks fill up (publishers wait, then are refused
+ * with a clear answer), the backbone is paused. It goes on by itself once there is room. Nothing is dropped for want of room here.
+ */
+#ifndef OPALD_SERVER_ROUTER_H
+#define OPALD_SERVER_ROUTER_H
+
+#include <event2/event.h>
+#include "broadcast/broadcast.h"
+#include "server/common/error.h"
+#include "server/config.h"
+#include "shm/ring.h"
+#include "shm/segment.h"
+
+struct router;
+
+struct router_hooks {
+    /* A worker has held up the full ring for longer than config->ring_stall_seconds, or wrote nonsense into its uplink: it has
+     * to go. `why` is for the log. */
+    void (*worker_stuck)(void *context, unsigned slot, const char *why);
+    void *context;
+};
+
+/* Opens the ring for writing and, when the configuration names one, the backbone. `config` and `segment` must outlive the router. */
+struct router *router_open(struct event_base *base, const struct config *config, struct segment *segment,
+    const struct router_hooks *hooks, struct error *err);
+/* Sends what is queued for the backbone, at most `grace_ms`, and frees everything. */
+void router_close(struct router *router, int grace_ms);
+
+/* A worker is about to start in `slot` (its uplink is prepared): it sees every event from now on. */
+void router_attach_worker(struct router *router, unsigned slot);
+/* The worker of `slot` has ended: the ring no longer waits for it. Takes in what it had committed. */
+void router_detach_worker(struct router *router, unsigned slot);
+/* An event of the master's own: to the workers and to the backbone. -1 when the ring is full just now. */
+int router_publish(struct router *router, struct slice topic, struct slice data);
+
+#endif
