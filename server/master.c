@@ -1,0 +1,332 @@
+/*
+ * The master's life: STARTING (workers not all accepting yet) -> SERVING -> STOPPING (TERM: workers drain) ->
+ * end. Everything happens in one libevent loop; nothing in it blocks after the start (design.md, invariant
+ * 7).
+ *
+ * Order at the start: sockets first (a wrong port fails before anything else exists), then shared memory, the
+ * router with the backbone, the workers. Order at the end: workers, then what is queued for the backbone, so
+ * that events the workers took in while draining still reach the other servers.
+ */
+#include "server/master.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "server/common/clock.h"
+#include "server/common/log.h"
+#include "server/common/text.h"
+#include "server/listener.h"
+#include "server/router.h"
+#include "server/service_notify.h"
+#include "server/supervisor.h"
+#include "shm/worker_table.h"
+
+#define LOGGER       "opald.master"
+#define SIGNAL_COUNT 9
+/* How long the quick stop (INT, QUIT) waits before it kills. */
+#define QUICK_STOP_SECONDS 2
+/* What the backbone's queue may still take after the workers' end, in milliseconds, when the grace time is
+ * used up. */
+#define FLUSH_LEAST_MS 1000
+
+enum master_state { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
+
+struct master {
+    const struct config *config;
+    enum master_state state;
+    struct event_base *base;
+    struct listeners listeners;
+    struct segment *segment;
+    struct router *router;
+    struct supervisor *supervisor;
+    struct service_notify notify;
+    struct event *signals[SIGNAL_COUNT];
+    struct event *grace;     /* the stop has taken long enough */
+    struct event *report;    /* once a second: STATUS= and the watchdog */
+    struct event *keepalive; /* the reference's session keepalive on the backbone */
+    uint64_t stop_deadline_ns;
+    uint64_t watchdog_sent_ns;
+    bool at_once; /* told twice to stop */
+    char status_sent[256];
+};
+
+/* ---- the service manager ---- */
+
+static void master_report(struct master *master)
+{
+    static const char *const backbone_names[] = {[BACKBONE_NONE] = "no backbone",
+        [BACKBONE_CONNECTING] = "backbone connecting",
+        [BACKBONE_UP] = "backbone up",
+        [BACKBONE_GAP] = "backbone away"};
+    static const char *const state_names[] = {
+        [MASTER_STARTING] = "starting", [MASTER_SERVING] = "serving", [MASTER_STOPPING] = "stopping"};
+    uint64_t now = clock_monotonic_ns();
+    char status[256];
+    uint32_t connections = 0;
+    if (master->notify.socket < 0)
+        return;
+    for (unsigned slot = 0; slot < segment_slot_count(master->segment); slot++)
+        connections += worker_table_connections(master->segment, slot);
+    int written = snprintf(status, sizeof status, "STATUS=%s: %u of %u workers, %u connections, %s",
+        state_names[master->state], supervisor_ready(master->supervisor),
+        supervisor_wanted(master->supervisor), connections,
+        backbone_names[backbone_state_read(master->segment)]);
+    if (written > 0 && strcmp(status, master->status_sent) != 0) {
+        service_notify_send(&master->notify, status);
+        memcpy(master->status_sent, status, sizeof status);
+    }
+    /* Only while the workers beat: a master that lives while nobody serves must not look healthy. While
+     * stopping the grace timer is the judge. */
+    if (master->notify.watchdog_ns && now - master->watchdog_sent_ns >= master->notify.watchdog_ns / 3 &&
+        (master->state == MASTER_STOPPING || supervisor_healthy(master->supervisor))) {
+        service_notify_send(&master->notify, "WATCHDOG=1");
+        master->watchdog_sent_ns = now;
+    }
+}
+
+static void master_on_report(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    master_report(context);
+}
+
+/* ---- stopping ---- */
+
+static void master_on_grace(evutil_socket_t descriptor, short what, void *context)
+{
+    struct master *master = context;
+    (void)descriptor;
+    (void)what;
+    log_write(LOG_WARNING, LOGGER, "the grace time is over: killing the workers that are left");
+    supervisor_kill_all(master->supervisor);
+}
+
+static void master_stop(struct master *master, int signal_number)
+{
+    bool quick = signal_number != SIGTERM;
+    double grace = quick ? QUICK_STOP_SECONDS : master->config->grace_seconds;
+    struct timeval after = {(time_t)grace, (suseconds_t)((grace - (double)(time_t)grace) * 1e6)};
+    if (master->state == MASTER_STOPPING) {
+        log_write(LOG_WARNING, LOGGER, "signal %d again: ending at once", signal_number);
+        supervisor_kill_all(master->supervisor);
+        master->at_once = true;
+        return;
+    }
+    log_write(LOG_INFO, LOGGER,
+        "triggered shutdown event: signal %d, closing clients with 1012 within %.1f s", signal_number, grace);
+    master->state = MASTER_STOPPING;
+    master->stop_deadline_ns = clock_monotonic_ns() + (uint64_t)(grace * (double)CLOCK_SECOND);
+    service_notify_send(&master->notify, "STOPPING=1");
+    listeners_close(&master->listeners);
+    event_add(master->grace, &after);
+    supervisor_stop(master->supervisor, quick ? SIGQUIT : SIGTERM);
+}
+
+static void master_on_stopped(void *context)
+{
+    struct master *master = context;
+    event_base_loopbreak(master->base);
+}
+
+static void master_on_ready(void *context)
+{
+    struct master *master = context;
+    if (master->state != MASTER_STARTING)
+        return;
+    master->state = MASTER_SERVING;
+    for (int i = 0; i < master->listeners.count; i++) {
+        char where[128];
+        listeners_describe(&master->listeners, i, where, sizeof where);
+        log_write(LOG_INFO, LOGGER, "listening on http://%s with %u workers", where,
+            supervisor_ready(master->supervisor));
+    }
+    log_write(LOG_INFO, LOGGER, "Application startup complete.");
+    service_notify_send(&master->notify, "READY=1");
+    master_report(master);
+}
+
+/* ---- signals ---- */
+
+static void master_on_signal(evutil_socket_t signal_number, short what, void *context)
+{
+    struct master *master = context;
+    (void)what;
+    switch ((int)signal_number) {
+    case SIGCHLD:
+        supervisor_reap(master->supervisor);
+        break;
+    case SIGTERM:
+    case SIGINT:
+    case SIGQUIT:
+        master_stop(master, (int)signal_number);
+        break;
+    case SIGTTIN:
+        supervisor_change(master->supervisor, +1);
+        break;
+    case SIGTTOU:
+        supervisor_change(master->supervisor, -1);
+        break;
+    default: /* HUP, USR1, USR2: must not end the process, which is what they do by default */
+        log_write(LOG_INFO, LOGGER,
+            "signal %d: nothing to reload or reopen (the log goes to the standard streams)",
+            (int)signal_number);
+        break;
+    }
+}
+
+static void master_watch_signals(struct master *master)
+{
+    static const int numbers[SIGNAL_COUNT] = {
+        SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGTTIN, SIGTTOU, SIGHUP, SIGUSR1, SIGUSR2};
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        master->signals[i] = evsignal_new(master->base, numbers[i], master_on_signal, master);
+        event_add(master->signals[i], NULL);
+    }
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- start ---- */
+
+static void master_on_keepalive(evutil_socket_t descriptor, short what, void *context)
+{
+    struct master *master = context;
+    (void)descriptor;
+    (void)what;
+    if (router_publish(master->router, slice_from_string(master->config->broadcast_keepalive_topic),
+            SLICE_LITERAL("null")) < 0)
+        log_write(LOG_WARNING, LOGGER,
+            "no room on the ring for the session keepalive; the next one comes in its turn");
+}
+
+static void master_start_keepalive(struct master *master)
+{
+    struct timeval interval = {(time_t)master->config->broadcast_keepalive_interval, 0};
+    if (!master->config->broadcast_uri || master->config->broadcast_keepalive_interval <= 0)
+        return;
+    master->keepalive = event_new(master->base, -1, EV_PERSIST, master_on_keepalive, master);
+    event_add(master->keepalive, &interval);
+    log_write(LOG_INFO, LOGGER, "started broadcaster keepalive task: topic is '%s', interval is %lld seconds",
+        master->config->broadcast_keepalive_topic, (long long)master->config->broadcast_keepalive_interval);
+}
+
+static void master_worker_stuck(void *context, unsigned slot, const char *why)
+{
+    struct master *master = context;
+    if (master->supervisor) /* not while it is being opened */
+        supervisor_kill_stuck(master->supervisor, slot, why);
+}
+
+static void master_raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int master_open(struct master *master, int argc, char **argv, struct error *err)
+{
+    const struct config *config = master->config;
+    const struct segment_settings memory = {.ring_bytes = (size_t)config->ring_bytes,
+        .uplink_bytes = (size_t)config->uplink_bytes,
+        .slots = (unsigned)config->workers_max};
+    const struct router_hooks hooks = {.worker_stuck = master_worker_stuck, .context = master};
+    if (listeners_open(
+            &master->listeners, config->host, (int)config->port, (int)config->listen_backlog, err) < 0)
+        return -1;
+    master_raise_descriptor_limit();
+    master->segment = segment_create(&memory, err);
+    if (!master->segment)
+        return -1;
+    master->base = event_base_new();
+    if (!master->base)
+        return error_set(err, ENOMEM, "cannot make the event loop");
+    /* The signals before the first child: none of its ends may be missed. */
+    master_watch_signals(master);
+    master->grace = event_new(master->base, -1, 0, master_on_grace, master);
+    master->report = event_new(master->base, -1, EV_PERSIST, master_on_report, master);
+    master->router = router_open(master->base, config, master->segment, &hooks, err);
+    if (!master->router)
+        return -1;
+    const struct supervisor_settings workers = {.base = master->base,
+        .config = config,
+        .segment = master->segment,
+        .router = master->router,
+        .listeners = &master->listeners,
+        .argv = argv,
+        .argc = argc,
+        .ready = master_on_ready,
+        .stopped = master_on_stopped,
+        .context = master};
+    master->supervisor = supervisor_open(&workers, err);
+    return master->supervisor ? 0 : -1;
+}
+
+static void master_close(struct master *master)
+{
+    if (master->supervisor)
+        supervisor_close(master->supervisor);
+    if (master->router) {
+        uint64_t now = clock_monotonic_ns();
+        uint64_t left =
+            master->stop_deadline_ns > now ? (master->stop_deadline_ns - now) / CLOCK_MILLISECOND : 0;
+        router_close(master->router, master->at_once         ? 0
+                                     : left > FLUSH_LEAST_MS ? (int)left
+                                                             : FLUSH_LEAST_MS);
+    }
+    for (size_t i = 0; i < SIGNAL_COUNT; i++)
+        if (master->signals[i])
+            event_free(master->signals[i]);
+    if (master->grace)
+        event_free(master->grace);
+    if (master->report)
+        event_free(master->report);
+    if (master->keepalive)
+        event_free(master->keepalive);
+    if (master->base)
+        event_base_free(master->base);
+    if (master->segment)
+        segment_close(master->segment);
+    listeners_close(&master->listeners);
+    service_notify_close(&master->notify);
+}
+
+int master_run(const struct config *config, int argc, char **argv)
+{
+    struct master master = {.config = config, .notify = {.socket = -1}};
+    struct error err = {0};
+    struct timeval each_second = {1, 0};
+
+    log_write(
+        LOG_WARNING, LOGGER, "OPAL was not provided with JWT encryption keys, cannot verify api requests!");
+    if (config->broadcast_uri)
+        log_write(
+            LOG_INFO, LOGGER, "Initializing reconnecting broadcaster for server<->server communication");
+    else
+        log_write(LOG_INFO, LOGGER, "Pub/Sub broadcaster is off");
+    log_write(LOG_INFO, LOGGER, "*** OPAL Server Startup *** opald %s, pid %d, %lld workers", OPALD_VERSION,
+        (int)getpid(), (long long)config->workers);
+    service_notify_open(&master.notify);
+    if (master_open(&master, argc, argv, &err) < 0) {
+        log_write(LOG_CRITICAL, LOGGER, "cannot start: %s", err.text);
+        if (master.supervisor)
+            supervisor_kill_all(master.supervisor);
+        master_close(&master);
+        return 1;
+    }
+    master_start_keepalive(&master);
+    event_add(master.report, &each_second);
+    event_base_dispatch(master.base);
+    log_write(LOG_INFO, LOGGER, "all workers have ended");
+    master_close(&master);
+    log_write(LOG_INFO, LOGGER, "opald has stopped");
+    return 0;
+}
