@@ -79,5 +79,40 @@ $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(libs_$$(firstword $$(subst /, ,$$*))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
+# ---- for people
+# Installs the Debian packages that are missing (as root, or by sudo).
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+define install_missing
+	@missing=$$(for package in $(1); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ]; then echo "installing: "$$missing; \
+	    $(SUDO) apt-get update -q && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+endef
+deps:
+	$(call install_missing,$(PACKAGES_BUILD))
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	$(OUT)/opald run --host 127.0.0.1 --port 7002
+
+demo: deps
+	$(call install_missing,kcat python3 python3-websockets)
+	@$(MAKE) --no-print-directory all
+	@deploy/demo/run $(OUT)/opald
+
+install: all
+	install -D -m 755 $(OUT)/opald $(DESTDIR)/usr/local/bin/opald
+	install -D -m 644 deploy/opald.service $(DESTDIR)/etc/systemd/system/opald.service
+
+LINT_SOURCES = $(shell git ls-files '*.c' '*.h')
+format:
+	clang-format -i $(LINT_SOURCES)
+lint:
+	$(call install_missing,clang-format clang-tidy cppcheck)
+	clang-format --dry-run --Werror $(LINT_SOURCES)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE \
+	    --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches server shm broadcast worker
+
 clean:
 	rm -rf $(BUILD)
