@@ -1,12 +1,13 @@
 /*
  * An event as it crosses processes: the body of a RING_EVENT record, and of every uplink record. Native byte order, one host.
  *
- *   0        8        16       24       32        36          40            44            48
- *   |entered |ticket  |origin  |incarn. |flags    |topic_count|notifier_len |topics_len   |data_len|reserved|
- *    u64 ns   u64      u32 slot u32      ...
- *   then topics (each: u32 length, bytes, zero-padded to 4), notifier bytes, padding to 8, data bytes (JSON text)
+ *   0          8        16      20           24     28           32             36               40           44        48
+ *   |entered_ns|ticket  |origin |incarnation |flags |topic_count |topics_length |notifier_length |data_length |reserved |
+ *    u64        u64      u32     u32          u32    u32          u32            u32              u32          u32
+ *   then topics_length bytes of topics (each: u32 length, bytes, zeros up to a multiple of 4), the notifier's bytes
+ *   (notifier_length UINT32_MAX: there is none), zeros up to a multiple of 8, the data's bytes (JSON text). Nothing behind.
  *
- * The exact struct is in event.c; use the functions.
+ * The struct is in event.c; use the functions.
  */
 #ifndef OPALD_SHM_EVENT_H
 #define OPALD_SHM_EVENT_H

@@ -32,7 +32,8 @@ void ring_writer_close(struct ring_writer *writer);
 /* The largest body a record may have: an eighth of the ring, less its header. */
 uint32_t ring_writer_body_max(const struct ring_writer *writer);
 /* Room for a body of `length`, or NULL while the slowest active reader is in the way (try again after it moved: poll with a
- * timer; ring_writer_slowest says who it is). `length` above ring_writer_body_max is a programming error (abort). */
+ * timer; ring_writer_slowest says who it is; the first refusal of a row is counted as RING_FULL_WAITS here). A reservation that is
+ * not committed is replaced by the next. `length` above ring_writer_body_max is a programming error (abort). */
 void *ring_writer_reserve(struct ring_writer *writer, enum ring_type type, uint32_t length);
 /* Publishes the reserved record. Readers see it at once, but sleeping ones are woken only by ring_writer_wake. */
 void ring_writer_commit(struct ring_writer *writer);

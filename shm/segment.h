@@ -1,10 +1,10 @@
 /*
  * The memory the processes share: one memfd made by the master before any worker starts, inherited by the workers.
  *
- *   header | worker table (one entry a slot) | ring (control lines, then data) | uplink of slot 0 | uplink of slot 1 | ...
+ *   header | control | doorbell | worker table (one entry a slot) | ring | uplink of slot 0 | uplink of slot 1 | ...
  *
- * The master maps all of it read-write. A worker maps the ring's data read-only, the table and its own uplink read-write
- * (its ring cell lives in its table entry). Nothing has a name in /dev/shm: when the last process ends, the memory is gone.
+ * The master maps all of it read-write. A worker may write its own table entry (its ring cell lives there), its own uplink and
+ * the doorbell; it maps header, control, the other entries and the ring read-only, and other workers' uplinks not at all. Nothing has a name in /dev/shm: when the last process ends, the memory is gone.
  * Ring and table are allocated up front (posix_fallocate: a later page fault must not become SIGBUS); an uplink when its
  * slot is first used (segment_prepare_slot).
  *
@@ -32,16 +32,18 @@ struct segment *segment_create(const struct segment_settings *settings, struct e
  * were never committed (committed records stay readable for the master). */
 int segment_prepare_slot(struct segment *segment, unsigned slot, struct error *err);
 
-/* What a worker must inherit: descriptors are close-on-exec until segment_export clears that in the child between fork and
- * exec (async-signal-safe). */
+/* What a worker must inherit; all are close-on-exec. */
 struct segment_descriptors {
     int memory;  /* the memfd */
     int doorbell; /* eventfd the worker writes to wake the master */
     int wake;    /* eventfd the master writes to wake this worker */
 };
 struct segment_descriptors segment_descriptors(const struct segment *segment, unsigned slot);
+/* In the child between fork and exec: clears close-on-exec. Async-signal-safe. 0, or -1 with errno. */
+int segment_export(const struct segment_descriptors *descriptors);
 
-/* Worker, after exec. Takes ownership of the three descriptors. Checks magic, version and sizes. */
+/* Worker, after exec. Takes ownership of the three descriptors (closes them on failure as well; the memfd always, the mapping
+ * stays). Checks magic, version and sizes. The slot must have been prepared. */
 struct segment *segment_attach(const struct segment_descriptors *descriptors, unsigned slot, struct error *err);
 /* Unmaps and closes; any process. */
 void segment_close(struct segment *segment);

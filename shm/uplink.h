@@ -12,7 +12,8 @@
 
 struct uplink;
 
-/* Worker: for its own slot. Master: for any slot that was prepared. */
+/* Worker: for its own slot. Master: for any slot that was prepared; how far it has read belongs to the segment, so the uplink
+ * may be closed and opened again, and stays open over the worker's death. */
 struct uplink *uplink_open(struct segment *segment, unsigned slot);
 void uplink_close(struct uplink *uplink);
 uint32_t uplink_body_max(const struct uplink *uplink); /* half the uplink, less the header */
@@ -35,7 +36,8 @@ bool uplink_next(struct uplink *uplink, struct uplink_record *record, bool *corr
 void uplink_release(struct uplink *uplink); /* everything returned so far */
 uint64_t uplink_pending_bytes(const struct uplink *uplink);
 
-/* Master: announces that it sleeps on the doorbell. Returns false when some uplink (slots 0..slot_count-1) has a record. */
+/* Master: announces that it sleeps on the doorbell. Returns false when some prepared uplink has a record that uplink_next has not
+ * returned: read on instead of sleeping (while the ring is full, wait for its timer as well). */
 bool uplink_master_sleep(struct segment *segment);
 /* Master: consumes the doorbell after it became readable. */
 void uplink_master_awake(struct segment *segment);

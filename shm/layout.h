@@ -1,0 +1,306 @@
+/*
+ * The shared memory word by word, the atomic accesses to it, and the process's view of it. Included by shm/
+ * sources and the tests of shm/ only.
+ *
+ * The segment (every part starts on a page; P is the page size)
+ *
+ *   offset             part                          master  worker
+ *   0                  struct layout_header          rw      r       written once, before any worker lives
+ *   control_offset     struct layout_control         rw      r       ring tail, uplink heads, what the host
+ * should know doorbell_offset    struct layout_doorbell        rw      rw      the one word that every worker
+ * may write table_offset       struct layout_entry [slots]   rw      r       ... its own entry: rw
+ *   ring_offset        ring data, ring_bytes         rw      r
+ *   uplinks_offset     uplink data, uplink_bytes each rw     -       ... its own uplink: rw
+ *
+ *   So a worker that goes mad can spoil its own entry, its own uplink and the doorbell. The master believes
+ * none of the three: a ring cell that can't be true counts as a whole ring behind (the worker is then
+ * replaced as stuck), uplink lengths are checked and copied out before use, and the doorbell is only a hint
+ * to wake up.
+ *
+ * Positions
+ *
+ *   A position counts the bytes ever written to a ring (64 bits: 100 years at 5 GB/s). It is the sequence
+ * number as well: there is no second counter that could disagree with it when a process dies between two
+ * stores. The byte of position p lies at offset p & (capacity - 1); capacities are powers of two.
+ *
+ *            cell of the slowest reader          tail
+ *   ... free |######## may still be read ########| free ...     always: tail - cell <= capacity
+ *
+ * A record (in the ring and in an uplink; starts on a multiple of 8)
+ *
+ *   0        4        8
+ *   | type   | length | body, length bytes | 0..7 unused bytes |
+ *     u32      u32
+ *
+ *   No record wraps: where the next one doesn't fit before the end, a pad record (type 0, length up to the
+ * end) comes first. Pad and record become visible by the same store of the tail. Header and body are plain
+ * memory: the tail publishes them, the cell gives them back, and ThreadSanitizer can see whether that holds.
+ *
+ * Lines
+ *
+ *   Words that different processes write lie 128 bytes apart: two cache lines, because the adjacent-line
+ * prefetcher of x86 pulls them in pairs, and one line of an ARM server core.
+ */
+#ifndef OPALD_SHM_LAYOUT_H
+#define OPALD_SHM_LAYOUT_H
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "shm/counters.h"
+#include "shm/segment.h"
+
+#define LAYOUT_MAGIC      UINT64_C(0x314d48534c41504f) /* "OPALSHM1" in memory, little endian */
+#define LAYOUT_VERSION    1u
+#define LAYOUT_LINE       128
+#define LAYOUT_RING_MIN   (UINT64_C(64) << 10)
+#define LAYOUT_RING_MAX   (UINT64_C(16) << 30) /* an eighth still fits a record's u32 length */
+#define LAYOUT_UPLINK_MIN (UINT64_C(4) << 10)
+#define LAYOUT_UPLINK_MAX (UINT64_C(4) << 30) /* half still fits */
+
+struct layout_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t slots;
+    uint32_t page_bytes;
+    uint32_t entry_stride;  /* bytes from one table entry to the next */
+    uint32_t counter_count; /* a worker of another build must not attach */
+    uint32_t reserved;
+    uint64_t ring_bytes;
+    uint64_t uplink_bytes;
+    uint64_t control_offset;
+    uint64_t doorbell_offset;
+    uint64_t table_offset;
+    uint64_t ring_offset;
+    uint64_t uplinks_offset;
+    uint64_t total_bytes;
+};
+
+struct layout_line {
+    alignas(LAYOUT_LINE) _Atomic uint64_t value;
+};
+
+struct layout_control {
+    alignas(LAYOUT_LINE) _Atomic uint64_t ring_tail; /* position after the last published record */
+    alignas(LAYOUT_LINE) _Atomic uint64_t event_limit;
+    _Atomic uint32_t backbone_state;
+    struct layout_line
+        uplink_head[SEGMENT_SLOTS_MAX]; /* up to here the master has given the uplink's memory back */
+    alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the master's */
+};
+
+struct layout_doorbell {
+    /* 0: the master is awake. Else the number of its sleep, a new one each time (why: uplink.c). */
+    alignas(LAYOUT_LINE) _Atomic uint64_t asleep;
+};
+
+struct layout_entry {
+    alignas(LAYOUT_LINE) _Atomic uint64_t
+        ring_cell; /* the worker: up to here it has given the ring's memory back */
+    alignas(
+        LAYOUT_LINE) _Atomic uint32_t ring_asleep; /* 1: the worker sleeps on its eventfd, or is about to */
+    alignas(
+        LAYOUT_LINE) _Atomic uint64_t uplink_tail; /* the worker: position after its last committed record */
+    alignas(LAYOUT_LINE) _Atomic uint32_t ring_active; /* the master: this reader holds up the writer */
+    _Atomic uint32_t state;                            /* enum worker_state */
+    _Atomic int32_t pid;
+    _Atomic uint32_t incarnation;
+    alignas(LAYOUT_LINE) _Atomic uint64_t heartbeat_ns; /* the worker */
+    _Atomic uint32_t connections;
+    alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the worker's */
+};
+
+struct layout_record {
+    uint32_t type;
+    uint32_t length;
+};
+
+static_assert(
+    ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "atomics must work between processes");
+static_assert(
+    sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "atomics must have no hidden lock");
+static_assert(sizeof(struct layout_record) == 8, "record header is drawn as 8 bytes");
+static_assert(offsetof(struct layout_entry, ring_asleep) == LAYOUT_LINE, "one writer a line");
+static_assert(offsetof(struct layout_control, event_limit) == LAYOUT_LINE, "the tail has its line alone");
+
+/* Bytes a record with a body of `length` takes. 64 bits, so that no length can make it wrap. */
+static inline uint64_t layout_record_size(uint32_t length)
+{
+    return sizeof(struct layout_record) + (((uint64_t)length + 7) & ~UINT64_C(7));
+}
+
+/*
+ * The atomic accesses. No other memory order is used on these words, and there are no fences.
+ *
+ *   the ring's records       A0 writer stores tail, release           synchronizes with  A1 reader loads
+ * tail, acquire the ring's free memory   B0 reader stores its cell, release       synchronizes with  B1
+ * writer loads a cell, acquire the reader's sleep       C0 writer stores tail once more          C2 reader
+ * exchanges asleep to 1 C1 writer loads, exchanges asleep to 0   C3 reader loads tail once more All four are
+ * sequentially consistent, so they have one order. Either C1 comes after C2: the writer sees the sleeper and
+ * wakes it. Or C1 comes before C2, then C0 comes before C3: the reader sees the record and doesn't sleep. an
+ * uplink's records      D0 worker stores uplink tail             synchronizes with  D1 master loads it,
+ * acquire an uplink's free memory  E0 master stores uplink head, release    synchronizes with  E1 worker
+ * loads it, acquire the master's sleep       D0 and F1 worker loads asleep, F2 master stores its sleep's
+ * number, F3 master loads the tails: sequentially consistent as C0..C3 (D0 plays C0, so D0 is more than a
+ * release) a slot's past            G0 master stores cell, flags, state ...  read by the worker after fork
+ * and exec, which order it figures                  relaxed: each stands for itself (counters, heartbeat,
+ * connections)
+ *
+ * SHM_MUTATE_... break one of them each, for tests/stress/mutations.sh only: a test that passes all the same
+ * is no test.
+ */
+#ifdef SHM_MUTATE_TAIL_RELAXED
+#define ORDER_A0_TAIL_STORE memory_order_relaxed
+#else
+#define ORDER_A0_TAIL_STORE memory_order_release
+#endif
+#define ORDER_A1_TAIL_LOAD memory_order_acquire
+#ifdef SHM_MUTATE_CELL_RELAXED
+#define ORDER_B0_CELL_STORE memory_order_relaxed
+#else
+#define ORDER_B0_CELL_STORE memory_order_release
+#endif
+#define ORDER_B1_CELL_LOAD memory_order_acquire
+#ifdef SHM_MUTATE_TAIL_AGAINST_ASLEEP
+#define ORDER_C0_TAIL_AGAIN memory_order_release
+#else
+#define ORDER_C0_TAIL_AGAIN memory_order_seq_cst
+#endif
+#define ORDER_C1_ASLEEP_SEEN memory_order_seq_cst
+#define ORDER_C2_ASLEEP_SET  memory_order_seq_cst
+#define ORDER_C3_TAIL_LOOK   memory_order_seq_cst
+#ifdef SHM_MUTATE_UPLINK_RELAXED
+#define ORDER_D0_UPLINK_STORE memory_order_relaxed
+#else
+#define ORDER_D0_UPLINK_STORE memory_order_seq_cst
+#endif
+#define ORDER_D1_UPLINK_LOAD memory_order_acquire
+#ifdef SHM_MUTATE_HEAD_RELAXED
+#define ORDER_E0_HEAD_STORE memory_order_relaxed
+#else
+#define ORDER_E0_HEAD_STORE memory_order_release
+#endif
+#define ORDER_E1_HEAD_LOAD   memory_order_acquire
+#define ORDER_F1_SLEEP_SEEN  memory_order_seq_cst
+#define ORDER_F2_SLEEP_SET   memory_order_seq_cst
+#define ORDER_F3_UPLINK_LOOK memory_order_seq_cst
+#define ORDER_G0_SLOT_STORE  memory_order_release
+#define ORDER_G1_SLOT_LOAD   memory_order_acquire
+#define ORDER_FIGURE         memory_order_relaxed
+/* A word that only this process writes, or that nobody else touches now: there is nothing to order. */
+#define ORDER_OWN memory_order_relaxed
+
+#ifdef SHM_MUTATE_NO_SLOWEST
+#define LAYOUT_CHECKS_SLOWEST false
+#else
+#define LAYOUT_CHECKS_SLOWEST true
+#endif
+#ifdef SHM_MUTATE_NO_SECOND_LOOK
+#define LAYOUT_LOOKS_TWICE false
+#else
+#define LAYOUT_LOOKS_TWICE true
+#endif
+#ifdef SHM_MUTATE_MASTER_NO_SECOND_LOOK
+#define LAYOUT_MASTER_LOOKS_TWICE false
+#else
+#define LAYOUT_MASTER_LOOKS_TWICE true
+#endif
+
+/*
+ * Every place between two stores (or a load and a store) where a process may die or be stopped. Empty in the
+ * program; the stress build (-DSHM_POINTS) calls shm_point, which tests/stress/ring_kill.c defines.
+ */
+#define SHM_POINT_LIST(POINT) \
+    POINT(WRITER_PADDED)    /* pad header written, record header not */ \
+    POINT(WRITER_RESERVED)  /* headers written, body not */ \
+    POINT(WRITER_FILLED)    /* body written, tail not */ \
+    POINT(WRITER_PUBLISHED) /* tail stored, nobody woken */ \
+    POINT(WRITER_WAKING)    /* tail stored again */ \
+    POINT(WRITER_WON)       /* asleep exchanged to 0, eventfd not written */ \
+    POINT(WRITER_WOKE)      /* eventfd written */ \
+    POINT(READER_LOOKED)    /* tail loaded */ \
+    POINT(READER_READ)      /* record header read */ \
+    POINT(READER_RELEASING) /* body read, cell not stored */ \
+    POINT(READER_RELEASED)  /* cell stored */ \
+    POINT(READER_LYING)     /* asleep set, tail not looked at again */ \
+    POINT(READER_ROSE)      /* asleep taken back */ \
+    POINT(READER_ASLEEP)    /* looked twice, about to wait */ \
+    POINT(READER_AWAKE)     /* eventfd consumed */ \
+    POINT(UPLINK_PADDED) \
+    POINT(UPLINK_RESERVED) \
+    POINT(UPLINK_FILLED) \
+    POINT(UPLINK_COMMITTED) /* tail stored, doorbell not looked at */ \
+    POINT(UPLINK_RINGING)   /* the master sleeps, eventfd not written */ \
+    POINT(UPLINK_RANG)      /* eventfd written, asleep not cleared */ \
+    POINT(UPLINK_DONE)
+
+enum shm_point {
+#define SHM_POINT_ENUMERATOR(name) SHM_POINT_##name,
+    SHM_POINT_LIST(SHM_POINT_ENUMERATOR)
+#undef SHM_POINT_ENUMERATOR
+        SHM_POINT_COUNT
+};
+
+#ifdef SHM_POINTS
+void shm_point(enum shm_point point);
+#define SHM_POINT(name) shm_point(SHM_POINT_##name)
+#else
+#define SHM_POINT(name) ((void)0)
+#endif
+
+/* ---- this process's view ---- */
+
+#define SEGMENT_MAGIC 0x5e63e17au
+
+/* How far the master has read an uplink. It lives here and not in shared memory, where the worker could spoil
+ * it. */
+struct segment_uplink_state {
+    uint64_t read;     /* position after the last record returned */
+    uint64_t released; /* = the head in shared memory */
+    bool prepared;
+    bool corrupt; /* until the slot is prepared for another worker */
+};
+
+struct segment {
+    uint32_t magic;
+    bool is_master;
+    unsigned slot; /* a worker's own */
+    unsigned slots;
+    uint64_t ring_bytes;
+    uint64_t uplink_bytes;
+    uint64_t uplinks_offset;
+    size_t page_bytes;
+    size_t entry_stride;
+    /* Mapped memory. A worker's pointers through `control`, other entries and `ring` may only be read. */
+    unsigned char *base;
+    size_t base_bytes;
+    unsigned char *uplinks; /* master: of slot 0; worker: its own, a mapping by itself */
+    size_t uplinks_mapped;
+    struct layout_control *control;
+    struct layout_doorbell *doorbell_line;
+    unsigned char *table;
+    unsigned char *ring;
+    int memory; /* -1 in a worker */
+    int doorbell;
+    int wake[SEGMENT_SLOTS_MAX];                                 /* -1 where there is none */
+    uint64_t sleeps;                                             /* master: number of its last sleep */
+    struct segment_uplink_state uplink_state[SEGMENT_SLOTS_MAX]; /* master */
+};
+
+/* Aborts with a line on stderr: a broken promise of the caller or of memory, never something a peer can
+ * cause. */
+void segment_fail(const char *what) __attribute__((noreturn));
+void segment_check(const struct segment *segment);
+struct layout_entry *segment_entry(const struct segment *segment, unsigned slot);
+unsigned char *segment_uplink(const struct segment *segment, unsigned slot);
+/* Adds one to an eventfd / empties it; never blocks, EINTR is handled. */
+void segment_eventfd_write(int fd);
+void segment_eventfd_drain(int fd);
+/* Uplink: where the valid records between `from` and the worker's tail end. Sets *whole when that is the tail
+ * itself. */
+uint64_t uplink_valid_end(const struct segment *segment, unsigned slot, uint64_t from, bool *whole);
+
+#endif
