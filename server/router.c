@@ -73,7 +73,6 @@ static void router_note_full(struct router *router)
         router->stall_cursor =
             router->stall_slot == UINT32_MAX ? 0 : ring_writer_cursor(router->ring, router->stall_slot);
         router->stall_since_ns = clock_monotonic_ns();
-        counter_add(router->segment, COUNTER_MASTER, COUNTER_RING_FULL_WAITS, 1);
         log_write_limited(&router->limit_full, LOG_WARNING, LOGGER,
             "the ring is full: worker slot %u is %" PRIu64
             " bytes behind; taking in no events until it has moved on",
