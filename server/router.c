@@ -135,23 +135,31 @@ static void router_to_backbone(struct router *router, const struct event *event)
     }
 }
 
+static void router_refuse_record(struct router *router, unsigned slot, const struct uplink_record *record)
+{
+    log_write_limited(&router->limit_corrupt, LOG_ERROR, LOGGER,
+        "worker slot %u wrote a record that is no event (type %u, %u bytes): skipped, replacing that worker",
+        slot, record->type, record->length);
+    router->hooks.worker_stuck(router->hooks.context, slot, "it wrote nonsense into its uplink");
+}
+
 /* True when the record is dealt with; false when the ring is full and it must be offered again. */
 static bool router_route(struct router *router, unsigned slot, const struct uplink_record *record)
 {
     struct event event;
-    if (record->type != RING_EVENT || record->length > ring_writer_body_max(router->ring) ||
-        !event_decode(record->body, record->length, &event) || event.origin != slot) {
-        log_write_limited(&router->limit_corrupt, LOG_ERROR, LOGGER,
-            "worker slot %u wrote a record that is no event (type %u, %u bytes): skipped, replacing that "
-            "worker",
-            slot, record->type, record->length);
-        router->hooks.worker_stuck(router->hooks.context, slot, "it wrote nonsense into its uplink");
+    if (record->type != RING_EVENT || record->length > ring_writer_body_max(router->ring)) {
+        router_refuse_record(router, slot, record);
         return true;
     }
     void *body = router_reserve(router, RING_EVENT, record->length);
     if (!body)
         return false;
+    /* Copied first, checked then: the worker could change its own memory after a check. Without a commit the ring is as it was. */
     memcpy(body, record->body, record->length);
+    if (!event_decode(body, record->length, &event) || event.origin != slot) {
+        router_refuse_record(router, slot, record);
+        return true;
+    }
     ring_writer_commit(router->ring);
     counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_ROUTED, 1);
     router_to_backbone(router, &event);
