@@ -1,0 +1,42 @@
+/* One measured stretch: publish so many events in a mode, wait until the clients have them, print what it took. */
+#ifndef OPALD_BENCH_LOAD_PHASE_H
+#define OPALD_BENCH_LOAD_PHASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "tests/bench/load_process.h"
+#include "tests/bench/load_publish.h"
+#include "tests/bench/load_swarm.h"
+
+enum phase_mode {
+    PHASE_BURST, /* `parameter` events in flight; 1 is lock step: the next event when all clients have the last */
+    PHASE_RATE,   /* `parameter` events a second */
+    PHASE_LISTEN, /* somebody else publishes: wait for `events` of them */
+    PHASE_IDLE,   /* nothing, for `parameter` seconds */
+};
+
+struct phase {
+    char name[32]; /* as given */
+    enum phase_mode mode;
+    double parameter;
+    uint64_t events;
+};
+
+struct phase_bench {
+    int loop;
+    struct swarm *swarm;
+    struct publish *publish; /* NULL when nothing is published here */
+    struct process_group servers;
+    uint64_t sequence; /* the next event's */
+    double stall;      /* seconds without a delivery after which a phase is given up */
+};
+
+/* "lockstep:EVENTS", "burst:K:EVENTS", "rate:R:EVENTS", "listen:EVENTS", "idle:SECONDS". */
+bool phase_parse(const char *text, struct phase *phase);
+/* Turns the loop until the servers use no more CPU than at rest; at most two seconds. */
+void phase_settle(struct phase_bench *bench);
+/* Runs it and prints a JSON object. False when it stalled, or clients lost anything. */
+bool phase_run(struct phase_bench *bench, const struct phase *phase, FILE *out);
+
+#endif

@@ -1,0 +1,135 @@
+#include "tests/bench/load_process.h"
+
+#include <dirent.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PROCESS_MAX 1024
+
+static uint64_t cpu_of(pid_t pid)
+{
+    clockid_t clock;
+    struct timespec used;
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) != 0) {
+        return 0;
+    }
+    return (uint64_t)used.tv_sec * 1000000000U + (uint64_t)used.tv_nsec;
+}
+
+static uint64_t pss_of(pid_t pid)
+{
+    char path[64];
+    char line[256];
+    unsigned long long kib = 0;
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "Pss: %llu kB", &kib) == 1) {
+            break;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return kib * 1024U;
+}
+
+static unsigned sockets_of(pid_t pid)
+{
+    char path[64];
+    unsigned count = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *folder = opendir(path);
+    if (folder == NULL) {
+        return 0;
+    }
+    for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        char target[16];
+        const ssize_t length = readlinkat(dirfd(folder), entry->d_name, target, sizeof target);
+        count += length > 7 && memcmp(target, "socket:", 7) == 0;
+    }
+    closedir(folder);
+    return count;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+    char path[64];
+    char text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return 0;
+    }
+    const size_t length = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[length] = '\0';
+    const char *end = strrchr(text, ')'); /* the name in front may itself hold blanks and brackets */
+    char state;
+    int parent = 0;
+    if (end == NULL || sscanf(end + 1, " %c %d", &state, &parent) != 2) {
+        return 0;
+    }
+    return (pid_t)parent;
+}
+
+/* Fills `found` with the roots and their descendants. */
+static unsigned find_all(const struct process_group *group, pid_t *found)
+{
+    unsigned count = 0;
+    pid_t all[8192];
+    pid_t parents[8192];
+    unsigned total = 0;
+    DIR *folder = opendir("/proc");
+    if (folder == NULL) {
+        return 0;
+    }
+    for (struct dirent *entry = readdir(folder); entry != NULL && total < 8192; entry = readdir(folder)) {
+        const pid_t pid = (pid_t)atoi(entry->d_name);
+        if (pid > 0) {
+            all[total] = pid;
+            parents[total++] = parent_of(pid);
+        }
+    }
+    closedir(folder);
+    for (unsigned i = 0; i < group->root_count && count < PROCESS_MAX; i++) {
+        found[count++] = group->roots[i];
+    }
+    for (unsigned at = 0; at < count; at++) {
+        for (unsigned i = 0; i < total && count < PROCESS_MAX; i++) {
+            bool known = parents[i] != found[at];
+            for (unsigned j = 0; j < count && !known; j++) {
+                known = found[j] == all[i];
+            }
+            if (!known) {
+                found[count++] = all[i];
+            }
+        }
+    }
+    return count;
+}
+
+struct process_usage process_group_read(const struct process_group *group, int memory)
+{
+    pid_t pids[PROCESS_MAX];
+    struct process_usage usage = {.processes = group->root_count == 0 ? 0 : find_all(group, pids)};
+    for (unsigned i = 0; i < usage.processes; i++) {
+        usage.cpu_ns += cpu_of(pids[i]);
+    }
+    for (unsigned i = 0; memory && i < usage.processes; i++) {
+        const unsigned sockets = sockets_of(pids[i]);
+        usage.pss_bytes += pss_of(pids[i]);
+        usage.sockets_sum += sockets;
+        usage.sockets_max = sockets > usage.sockets_max ? sockets : usage.sockets_max;
+    }
+    return usage;
+}
+
+uint64_t process_own_cpu(void)
+{
+    return cpu_of(getpid());
+}

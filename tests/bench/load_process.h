@@ -1,0 +1,30 @@
+/* What the measured servers use: CPU time and memory of processes and all their descendants, read from outside. */
+#ifndef OPALD_BENCH_LOAD_PROCESS_H
+#define OPALD_BENCH_LOAD_PROCESS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PROCESS_ROOTS_MAX 16
+
+struct process_group {
+    pid_t roots[PROCESS_ROOTS_MAX];
+    unsigned root_count;
+};
+
+struct process_usage {
+    uint64_t cpu_ns;    /* user and system time of all threads, nanosecond resolution */
+    uint64_t pss_bytes; /* proportional set size: shared pages are divided among those that map them */
+    unsigned processes;
+    unsigned
+        sockets_max; /* sockets held by the process that holds most, and by all: how evenly clients are spread */
+    unsigned sockets_sum;
+};
+
+/* Looks the descendants up anew at each call. Processes that ended in between are not counted. `memory`: also PSS and sockets, which cost the
+ * kernel milliseconds. */
+struct process_usage process_group_read(const struct process_group *group, int memory);
+/* CPU time of this process. */
+uint64_t process_own_cpu(void);
+
+#endif

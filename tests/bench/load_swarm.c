@@ -1,0 +1,532 @@
+/*
+ * One client is a non-blocking socket and a few numbers. A read takes what is there into one buffer shared by all clients; only
+ * a frame that is not whole yet is copied to a buffer of the client's own, and given back once it is whole.
+ */
+#include "tests/bench/load_swarm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "tests/bench/load_frame.h"
+#include "tests/bench/load_loop.h"
+
+#define CLIENT_MAGIC        0x636c6e74U
+#define READ_BYTES          (256U * 1024U)
+#define CLIENTS_PER_ADDRESS 20000U
+#define NOTHING             UINT64_MAX
+
+enum client_state { CLIENT_CONNECTING, CLIENT_SHAKING, CLIENT_SUBSCRIBING, CLIENT_READY, CLIENT_GONE };
+
+struct client {
+    struct source source;
+    uint32_t magic;
+    int descriptor;
+    struct swarm *swarm;
+    enum client_state state;
+    unsigned index;
+    uint64_t next;          /* sequence that must come now */
+    unsigned char *partial; /* a frame that is not whole */
+    size_t partial_length;
+    unsigned char *unsent;
+    size_t unsent_length;
+};
+
+struct swarm {
+    struct swarm_settings settings;
+    int loop;
+    struct client *clients;
+    unsigned opened;
+    unsigned ready;
+    unsigned failed;
+    uint64_t opened_first; /* ns, for the rate */
+    unsigned *group_size;  /* clients that are ready, by group */
+    uint32_t *remaining;   /* clients that still wait, by sequence */
+    uint64_t announced;
+    uint64_t announced_room;
+    uint64_t events_open;
+    uint64_t deliveries_open;
+    struct swarm_tally tally;
+    unsigned char *input;  /* READ_BYTES */
+    unsigned char *output; /* replies to one read */
+    size_t output_length;
+    size_t output_room;
+};
+
+static const char reply_head[] =
+    "{\"request\": null, \"response\": {\"result\": \"None\", \"result_type\": \"str\", \"call_id\": \"";
+static const char reply_tail[] = "\"}}";
+#define CALL_ID_BYTES 32U
+#define REPLY_BYTES   (sizeof reply_head - 1 + CALL_ID_BYTES + sizeof reply_tail - 1)
+
+static void client_ready(struct source *source, uint32_t events);
+
+/* ---- accounting ---- */
+
+static void event_settle(struct swarm *swarm, uint64_t sequence, uint64_t sent, uint64_t now)
+{
+    if (sequence >= swarm->announced || swarm->remaining[sequence] == 0) {
+        return;
+    }
+    swarm->deliveries_open--;
+    if (--swarm->remaining[sequence] == 0) {
+        swarm->events_open--;
+        swarm->tally.completed++;
+        if (sent != NOTHING) {
+            histogram_add(&swarm->tally.last, now - sent);
+        }
+    }
+}
+
+static void client_end(struct client *client)
+{
+    struct swarm *swarm = client->swarm;
+    if (client->state == CLIENT_GONE) {
+        return;
+    }
+    if (client->state == CLIENT_READY) {
+        swarm->tally.closed++;
+        swarm->ready--;
+        swarm->group_size[client->index % swarm->settings.groups]--;
+        for (; client->next < swarm->announced; client->next += swarm->settings.groups) {
+            event_settle(swarm, client->next, NOTHING, 0);
+        }
+    } else {
+        swarm->failed++;
+    }
+    client->state = CLIENT_GONE;
+    close(client->descriptor);
+    free(client->partial);
+    free(client->unsent);
+    client->partial = client->unsent = NULL;
+    client->partial_length = client->unsent_length = 0;
+}
+
+/* ---- sending ---- */
+
+static void client_send(struct client *client, const unsigned char *bytes, size_t length)
+{
+    if (client->unsent_length == 0) {
+        const ssize_t sent = send(client->descriptor, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno != EAGAIN) {
+            client_end(client);
+            return;
+        }
+        if (sent > 0) {
+            bytes += sent;
+            length -= (size_t)sent;
+        }
+    }
+    if (length == 0) {
+        return;
+    }
+    unsigned char *grown = realloc(client->unsent, client->unsent_length + length);
+    if (grown == NULL) {
+        load_fail("realloc");
+    }
+    memcpy(grown + client->unsent_length, bytes, length);
+    client->unsent = grown;
+    client->unsent_length += length;
+    loop_set(client->swarm->loop, EPOLL_CTL_MOD, client->descriptor, &client->source, EPOLLIN | EPOLLOUT);
+}
+
+static void client_send_text(struct client *client, unsigned opcode, const char *text, size_t length)
+{
+    unsigned char *frame = malloc(length + FRAME_HEADER_MAX);
+    if (frame == NULL) {
+        load_fail("malloc");
+    }
+    client_send(client, frame, frame_write(frame, opcode, text, length));
+    free(frame);
+}
+
+static void client_flush(struct client *client)
+{
+    const ssize_t sent =
+        send(client->descriptor, client->unsent, client->unsent_length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN) {
+        client_end(client);
+        return;
+    }
+    if (sent > 0) {
+        client->unsent_length -= (size_t)sent;
+        memmove(client->unsent, client->unsent + sent, client->unsent_length);
+    }
+    if (client->unsent_length == 0) {
+        free(client->unsent);
+        client->unsent = NULL;
+        loop_set(client->swarm->loop, EPOLL_CTL_MOD, client->descriptor, &client->source, EPOLLIN);
+    }
+}
+
+static void replies_flush(struct client *client)
+{
+    struct swarm *swarm = client->swarm;
+    const size_t length = swarm->output_length;
+    swarm->output_length = 0;
+    if (length != 0 && client->state != CLIENT_GONE) {
+        client_send(client, swarm->output, length);
+    }
+}
+
+static void client_reply(struct client *client, const unsigned char *text, size_t length)
+{
+    /* `..."call_id": "<32>"}, "response": null}` is how servers end a notify; another spacing is searched for. */
+    static const char tail[] = "\"}, \"response\": null}";
+    const unsigned char *id = NULL;
+    struct swarm *swarm = client->swarm;
+    if (length > CALL_ID_BYTES + sizeof tail) {
+        id = text + length - (sizeof tail - 1) - CALL_ID_BYTES;
+        if (id[-1] != '"' || memcmp(id + CALL_ID_BYTES, tail, sizeof tail - 1) != 0) {
+            const size_t window = length < 256 ? length : 256;
+            id = memmem(text + length - window, window, "\"call_id\":", 10);
+            id = id == NULL ? NULL : memchr(id + 10, '"', (size_t)(text + length - id) - 10);
+            id = id == NULL || (size_t)(text + length - id) < CALL_ID_BYTES + 2 ? NULL : id + 1;
+        }
+    }
+    if (id == NULL) {
+        swarm->tally.misplaced++;
+        return;
+    }
+    char reply[REPLY_BYTES];
+    memcpy(reply, reply_head, sizeof reply_head - 1);
+    memcpy(reply + sizeof reply_head - 1, id, CALL_ID_BYTES);
+    memcpy(reply + sizeof reply_head - 1 + CALL_ID_BYTES, reply_tail, sizeof reply_tail - 1);
+    if (swarm->output_length + REPLY_BYTES + FRAME_HEADER_MAX > swarm->output_room) {
+        replies_flush(client);
+    }
+    swarm->output_length += frame_write(swarm->output + swarm->output_length, FRAME_TEXT, reply, REPLY_BYTES);
+    if (swarm->settings.reply_each) {
+        replies_flush(client);
+    }
+}
+
+/* ---- opening ---- */
+
+static void client_upgrade(struct client *client)
+{
+    const struct swarm_settings *settings = &client->swarm->settings;
+    char request[2048];
+    const int length = snprintf(request, sizeof request,
+        "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
+        (unsigned)ntohs(settings->server.sin_port), settings->token != NULL ? "Authorization: Bearer " : "",
+        settings->token != NULL ? settings->token : "", settings->token != NULL ? "\r\n" : "");
+    client->state = CLIENT_SHAKING;
+    client_send(client, (unsigned char *)request, (size_t)length);
+}
+
+static void client_subscribe(struct client *client)
+{
+    const struct swarm_settings *settings = &client->swarm->settings;
+    const size_t room = 256 + (strlen(settings->topic) + 40) * settings->topics;
+    char *text = malloc(room);
+    if (text == NULL) {
+        load_fail("malloc");
+    }
+    size_t length = (size_t)snprintf(text, room,
+        "{\"request\": {\"method\": \"subscribe\", \"arguments\": {\"topics\": [\"%s", settings->topic);
+    if (settings->groups > 1) {
+        length += (size_t)snprintf(text + length, room - length, "-%u", client->index % settings->groups);
+    }
+    for (unsigned i = 1; i < settings->topics; i++) {
+        length += (size_t)snprintf(
+            text + length, room - length, "\", \"%s-own-%u-%u", settings->topic, client->index, i);
+    }
+    length += (size_t)snprintf(text + length, room - length,
+        "\"]}, \"call_id\": \"0123456789abcdef%016x\"}, \"response\": null}", client->index);
+    client->state = CLIENT_SUBSCRIBING;
+    client_send_text(client, FRAME_TEXT, text, length);
+    free(text);
+}
+
+static void client_open(struct swarm *swarm, unsigned index)
+{
+    struct client *client = &swarm->clients[index];
+    struct sockaddr_in own = {.sin_family = AF_INET};
+    const int yes = 1;
+    *client =
+        (struct client){.source.ready = client_ready, .magic = CLIENT_MAGIC, .swarm = swarm, .index = index};
+    client->next = index % swarm->settings.groups;
+    client->descriptor = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (client->descriptor < 0) {
+        load_fail("socket");
+    }
+    /* One address has some 28,000 ports; the port is chosen at connect, when the whole 4-tuple is known. */
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + index / CLIENTS_PER_ADDRESS);
+    setsockopt(client->descriptor, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+    setsockopt(client->descriptor, IPPROTO_TCP, 1 /* TCP_NODELAY */, &yes, sizeof yes);
+    if ((ntohl(swarm->settings.server.sin_addr.s_addr) >> 24) == 127 &&
+        bind(client->descriptor, (struct sockaddr *)&own, sizeof own) != 0) {
+        load_fail("bind");
+    }
+    loop_set(swarm->loop, EPOLL_CTL_ADD, client->descriptor, &client->source, EPOLLIN | EPOLLOUT);
+    if (connect(client->descriptor, (struct sockaddr *)&swarm->settings.server,
+            sizeof swarm->settings.server) != 0 &&
+        errno != EINPROGRESS) {
+        client_end(client);
+    }
+}
+
+void swarm_open_more(struct swarm *swarm)
+{
+    const uint64_t now = load_now();
+    if (swarm->opened == 0) {
+        swarm->opened_first = now;
+    }
+    const double due = (double)(now - swarm->opened_first) * 1e-9 * swarm->settings.rate;
+    while (swarm->opened < swarm->settings.clients &&
+           swarm->opened - swarm->ready - swarm->failed - swarm->tally.closed < swarm->settings.window &&
+           (swarm->settings.rate <= 0 || (double)swarm->opened <= due)) {
+        client_open(swarm, swarm->opened++);
+    }
+}
+
+/* ---- receiving ---- */
+
+static bool mark_read(const unsigned char *text, size_t length, uint64_t *sequence, uint64_t *sent)
+{
+    const unsigned char *mark = memmem(text, length, SWARM_MARK, sizeof SWARM_MARK - 1);
+    if (mark == NULL || (size_t)(text + length - mark) < SWARM_MARK_BYTES) {
+        return false;
+    }
+    uint64_t numbers[2] = {0, 0};
+    mark += sizeof SWARM_MARK - 1;
+    for (unsigned number = 0; number < 2; number++, mark += 17) {
+        for (unsigned i = 0; i < 16; i++) {
+            const unsigned char digit = mark[i];
+            numbers[number] =
+                numbers[number] << 4 | (digit <= '9' ? digit - (unsigned)'0' : digit - (unsigned)'a' + 10U);
+        }
+    }
+    *sequence = numbers[0];
+    *sent = numbers[1];
+    return true;
+}
+
+static void client_deliver(struct client *client, const unsigned char *text, size_t length, uint64_t now)
+{
+    struct swarm *swarm = client->swarm;
+    const unsigned groups = swarm->settings.groups;
+    uint64_t sequence;
+    uint64_t sent;
+    if (!mark_read(text, length, &sequence, &sent) || sequence % groups != client->index % groups) {
+        swarm->tally.misplaced++;
+    } else if (sequence < client->next) {
+        swarm->tally.repeated++;
+    } else {
+        for (; client->next < sequence; client->next += groups) {
+            swarm->tally.lost++;
+            event_settle(swarm, client->next, NOTHING, 0);
+        }
+        client->next += groups;
+        swarm->tally.deliveries++;
+        histogram_add(&swarm->tally.each, now - sent);
+        event_settle(swarm, sequence, sent, now);
+    }
+    if (swarm->settings.reply) {
+        client_reply(client, text, length);
+    }
+}
+
+static void client_message(
+    struct client *client, const struct frame *frame, const unsigned char *payload, uint64_t now)
+{
+    static const char request[] = "{\"request\": {";
+    struct swarm *swarm = client->swarm;
+    if (frame->opcode == FRAME_PING) {
+        client_send_text(client, FRAME_PONG, (const char *)payload, frame->length);
+    } else if (frame->opcode == FRAME_PONG) {
+        return;
+    } else if (frame->opcode != FRAME_TEXT || !frame->final) {
+        client_end(client);
+    } else if (frame->length > sizeof request && memcmp(payload, request, sizeof request - 1) == 0) {
+        client_deliver(client, payload, frame->length, now);
+    } else if (client->state == CLIENT_SUBSCRIBING) {
+        if (memmem(payload, frame->length, "\"result\": true", 14) == NULL) {
+            client_end(client);
+            return;
+        }
+        client->state = CLIENT_READY;
+        client->next = swarm->announced - swarm->announced % swarm->settings.groups +
+                       client->index % swarm->settings.groups;
+        if (client->next < swarm->announced) {
+            client->next += swarm->settings.groups;
+        }
+        swarm->ready++;
+        swarm->group_size[client->index % swarm->settings.groups]++;
+    }
+}
+
+/* Takes whole frames off the front; returns the bytes taken. */
+static size_t client_take(struct client *client, const unsigned char *bytes, size_t length, uint64_t now)
+{
+    size_t taken = 0;
+    if (client->state == CLIENT_SHAKING) {
+        const unsigned char *end = memmem(bytes, length, "\r\n\r\n", 4);
+        if (end == NULL) {
+            return 0;
+        }
+        if (memcmp(bytes, "HTTP/1.1 101", 12) != 0) {
+            client_end(client);
+            return length;
+        }
+        taken = (size_t)(end - bytes) + 4;
+        client_subscribe(client);
+    }
+    struct frame frame;
+    while (client->state != CLIENT_GONE && frame_parse(bytes + taken, length - taken, &frame) &&
+           length - taken - frame.header >= frame.length) {
+        client_message(client, &frame, bytes + taken + frame.header, now);
+        taken += frame.header + frame.length;
+    }
+    return taken;
+}
+
+static void client_keep(struct client *client, const unsigned char *bytes, size_t length)
+{
+    unsigned char *kept = NULL;
+    if (length != 0) {
+        kept = malloc(length);
+        if (kept == NULL) {
+            load_fail("malloc");
+        }
+        memcpy(kept, bytes, length);
+    }
+    free(client->partial);
+    client->partial = kept;
+    client->partial_length = length;
+}
+
+static void client_read(struct client *client)
+{
+    struct swarm *swarm = client->swarm;
+    const ssize_t got = recv(client->descriptor, swarm->input, READ_BYTES, MSG_DONTWAIT);
+    const uint64_t now = load_now();
+    if (got <= 0) {
+        if (got == 0 || errno != EAGAIN) {
+            client_end(client);
+        }
+        return;
+    }
+    swarm->tally.reads++;
+    swarm->tally.bytes += (uint64_t)got;
+    const unsigned char *bytes = swarm->input;
+    size_t length = (size_t)got;
+    if (client->partial_length != 0) {
+        unsigned char *joined = realloc(client->partial, client->partial_length + length);
+        if (joined == NULL) {
+            load_fail("realloc");
+        }
+        memcpy(joined + client->partial_length, swarm->input, length);
+        client->partial = joined;
+        length += client->partial_length;
+        client->partial_length = length;
+        bytes = joined;
+    }
+    const size_t taken = client_take(client, bytes, length, now);
+    replies_flush(client);
+    if (client->state != CLIENT_GONE && (taken != 0 || bytes == swarm->input) &&
+        (taken != length || client->partial != NULL)) {
+        client_keep(client, bytes + taken, length - taken);
+    }
+}
+
+static void client_ready(struct source *source, uint32_t events)
+{
+    struct client *client = (struct client *)source;
+    if (client->magic != CLIENT_MAGIC) {
+        abort();
+    }
+    if (client->state == CLIENT_CONNECTING && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        getsockopt(client->descriptor, SOL_SOCKET, SO_ERROR, &error, &size);
+        if (error != 0) {
+            client_end(client);
+            return;
+        }
+        loop_set(client->swarm->loop, EPOLL_CTL_MOD, client->descriptor, &client->source, EPOLLIN);
+        client_upgrade(client);
+        return;
+    }
+    if (client->unsent_length != 0 && (events & EPOLLOUT) != 0) {
+        client_flush(client);
+    }
+    if (client->state != CLIENT_GONE && (events & (EPOLLIN | EPOLLERR | EPOLLHUP)) != 0) {
+        client_read(client);
+    }
+}
+
+/* ---- the whole ---- */
+
+struct swarm *swarm_create(int loop, const struct swarm_settings *settings)
+{
+    struct swarm *swarm = calloc(1, sizeof *swarm);
+    if (swarm == NULL) {
+        load_fail("calloc");
+    }
+    swarm->settings = *settings;
+    swarm->loop = loop;
+    swarm->output_room = READ_BYTES;
+    swarm->clients = calloc(settings->clients, sizeof *swarm->clients);
+    swarm->group_size = calloc(settings->groups, sizeof *swarm->group_size);
+    swarm->input = malloc(READ_BYTES);
+    swarm->output = malloc(swarm->output_room);
+    if (swarm->clients == NULL || swarm->group_size == NULL || swarm->input == NULL ||
+        swarm->output == NULL) {
+        load_fail("malloc");
+    }
+    return swarm;
+}
+
+unsigned swarm_ready(const struct swarm *swarm)
+{
+    return swarm->ready;
+}
+
+unsigned swarm_failed(const struct swarm *swarm)
+{
+    return swarm->failed;
+}
+
+void swarm_expect(struct swarm *swarm, uint64_t sequence)
+{
+    if (sequence != swarm->announced) {
+        abort();
+    }
+    if (swarm->announced == swarm->announced_room) {
+        swarm->announced_room = swarm->announced_room == 0 ? 4096 : swarm->announced_room * 2;
+        swarm->remaining = realloc(swarm->remaining, swarm->announced_room * sizeof *swarm->remaining);
+        if (swarm->remaining == NULL) {
+            load_fail("realloc");
+        }
+    }
+    const unsigned due = swarm->group_size[sequence % swarm->settings.groups];
+    swarm->remaining[swarm->announced++] = due;
+    swarm->deliveries_open += due;
+    swarm->events_open += due != 0;
+    swarm->tally.completed += due == 0;
+}
+
+const struct swarm_tally *swarm_tally(const struct swarm *swarm)
+{
+    return &swarm->tally;
+}
+
+void swarm_reset(struct swarm *swarm)
+{
+    memset(&swarm->tally, 0, sizeof swarm->tally);
+}
+
+uint64_t swarm_events_open(const struct swarm *swarm)
+{
+    return swarm->events_open;
+}
+
+uint64_t swarm_deliveries_open(const struct swarm *swarm)
+{
+    return swarm->deliveries_open;
+}

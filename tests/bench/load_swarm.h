@@ -1,0 +1,60 @@
+/*
+ * The clients: many websockets in one process that subscribe, receive, reply and check, as many opal-clients would. An event
+ * carries a mark in its payload, "opalbench:SEQUENCE:TIME:" (16 hex digits each); sequence numbers start at 0 and event s goes
+ * to the clients of group s % groups, so each client knows which number must come next.
+ */
+#ifndef OPALD_BENCH_LOAD_SWARM_H
+#define OPALD_BENCH_LOAD_SWARM_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "tests/bench/load_histogram.h"
+
+#define SWARM_MARK       "opalbench:"
+#define SWARM_MARK_BYTES 44 /* with both numbers and their colons */
+
+struct swarm_settings {
+    struct sockaddr_in server;
+    unsigned clients;
+    unsigned topics; /* each client's; the first is the one that events come on, the others are its own */
+    unsigned groups; /* 1: all clients subscribe `topic`; more: client i subscribes "topic-(i % groups)" */
+    const char *topic;
+    const char *token; /* bearer token or NULL */
+    unsigned window;   /* connections being opened at once */
+    double rate;       /* connections opened a second; 0: as fast as the window lets */
+    bool reply;        /* answer each notify, as the RPC library of the real client does */
+    bool reply_each; /* ... by a write(2) each; otherwise what one read(2) brought is answered by one write */
+};
+
+/* What came in since the last swarm_reset. */
+struct swarm_tally {
+    uint64_t deliveries;
+    uint64_t bytes;        /* received, websocket frames whole */
+    uint64_t reads;        /* read(2) calls that brought something */
+    uint64_t completed;    /* events that every client due has (or will never get) */
+    uint64_t lost;         /* numbers that were skipped */
+    uint64_t repeated;     /* numbers that came again or too late */
+    uint64_t misplaced;    /* a number of another group, or a notify without a mark */
+    uint64_t closed;       /* connections that the server ended */
+    struct histogram each; /* publish to the read(2) that brought it, every delivery */
+    struct histogram last; /* publish to the last client's read, every event */
+};
+
+struct swarm;
+
+/* `loop` outlives the swarm; `settings` is copied. Clients are opened by swarm_open_more. */
+struct swarm *swarm_create(int loop, const struct swarm_settings *settings);
+/* Opens what the window and the rate allow now. */
+void swarm_open_more(struct swarm *swarm);
+unsigned swarm_ready(const struct swarm *swarm);  /* subscribed */
+unsigned swarm_failed(const struct swarm *swarm); /* refused, reset or closed before that */
+/* Event `sequence` is about to be published: sequences must be announced in order, without gaps. */
+void swarm_expect(struct swarm *swarm, uint64_t sequence);
+const struct swarm_tally *swarm_tally(const struct swarm *swarm);
+void swarm_reset(struct swarm *swarm);
+/* Events announced that some client still waits for, and deliveries due in all of them. */
+uint64_t swarm_events_open(const struct swarm *swarm);
+uint64_t swarm_deliveries_open(const struct swarm *swarm);
+
+#endif
