@@ -24,6 +24,8 @@ struct http_services {
     struct publisher *publisher;
 };
 
+enum http_deadline { HTTP_DEADLINE_NONE, HTTP_DEADLINE_HEAD, HTTP_DEADLINE_BODY, HTTP_DEADLINE_IDLE };
+
 /* What the connection offers. All are called with the `connection` given to http_session_open. */
 struct http_connection_operations {
     /* Queue reply bytes; copied. */
@@ -34,8 +36,7 @@ struct http_connection_operations {
     /* Close once everything sent is out. */
     void (*finish)(void *connection);
     /* Which deadline applies from now on (the connection runs the timers; each call restarts it). */
-    void (*deadline)(void *connection, enum http_deadline { HTTP_DEADLINE_NONE, HTTP_DEADLINE_HEAD, HTTP_DEADLINE_BODY,
-        HTTP_DEADLINE_IDLE } deadline);
+    void (*deadline)(void *connection, enum http_deadline deadline);
     /* "127.0.0.1:33210", for the access log; static buffer. */
     const char *(*peer)(void *connection);
 };

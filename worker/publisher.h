@@ -5,6 +5,8 @@
 #ifndef OPALD_WORKER_PUBLISHER_H
 #define OPALD_WORKER_PUBLISHER_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "server/common/text.h"
 #include "shm/event.h"
