@@ -114,5 +114,24 @@ lint:
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE \
 	    --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches server shm broadcast worker
 
+# ---- figures: build/bench/results.md. BENCH_QUICK=1 for a minute's worth of them.
+BENCH_LOAD := $(OUT)/bench/load $(OUT)/bench/bare $(OUT)/bench/bare_feed
+BENCH_RING := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_ring.c))
+$(OUT)/bench/load: $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard tests/bench/load*.c))
+$(OUT)/bench/bare: $(OUT)/obj/tests/bench/bare.o
+$(OUT)/bench/bare_feed: $(OUT)/obj/tests/bench/bare_feed.o
+$(BENCH_LOAD):
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ -lrdkafka -lm
+$(OUT)/bench/bench_ring: $(OUT)/obj/tests/bench/bench_ring.o $(SHM) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+.PHONY: bench-programs
+bench-programs: $(BENCH_LOAD) $(BENCH_RING)
+bench: deps
+	$(call install_missing,python3)
+	@$(MAKE) --no-print-directory all bench-programs
+	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench --out $(OUT)/bench
+
 clean:
 	rm -rf $(BUILD)
