@@ -99,11 +99,7 @@ def _factory(make, work, after=None):
     for process in reversed(mine):
         if after:
             problems += after(process)
-        else:
-            process.stop(5)
-    for process in mine:
-        if process in process_module.started:
-            process.kill()
+        process.kill()
     if problems:
         pytest.fail("\n".join(problems))
 
@@ -175,7 +171,7 @@ def shared_reference(tmp_path_factory) -> Reference:
     """One plain reference server (one worker, no backbone) for tests that only ask it questions."""
     server = Reference(tmp_path_factory.mktemp("reference"), name="shared-reference")
     yield server
-    server.stop(5)
+    server.kill()
 
 
 @pytest.fixture(scope="session")

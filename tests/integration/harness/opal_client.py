@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from .http import http_request
 from .paths import OPA, VENV
 from .ports import free_port
-from .process import Process, clean_environment, wait_until
+from .process import Process, clean_environment, descendant_pids, wait_until
 
 
 class OpalClient(Process):
@@ -24,7 +25,7 @@ class OpalClient(Process):
             "OPAL_SERVER_URL": f"http://127.0.0.1:{server_port}",
             "OPAL_DATA_TOPICS": topics,
             "OPAL_INLINE_OPA_CONFIG": json.dumps({"addr": f"127.0.0.1:{self.opa_port}"}),
-            "OPAL_POLICY_STORE_URL": f"http://127.0.0.1:{self.opa_port}/v1",
+            "OPAL_POLICY_STORE_URL": f"http://127.0.0.1:{self.opa_port}",
             "OPAL_LOG_COLORIZE": "false",
             "OPAL_LOG_LEVEL": "DEBUG",
             "OPAL_STORE_BACKUP_PATH": work / "backup.json",
@@ -37,6 +38,16 @@ class OpalClient(Process):
              "--workers=1", "opal_client.main:app", "-t", "30", "--keep-alive", "5"],
             work, {**environment, **(env or {})}, cwd=work,
         )
+
+    def kill(self):
+        # it starts OPA in a session of its own: gone from the process group, still a descendant
+        below = descendant_pids(self.pid)
+        super().kill()
+        for pid in below:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def wait_connected(self, count: int = 2, seconds: float = 60):
         """Waits until it says so for both of its websockets (policy and data), and its OPA answers."""

@@ -161,6 +161,13 @@ def child_pids(pid: int) -> list[int]:
     return sorted(found)
 
 
+def descendant_pids(pid: int) -> list[int]:
+    found = []
+    for child in child_pids(pid):
+        found += [child, *descendant_pids(child)]
+    return found
+
+
 def group_pids(group: int) -> list[int]:
     """Live processes of a process group (zombies are not counted)."""
     found = []
