@@ -1,0 +1,17 @@
+/* Cross-origin headers as the reference's middleware adds them: any method, any header, credentials allowed. */
+#ifndef OPALD_WORKER_HTTP_CORS_H
+#define OPALD_WORKER_HTTP_CORS_H
+
+#include <stdbool.h>
+#include "server/config.h"
+#include "worker/http_reply.h"
+#include "worker/http_request.h"
+
+/* Answers a preflight, on any path; false when the request is none. */
+bool http_cors_preflight(
+    const struct config *config, const struct http_request *request, struct http_reply *reply);
+/* Adds the headers of a plain cross-origin request to a reply that is otherwise finished. */
+void http_cors_decorate(
+    const struct config *config, const struct http_request *request, struct http_reply *reply);
+
+#endif
