@@ -28,6 +28,8 @@ class OpalClient(Process):
             "OPAL_POLICY_STORE_URL": f"http://127.0.0.1:{self.opa_port}",
             "OPAL_LOG_COLORIZE": "false",
             "OPAL_LOG_LEVEL": "DEBUG",
+            # the pinned OPA is older than the flag that this option passes
+            "OPAL_OPA_V0_COMPAT": "false",
             "OPAL_STORE_BACKUP_PATH": work / "backup.json",
             "DD_TRACE_ENABLED": "false",
             "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
