@@ -1,5 +1,6 @@
 """Turns runs into figures: medians over rounds, and the tables."""
 
+import os
 import platform
 import statistics
 import subprocess
@@ -13,9 +14,9 @@ def machine() -> dict:
     memory = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                             cwd=Path(__file__).parent).stdout.strip()
-    import os
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory / 2**20, 1),
-            "kernel": f"{platform.system()} {platform.release()}", "commit": commit or None}
+            "kernel": f"{platform.system()} {platform.release()}", "commit": commit or None,
+            "load_average": os.getloadavg()[0]}
 
 
 def phase(run: dict, index: int) -> dict:

@@ -138,6 +138,7 @@ static void print_phase(const struct phase_bench *bench, const struct phase *pha
         (unsigned long long)swarm_deliveries_open(bench->swarm));
     print_latency(out, "each", &tally->each);
     print_latency(out, "last", &tally->last);
+    print_latency(out, "arrival", &tally->arrival);
     if (bench->publish != NULL) {
         const struct publish_tally *published = publish_tally(bench->publish);
         fprintf(out, ", \"accepted\": %llu, \"refused\": %llu", (unsigned long long)published->accepted,
@@ -168,6 +169,7 @@ bool phase_run(struct phase_bench *bench, const struct phase *phase, FILE *out)
     if (phase->mode == PHASE_IDLE) {
         return phase_idle(bench, phase, out);
     }
+    swarm_stamp(bench->swarm, phase->mode == PHASE_RATE);
     if (phase->mode != PHASE_LISTEN) {
         struct phase warm = *phase;
         warm.events = phase->events / 10 < WARM_EVENTS_MAX ? phase->events / 10 : WARM_EVENTS_MAX;

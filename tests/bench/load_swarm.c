@@ -49,6 +49,9 @@ struct swarm {
     uint64_t events_open;
     uint64_t deliveries_open;
     struct swarm_tally tally;
+    bool stamp;
+    uint64_t stamp_offset; /* CLOCK_REALTIME less CLOCK_MONOTONIC */
+    uint64_t arrived;      /* the kernel's stamp on what is being taken, monotonic; 0 without */
     unsigned char *input;  /* READ_BYTES */
     unsigned char *output; /* replies to one read */
     size_t output_length;
@@ -324,6 +327,9 @@ static void client_deliver(struct client *client, const unsigned char *text, siz
         client->next += groups;
         swarm->tally.deliveries++;
         histogram_add(&swarm->tally.each, now - sent);
+        if (swarm->arrived > sent) {
+            histogram_add(&swarm->tally.arrival, swarm->arrived - sent);
+        }
         event_settle(swarm, sequence, sent, now);
     }
     if (swarm->settings.reply) {
@@ -400,10 +406,34 @@ static void client_keep(struct client *client, const unsigned char *bytes, size_
     client->partial_length = length;
 }
 
+static ssize_t receive(struct swarm *swarm, int descriptor)
+{
+    if (!swarm->stamp) {
+        swarm->arrived = 0;
+        return recv(descriptor, swarm->input, READ_BYTES, MSG_DONTWAIT);
+    }
+    _Alignas(struct cmsghdr) char control[256];
+    struct iovec part = {.iov_base = swarm->input, .iov_len = READ_BYTES};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    const ssize_t got = recvmsg(descriptor, &message, MSG_DONTWAIT);
+    swarm->arrived = 0;
+    for (struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL; header != NULL;
+         header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec stamp;
+            memcpy(&stamp, CMSG_DATA(header), sizeof stamp);
+            swarm->arrived =
+                (uint64_t)stamp.tv_sec * 1000000000U + (uint64_t)stamp.tv_nsec - swarm->stamp_offset;
+        }
+    }
+    return got;
+}
+
 static void client_read(struct client *client)
 {
     struct swarm *swarm = client->swarm;
-    const ssize_t got = recv(client->descriptor, swarm->input, READ_BYTES, MSG_DONTWAIT);
+    const ssize_t got = receive(swarm, client->descriptor);
     const uint64_t now = load_now();
     if (got <= 0) {
         if (got == 0 || errno != EAGAIN) {
@@ -519,6 +549,20 @@ const struct swarm_tally *swarm_tally(const struct swarm *swarm)
 void swarm_reset(struct swarm *swarm)
 {
     memset(&swarm->tally, 0, sizeof swarm->tally);
+}
+
+void swarm_stamp(struct swarm *swarm, bool on)
+{
+    const int value = on;
+    struct timespec real;
+    clock_gettime(CLOCK_REALTIME, &real);
+    swarm->stamp_offset = (uint64_t)real.tv_sec * 1000000000U + (uint64_t)real.tv_nsec - load_now();
+    swarm->stamp = on;
+    for (unsigned i = 0; i < swarm->opened; i++) {
+        if (swarm->clients[i].state == CLIENT_READY) {
+            setsockopt(swarm->clients[i].descriptor, SOL_SOCKET, SO_TIMESTAMPNS, &value, sizeof value);
+        }
+    }
 }
 
 uint64_t swarm_events_open(const struct swarm *swarm)
