@@ -131,7 +131,21 @@ bench-programs: $(BENCH_LOAD) $(BENCH_RING)
 bench: deps
 	$(call install_missing,python3)
 	@$(MAKE) --no-print-directory all bench-programs
+	@tests/bench/check $(OUT)/bench/load
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench --out $(OUT)/bench
+
+# ---- tests: tests/run sums everything up; the last line is "N passed, N failed"
+STRESS_PROGRAMS := $(patsubst tests/stress/%.c,$(OUT)/stress/%,$(wildcard tests/stress/ring_*.c))
+$(OUT)/stress/%: $(OUT)/obj/tests/stress/%.o $(SHM) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+stress-programs: $(STRESS_PROGRAMS)
+.PHONY: stress-programs
+test:
+	@SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run
+unit:
+	@SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run unit
+# ---- end of tests
 
 clean:
 	rm -rf $(BUILD)
