@@ -130,6 +130,7 @@ $(OUT)/bench/bench_ring: $(OUT)/obj/tests/bench/bench_ring.o $(SHM) $(COMMON)
 bench-programs: $(BENCH_LOAD) $(BENCH_RING)
 bench: deps
 	$(call install_missing,python3)
+	@PACKAGES_BUILD="$(PACKAGES_BUILD)" tests/setup || echo "bench: no reference, no Kafka: measured without them"
 	@$(MAKE) --no-print-directory all bench-programs
 	@tests/bench/check $(OUT)/bench/load
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench --out $(OUT)/bench
