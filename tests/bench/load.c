@@ -22,6 +22,7 @@ static const char help[] =
     "127.0.0.x)\n"
     "  --clients N         websockets (100)\n"
     "  --topics T          topics that each subscribes, one of them live (1)\n"
+    "  --own-topics        the topics beside the live one are different for each client\n"
     "  --groups G          spread the clients over G live topics; an event goes to one (1)\n"
     "  --topic NAME        the live topic (policy_data)\n"
     "  --payload BYTES     of the event's data (200)\n"
@@ -96,6 +97,8 @@ static void take_option(struct load *load, const char *name, const char *value)
         take_way(load, value);
     } else if (strcmp(name, "no-reply") == 0) {
         load->swarm.reply = false;
+    } else if (strcmp(name, "own-topics") == 0) {
+        load->swarm.own_topics = true;
     } else if (strcmp(name, "reply-each") == 0) {
         load->swarm.reply_each = true;
     } else if (strcmp(name, "window") == 0) {
@@ -119,7 +122,7 @@ static void take_option(struct load *load, const char *name, const char *value)
 
 static void take_arguments(struct load *load, int argc, char **argv)
 {
-    static const char *const flags[] = {"no-reply", "reply-each", "help"};
+    static const char *const flags[] = {"no-reply", "own-topics", "reply-each", "help"};
     static const char *const valued[] = {"port", "host", "clients", "topics", "groups", "topic", "payload",
         "publish", "window", "connect-rate", "pid", "token", "stall", "bare-workers", "brokers",
         "kafka-topic"};

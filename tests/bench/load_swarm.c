@@ -224,7 +224,7 @@ static void client_upgrade(struct client *client)
 static void client_subscribe(struct client *client)
 {
     const struct swarm_settings *settings = &client->swarm->settings;
-    const size_t room = 256 + (strlen(settings->topic) + 40) * settings->topics;
+    const size_t room = 256 + (strlen(settings->topic) + 48) * settings->topics;
     char *text = malloc(room);
     if (text == NULL) {
         load_fail("malloc");
@@ -235,8 +235,10 @@ static void client_subscribe(struct client *client)
         length += (size_t)snprintf(text + length, room - length, "-%u", client->index % settings->groups);
     }
     for (unsigned i = 1; i < settings->topics; i++) {
-        length += (size_t)snprintf(
-            text + length, room - length, "\", \"%s-own-%u-%u", settings->topic, client->index, i);
+        length += (size_t)snprintf(text + length, room - length, "\", \"%s-other-%u", settings->topic, i);
+        if (settings->own_topics) {
+            length += (size_t)snprintf(text + length, room - length, "-%u", client->index);
+        }
     }
     length += (size_t)snprintf(text + length, room - length,
         "\"]}, \"call_id\": \"0123456789abcdef%016x\"}, \"response\": null}", client->index);
