@@ -17,7 +17,8 @@
 struct swarm_settings {
     struct sockaddr_in server;
     unsigned clients;
-    unsigned topics; /* each client's; the first is the one that events come on, the others are its own */
+    unsigned topics; /* each client's; events come on the first */
+    bool own_topics; /* the others are each client's own; otherwise all have the same */
     unsigned groups; /* 1: all clients subscribe `topic`; more: client i subscribes "topic-(i % groups)" */
     const char *topic;
     const char *token; /* bearer token or NULL */
