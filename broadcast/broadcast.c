@@ -1,0 +1,120 @@
+#include "broadcast/broadcast.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "server/common/memory.h"
+
+#define BROADCAST_MAGIC      0x62636173u
+#define BROADCAST_SCHEME_MAX 16
+
+struct broadcast {
+    uint32_t magic;
+    const struct broadcast_backend *backend;
+    void *self;
+};
+
+/* To add a backbone: one operations table, one line here. */
+static const struct broadcast_backend *const broadcast_backends[] = {&broadcast_kafka};
+
+/* The reference carries these; a configuration that names one must not be told it has a typing error. */
+static const char *const broadcast_known_elsewhere[] = {
+    "redis", "rediss", "postgres", "postgresql", "memory", "pulsar"};
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
+static void broadcast_list_schemes(struct text *out)
+{
+    for (size_t i = 0; i < COUNT_OF(broadcast_backends); i++)
+        for (const char *const *scheme = broadcast_backends[i]->schemes; *scheme; scheme++)
+            text_append_format(out, "%s%s://", out->length ? ", " : "", *scheme);
+}
+
+/* The rest of the URI is never shown: it may hold a password. */
+static int broadcast_refuse_scheme(const char *scheme, struct error *err)
+{
+    struct text schemes = {0};
+    broadcast_list_schemes(&schemes);
+    for (size_t i = 0; i < COUNT_OF(broadcast_known_elsewhere); i++) {
+        if (strcmp(broadcast_known_elsewhere[i], scheme) == 0) {
+            error_set(err, -1, "this version does not carry the %s backbone yet; it knows %s", scheme,
+                schemes.data);
+            text_free(&schemes);
+            return -1;
+        }
+    }
+    if (*scheme)
+        error_set(err, -1, "unknown backbone scheme '%s://'; this version knows %s", scheme, schemes.data);
+    else
+        error_set(err, -1,
+            "the backbone URI has no scheme; write for example kafka://host1:9092,host2:9092 (this "
+            "version knows %s)",
+            schemes.data);
+    text_free(&schemes);
+    return -1;
+}
+
+static const struct broadcast_backend *broadcast_find(const char *uri, struct error *err)
+{
+    char scheme[BROADCAST_SCHEME_MAX] = "";
+    const char *end = uri ? strstr(uri, "://") : NULL;
+    size_t length = end ? (size_t)(end - uri) : 0;
+    if (length >= sizeof scheme) {
+        error_set(err, -1, "unknown backbone scheme '%.*s...'", BROADCAST_SCHEME_MAX, uri);
+        return NULL;
+    }
+    for (size_t i = 0; i < length; i++) /* RFC 3986 3.1: schemes are case-insensitive */
+        scheme[i] = (char)(uri[i] >= 'A' && uri[i] <= 'Z' ? uri[i] - 'A' + 'a' : uri[i]);
+    for (size_t i = 0; i < COUNT_OF(broadcast_backends); i++)
+        for (const char *const *known = broadcast_backends[i]->schemes; *known; known++)
+            if (strcmp(*known, scheme) == 0)
+                return broadcast_backends[i];
+    broadcast_refuse_scheme(scheme, err);
+    return NULL;
+}
+
+int broadcast_check_uri(const char *uri, struct error *err)
+{
+    const struct broadcast_backend *backend = broadcast_find(uri, err);
+    return backend ? backend->check_uri(uri, err) : -1;
+}
+
+struct broadcast *broadcast_open(struct event_base *base, const struct broadcast_settings *settings,
+    const struct broadcast_callbacks *callbacks, void *context, struct error *err)
+{
+    const struct broadcast_backend *backend = broadcast_find(settings->uri, err);
+    if (!backend || backend->check_uri(settings->uri, err) < 0)
+        return NULL;
+    void *self = backend->open(base, settings, callbacks, context, err);
+    if (!self)
+        return NULL;
+    struct broadcast *broadcast = memory_allocate(sizeof *broadcast);
+    broadcast->magic = BROADCAST_MAGIC;
+    broadcast->backend = backend;
+    broadcast->self = self;
+    return broadcast;
+}
+
+int broadcast_publish(struct broadcast *broadcast, struct slice topic, struct slice data)
+{
+    return broadcast->backend->publish(broadcast->self, topic, data);
+}
+
+void broadcast_resume(struct broadcast *broadcast)
+{
+    broadcast->backend->resume(broadcast->self);
+}
+
+uint64_t broadcast_message_max(const struct broadcast *broadcast)
+{
+    return broadcast->backend->message_max(broadcast->self);
+}
+
+size_t broadcast_close(struct broadcast *broadcast, int grace_ms)
+{
+    size_t unsent = broadcast->backend->close(broadcast->self, grace_ms);
+    broadcast->magic = 0;
+    free(broadcast);
+    return unsent;
+}

@@ -1,0 +1,154 @@
+/* The Kafka backbone: configuration, one producer, one consumer, and for kafka+mock:// the cluster itself. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broadcast/broadcast.h"
+#include "broadcast/kafka_config.h"
+#include "broadcast/kafka_consumer.h"
+#include "broadcast/kafka_log.h"
+#include "broadcast/kafka_mock.h"
+#include "broadcast/kafka_producer.h"
+#include "server/common/memory.h"
+
+#define KAFKA_MAGIC              0x6b61666bu
+#define KAFKA_FETCH_WAIT_MS      250 /* also the delay until the end offset of a quiet topic is known */
+#define KAFKA_FETCH_WAIT_MOCK_MS 10  /* the mock cluster does not end a wait when a message comes */
+
+struct kafka {
+    uint32_t magic;
+    struct broadcast_settings settings; /* with own copies of the strings */
+    struct broadcast_callbacks callbacks;
+    struct text brokers;
+    struct kafka_mock *mock; /* NULL with a real cluster */
+    struct kafka_producer *producer;
+    struct kafka_consumer *consumer;
+    struct text message; /* the message being encoded */
+};
+
+static const char *const kafka_schemes[] = {"kafka", "kafka+mock", NULL};
+
+static int kafka_check_uri(const char *uri, struct error *err)
+{
+    struct text brokers = {0};
+    int result = kafka_config_parse_uri(uri, &brokers, err);
+    text_free(&brokers);
+    if (result == 0 && !kafka_config_is_mock(uri))
+        result = kafka_config_apply_security(NULL, err);
+    return result;
+}
+
+static void kafka_free(struct kafka *kafka)
+{
+    if (kafka->mock)
+        kafka_mock_close(kafka->mock);
+    text_free(&kafka->brokers);
+    text_free(&kafka->message);
+    free((char *)(uintptr_t)kafka->settings.uri);
+    free((char *)(uintptr_t)kafka->settings.channel);
+    free((char *)(uintptr_t)kafka->settings.notifier_id);
+    kafka->magic = 0;
+    free(kafka);
+}
+
+/* "['h1:9092', 'h2:9092']", as the reference's line shows them. */
+static void kafka_log_brokers(const struct kafka *kafka)
+{
+    struct text line = {0};
+    const char *brokers = kafka->brokers.data;
+    text_append_string(&line, "['");
+    for (const char *c = brokers; *c; c++) {
+        if (*c == ',')
+            text_append_string(&line, "', '");
+        else
+            text_append_char(&line, *c);
+    }
+    text_append_string(&line, "']");
+    log_write(LOG_INFO, KAFKA_LOGGER, "connecting to brokers: %s", line.data);
+    text_free(&line);
+}
+
+static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *context, struct error *err)
+{
+    bool mock = kafka_config_is_mock(kafka->settings.uri);
+    if (kafka_config_parse_uri(kafka->settings.uri, &kafka->brokers, err) < 0)
+        return -1;
+    if (mock) {
+        kafka->mock = kafka_mock_open(kafka->settings.channel, err);
+        if (!kafka->mock)
+            return -1;
+        text_append_string(&kafka->brokers, kafka_mock_brokers(kafka->mock));
+        log_write(LOG_WARNING, KAFKA_LOGGER,
+            "kafka+mock: this backbone is a trial cluster inside this process, at %s: it keeps nothing, and "
+            "no other "
+            "server should rely on it. Look into it with: kcat -b %s -t %s",
+            kafka->brokers.data, kafka->brokers.data, kafka->settings.channel);
+    }
+    kafka_log_brokers(kafka);
+    kafka->producer = kafka_producer_open(
+        base, &kafka->settings, kafka->brokers.data, !mock, &kafka->callbacks, context, err);
+    if (!kafka->producer)
+        return -1;
+    struct kafka_consumer_options options = {.brokers = kafka->brokers.data,
+        .secure = !mock,
+        .fetch_wait_ms = mock ? KAFKA_FETCH_WAIT_MOCK_MS : KAFKA_FETCH_WAIT_MS};
+    kafka->consumer = kafka_consumer_open(base, &kafka->settings, &options, &kafka->callbacks, context, err);
+    return kafka->consumer ? 0 : -1;
+}
+
+static void *kafka_open(struct event_base *base, const struct broadcast_settings *settings,
+    const struct broadcast_callbacks *callbacks, void *context, struct error *err)
+{
+    struct kafka *kafka = memory_allocate(sizeof *kafka);
+    kafka->magic = KAFKA_MAGIC;
+    kafka->settings = *settings;
+    kafka->settings.uri = memory_copy_string(settings->uri);
+    kafka->settings.channel = memory_copy_string(settings->channel);
+    kafka->settings.notifier_id = memory_copy_string(settings->notifier_id);
+    kafka->callbacks = *callbacks;
+    if (kafka_open_parts(kafka, base, context, err) < 0) {
+        if (kafka->producer)
+            kafka_producer_close(kafka->producer, 0);
+        kafka_free(kafka);
+        return NULL;
+    }
+    return kafka;
+}
+
+static int kafka_publish(void *self, struct slice topic, struct slice data)
+{
+    struct kafka *kafka = self;
+    text_clear(&kafka->message);
+    notification_encode(&kafka->message, slice_from_string(kafka->settings.notifier_id), topic, data);
+    return kafka_producer_send(kafka->producer, text_slice(&kafka->message));
+}
+
+static void kafka_resume(void *self)
+{
+    struct kafka *kafka = self;
+    kafka_consumer_resume(kafka->consumer);
+}
+
+static uint64_t kafka_message_max(const void *self)
+{
+    (void)self;
+    return UINT64_MAX; /* the topic's limit is the broker's own; a refusal is counted and logged */
+}
+
+static size_t kafka_close(void *self, int grace_ms)
+{
+    struct kafka *kafka = self;
+    kafka_consumer_close(kafka->consumer);
+    size_t unsent = kafka_producer_close(kafka->producer, grace_ms);
+    kafka_free(kafka);
+    return unsent;
+}
+
+const struct broadcast_backend broadcast_kafka = {
+    .schemes = kafka_schemes,
+    .check_uri = kafka_check_uri,
+    .open = kafka_open,
+    .publish = kafka_publish,
+    .resume = kafka_resume,
+    .message_max = kafka_message_max,
+    .close = kafka_close,
+};

@@ -1,0 +1,475 @@
+/*
+ * A message's way:
+ *
+ *   send -> [outbox empty and not holding?] --yes--> librdkafka -> acknowledged (SENT)
+ *                |no                                     |given back unsent: topic unknown, fatal error, purge
+ *                v                                       v
+ *              outbox  <------- in order of number ---- hold
+ *                |
+ *                '-- retry timer, once nothing is in flight --> librdkafka
+ *
+ * While holding, nothing new is handed to librdkafka, and nothing is sent again before all that was in flight has been reported:
+ * so the outbox is complete and its order is the order of sending. Within librdkafka idempotence keeps the order and drops
+ * duplicates. After a fatal error of the idempotent producer a new one takes over with what was not acknowledged: in that one
+ * case a message may be in Kafka twice (never lost, never out of order).
+ *
+ * A broker that refuses a batch as too large refuses all its messages. Those are then sent one at a time ("solo"), so that
+ * only the one that is really too large is given up.
+ */
+#include "broadcast/kafka_producer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broadcast/kafka_config.h"
+#include "broadcast/kafka_log.h"
+#include "broadcast/kafka_outbox.h"
+#include "broadcast/kafka_watch.h"
+#include "server/common/clock.h"
+#include "server/common/memory.h"
+
+#define KAFKA_PRODUCER_MAGIC      0x6b70726fu
+#define KAFKA_PARTITION           0
+#define KAFKA_RETRY_MS            500
+#define KAFKA_MESSAGE_MIN_LIMIT   (1024 * 1024)
+#define KAFKA_MESSAGE_SLACK       (512 * 1024) /* topic and envelope beside the event's data */
+#define KAFKA_LIBRDKAFKA_MAX_KB   2147483647LL
+#define KAFKA_LIBRDKAFKA_MAX_SIZE 1000000000LL
+
+struct kafka_producer {
+    uint32_t magic;
+    struct event_base *base;
+    const struct broadcast_settings *settings;
+    const char *brokers;
+    bool secure;
+    const struct broadcast_callbacks *callbacks;
+    void *context;
+    rd_kafka_t *handle;
+    rd_kafka_topic_t *topic;
+    struct kafka_watch watch;
+    struct event *retry;
+    struct kafka_outbox outbox;
+    uint64_t next_number;
+    size_t pending; /* messages in librdkafka and in the outbox */
+    size_t pending_bytes;
+    bool holding;
+    bool solo_wanted;     /* a batch was too large: when nothing is in flight, go on one by one */
+    bool solo;            /* one message in flight at most */
+    bool fatal;           /* the handle is of no more use */
+    unsigned fatal_count; /* in a row; grows the wait before the next handle */
+    uint64_t sent;        /* acknowledged in this turn, reported together */
+    struct kafka_log log;
+    struct log_limiter limit_full;
+    struct log_limiter limit_large;
+    struct log_limiter limit_failed;
+    struct log_limiter limit_hold;
+};
+
+static size_t kafka_producer_in_flight(const struct kafka_producer *producer)
+{
+    return producer->pending - producer->outbox.count;
+}
+
+static void kafka_producer_retry_later(struct kafka_producer *producer)
+{
+    double seconds = KAFKA_RETRY_MS / 1000.0;
+    if (producer->fatal) {
+        seconds = producer->settings->reconnect_backoff_min;
+        for (unsigned i = 1; i < producer->fatal_count && seconds < producer->settings->reconnect_backoff_max;
+             i++)
+            seconds *= 2;
+        if (seconds > producer->settings->reconnect_backoff_max)
+            seconds = producer->settings->reconnect_backoff_max;
+    }
+    struct timeval delay = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    if (!event_pending(producer->retry, EV_TIMEOUT, NULL))
+        event_add(producer->retry, &delay);
+}
+
+static void kafka_producer_hold(struct kafka_producer *producer, const char *reason)
+{
+    producer->holding = true;
+    log_write_limited(&producer->limit_hold, LOG_WARNING, KAFKA_LOGGER,
+        "Kafka does not take events now (%s): they wait here in order, %zu so far, room for %zu", reason,
+        producer->pending, producer->settings->queue_max_messages);
+    kafka_producer_retry_later(producer);
+}
+
+/* ---- what becomes of a message ---- */
+
+/* Failures after which the same message may well be taken: of the topic or the connection, not of the message. */
+static bool kafka_producer_may_retry(rd_kafka_resp_err_t code)
+{
+    switch (code) {
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+    case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
+    case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
+    case RD_KAFKA_RESP_ERR__QUEUE_FULL:
+    case RD_KAFKA_RESP_ERR__RETRY:
+    case RD_KAFKA_RESP_ERR__FATAL:
+    case RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE:
+    case RD_KAFKA_RESP_ERR__INCONSISTENT:
+    case RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID:
+    case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
+    case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool kafka_producer_is_size(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || code == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE;
+}
+
+static void kafka_producer_forget(struct kafka_producer *producer, size_t length)
+{
+    producer->pending--;
+    producer->pending_bytes -= length;
+}
+
+static void kafka_producer_give_up(struct kafka_producer *producer, rd_kafka_resp_err_t code, size_t length)
+{
+    kafka_producer_forget(producer, length);
+    if (kafka_producer_is_size(code)) {
+        producer->callbacks->count(producer->context, BROADCAST_COUNT_TOO_LARGE, 1);
+        log_write_limited(&producer->limit_large, LOG_ERROR, KAFKA_LOGGER,
+            "Broadcast to backbone failed: the message of %zu bytes is larger than Kafka takes; other "
+            "servers don't "
+            "get this event (raise the topic's max.message.bytes, or lower OPAL_EVENT_MAX_BYTES)",
+            length);
+    } else {
+        producer->callbacks->count(producer->context, BROADCAST_COUNT_SEND_FAILED, 1);
+        log_write_limited(&producer->limit_failed, LOG_ERROR, KAFKA_LOGGER,
+            "Broadcast to backbone failed (%s: %s): other servers don't get this event",
+            rd_kafka_err2name(code), rd_kafka_err2str(code));
+    }
+}
+
+/* A message that librdkafka did not send. */
+static void kafka_producer_take_back(
+    struct kafka_producer *producer, uint64_t number, struct slice message, rd_kafka_resp_err_t code)
+{
+    bool batched = kafka_producer_is_size(code) && !producer->solo;
+    if (!batched && !kafka_producer_may_retry(code) && !producer->fatal) {
+        kafka_producer_give_up(producer, code, message.length);
+        return;
+    }
+    if (batched)
+        producer->solo_wanted = true;
+    kafka_outbox_put(&producer->outbox, number, message);
+    kafka_producer_hold(
+        producer, batched ? "too large together, sending one by one" : rd_kafka_err2str(code));
+}
+
+static void kafka_producer_on_report(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
+{
+    struct kafka_producer *producer = opaque;
+    (void)handle;
+    if (!message->err) {
+        producer->sent++;
+        producer->fatal_count = 0;
+        kafka_producer_forget(producer, message->len);
+        return;
+    }
+    kafka_producer_take_back(producer, (uint64_t)(uintptr_t)message->_private,
+        (struct slice){message->payload, message->len}, message->err);
+}
+
+/* 0, or why librdkafka didn't take it. */
+static rd_kafka_resp_err_t kafka_producer_hand_over(
+    struct kafka_producer *producer, uint64_t number, struct slice message)
+{
+    if (producer->fatal || !producer->handle)
+        return RD_KAFKA_RESP_ERR__FATAL;
+    /* RD_KAFKA_MSG_F_COPY: librdkafka keeps a copy; the payload isn't written to. */
+    if (rd_kafka_produce(producer->topic, KAFKA_PARTITION, RD_KAFKA_MSG_F_COPY,
+            (void *)(uintptr_t)message.data, message.length, NULL, 0, (void *)(uintptr_t)number) == 0)
+        return RD_KAFKA_RESP_ERR_NO_ERROR;
+    return rd_kafka_last_error();
+}
+
+int kafka_producer_send(struct kafka_producer *producer, struct slice message)
+{
+    if (producer->pending >= producer->settings->queue_max_messages ||
+        producer->pending_bytes + message.length > producer->settings->queue_max_bytes) {
+        producer->callbacks->count(producer->context, BROADCAST_COUNT_SEND_FAILED, 1);
+        log_write_limited(&producer->limit_full, LOG_ERROR, KAFKA_LOGGER,
+            "Broadcast to backbone failed: %zu events (%zu bytes) wait for Kafka already; other servers "
+            "don't get this "
+            "event",
+            producer->pending, producer->pending_bytes);
+        errno = ENOBUFS;
+        return -1;
+    }
+    uint64_t number = producer->next_number++;
+    producer->pending++;
+    producer->pending_bytes += message.length;
+    if (producer->holding) {
+        kafka_outbox_put(&producer->outbox, number, message);
+        return 0;
+    }
+    rd_kafka_resp_err_t code = kafka_producer_hand_over(producer, number, message);
+    if (kafka_producer_is_size(code)) { /* librdkafka's own limit: of the message, not of a batch */
+        kafka_producer_give_up(producer, code, message.length);
+        errno = EMSGSIZE;
+        return -1;
+    }
+    if (code)
+        kafka_producer_take_back(producer, number, message, code);
+    return 0;
+}
+
+/* ---- sending again ---- */
+
+/* Call with nothing in flight, or from solo. */
+static void kafka_producer_drain(struct kafka_producer *producer)
+{
+    struct kafka_outbox_item *item;
+    producer->solo = producer->solo || producer->solo_wanted;
+    producer->solo_wanted = false;
+    while ((item = kafka_outbox_first(&producer->outbox))) {
+        struct slice message = {item->bytes, item->length};
+        if (producer->solo && kafka_producer_in_flight(producer))
+            return; /* its report brings us back */
+        rd_kafka_resp_err_t code = kafka_producer_hand_over(producer, item->number, message);
+        if (code && (kafka_producer_may_retry(code) || producer->fatal)) {
+            kafka_producer_hold(producer, rd_kafka_err2str(code));
+            return;
+        }
+        size_t length = item->length;
+        kafka_outbox_drop_first(&producer->outbox);
+        if (code)
+            kafka_producer_give_up(producer, code, length);
+    }
+    if (producer->solo && kafka_producer_in_flight(producer))
+        return;
+    producer->solo = false;
+    producer->holding = false;
+    log_write(LOG_INFO, KAFKA_LOGGER, "Kafka takes events again: those that waited are on their way");
+}
+
+static int kafka_producer_start(struct kafka_producer *producer, struct error *err);
+
+static void kafka_producer_stop(struct kafka_producer *producer)
+{
+    kafka_watch_close(&producer->watch);
+    if (producer->topic)
+        rd_kafka_topic_destroy(producer->topic);
+    producer->topic = NULL;
+    if (producer->handle)
+        rd_kafka_destroy(producer->handle);
+    producer->handle = NULL;
+}
+
+static void kafka_producer_on_retry(evutil_socket_t descriptor, short what, void *context)
+{
+    struct kafka_producer *producer = context;
+    (void)descriptor;
+    (void)what;
+    if (!producer->holding)
+        return;
+    if (kafka_producer_in_flight(producer)) {
+        kafka_producer_retry_later(producer);
+        return;
+    }
+    if (producer->fatal) {
+        struct error err = {0};
+        /* Nothing is in flight, so its threads have nothing to wait for and end at once. */
+        kafka_producer_stop(producer);
+        if (kafka_producer_start(producer, &err) < 0) {
+            log_write(LOG_ERROR, KAFKA_LOGGER, "Kafka producer can't be made anew: %s", err.text);
+            kafka_producer_retry_later(producer);
+            return;
+        }
+        producer->fatal = false;
+        log_write(LOG_WARNING, KAFKA_LOGGER,
+            "Kafka producer made anew after a fatal error: sending %zu events that were not acknowledged "
+            "(some may "
+            "be in Kafka twice)",
+            producer->outbox.count);
+    }
+    kafka_producer_drain(producer);
+}
+
+static void kafka_producer_end_turn(struct kafka_producer *producer)
+{
+    if (producer->sent)
+        producer->callbacks->count(producer->context, BROADCAST_COUNT_SENT, producer->sent);
+    producer->sent = 0;
+    if (producer->solo && !kafka_producer_in_flight(producer))
+        kafka_producer_drain(producer);
+}
+
+static void kafka_producer_on_ready(void *context)
+{
+    struct kafka_producer *producer = context;
+    rd_kafka_poll(producer->handle, 0); /* everything that is there; the callbacks do the work */
+    kafka_producer_end_turn(producer);
+}
+
+/* ---- librdkafka's callbacks, from rd_kafka_poll ---- */
+
+static void kafka_producer_on_error(rd_kafka_t *handle, int code, const char *reason, void *opaque)
+{
+    struct kafka_producer *producer = opaque;
+    if (code != RD_KAFKA_RESP_ERR__FATAL) {
+        /* Connection trouble is in librdkafka's log lines, and the consumer tells the state. */
+        log_write(LOG_DEBUG, KAFKA_LOGGER, "Kafka producer: %s: %s", rd_kafka_err2name(code), reason);
+        return;
+    }
+    if (producer->fatal)
+        return;
+    char text[512];
+    rd_kafka_resp_err_t cause = rd_kafka_fatal_error(handle, text, sizeof text);
+    producer->fatal = true;
+    producer->fatal_count++;
+    log_write(LOG_ERROR, KAFKA_LOGGER,
+        "Kafka producer: fatal error %s: %s; a new producer will send what is not acknowledged",
+        rd_kafka_err2name(cause), text);
+    kafka_producer_hold(producer, rd_kafka_err2str(cause));
+    /* Everything comes back through reports, into the outbox. */
+    rd_kafka_purge(
+        handle, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+}
+
+static void kafka_producer_on_log(const rd_kafka_t *handle, int level, const char *facility, const char *text)
+{
+    struct kafka_producer *producer = rd_kafka_opaque(handle);
+    kafka_log_write(&producer->log, "producer", level, facility, text);
+}
+
+/* ---- life cycle ---- */
+
+static int kafka_producer_configure(struct kafka_producer *producer, rd_kafka_conf_t *conf, struct error *err)
+{
+    const struct broadcast_settings *settings = producer->settings;
+    long long kilobytes = (long long)(settings->queue_max_bytes / 1024) + 1024;
+    long long message = (long long)settings->event_max_bytes + KAFKA_MESSAGE_SLACK;
+    if (message < KAFKA_MESSAGE_MIN_LIMIT)
+        message = KAFKA_MESSAGE_MIN_LIMIT;
+    if (message > KAFKA_LIBRDKAFKA_MAX_SIZE)
+        message = KAFKA_LIBRDKAFKA_MAX_SIZE;
+    if (kilobytes > KAFKA_LIBRDKAFKA_MAX_KB)
+        kilobytes = KAFKA_LIBRDKAFKA_MAX_KB;
+    if (kafka_config_apply_common(conf, settings, producer->brokers, producer->secure, err) < 0 ||
+        kafka_config_set(conf, "enable.idempotence", "true", err) <
+            0 || /* brings acks=all and endless retries */
+        kafka_config_set(conf, "acks", "all", err) < 0 ||
+        kafka_config_set(conf, "linger.ms", "0", err) < 0 ||
+        kafka_config_set(conf, "message.timeout.ms", "0", err) <
+            0 || /* for ever: the queue is bounded by us */
+        kafka_config_set_number(conf, "message.max.bytes", message, err) < 0 ||
+        /* We count ourselves, the outbox included, so librdkafka's own bounds must not come first. */
+        kafka_config_set_number(conf, "queue.buffering.max.kbytes", kilobytes, err) < 0 ||
+        kafka_config_set(conf, "queue.buffering.max.messages", "0", err) < 0)
+        return -1;
+    rd_kafka_conf_set_opaque(conf, producer);
+    rd_kafka_conf_set_dr_msg_cb(conf, kafka_producer_on_report);
+    rd_kafka_conf_set_error_cb(conf, kafka_producer_on_error);
+    rd_kafka_conf_set_log_cb(conf, kafka_producer_on_log);
+    return 0;
+}
+
+static int kafka_producer_start(struct kafka_producer *producer, struct error *err)
+{
+    char reason[512] = "";
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    if (kafka_producer_configure(producer, conf, err) < 0) {
+        rd_kafka_conf_destroy(conf);
+        return -1;
+    }
+    producer->handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof reason);
+    if (!producer->handle) {
+        rd_kafka_conf_destroy(conf);
+        return error_set(err, -1, "Kafka producer: %s", reason);
+    }
+    rd_kafka_set_log_queue(producer->handle, NULL);
+    producer->topic = rd_kafka_topic_new(producer->handle, producer->settings->channel, NULL);
+    if (!producer->topic) {
+        error_set(err, -1, "Kafka topic '%s': %s", producer->settings->channel,
+            rd_kafka_err2str(rd_kafka_last_error()));
+        kafka_producer_stop(producer);
+        return -1;
+    }
+    if (kafka_watch_open(&producer->watch, producer->base, rd_kafka_queue_get_main(producer->handle),
+            kafka_producer_on_ready, producer, err) < 0) {
+        kafka_producer_stop(producer);
+        return -1;
+    }
+    return 0;
+}
+
+struct kafka_producer *kafka_producer_open(struct event_base *base, const struct broadcast_settings *settings,
+    const char *brokers, bool secure, const struct broadcast_callbacks *callbacks, void *context,
+    struct error *err)
+{
+    struct kafka_producer *producer = memory_allocate(sizeof *producer);
+    producer->magic = KAFKA_PRODUCER_MAGIC;
+    producer->base = base;
+    producer->settings = settings;
+    producer->brokers = brokers;
+    producer->secure = secure;
+    producer->callbacks = callbacks;
+    producer->context = context;
+    producer->next_number = 1;
+    kafka_outbox_init(&producer->outbox);
+    producer->retry = event_new(base, -1, 0, kafka_producer_on_retry, producer);
+    if (!producer->retry || kafka_producer_start(producer, err) < 0) {
+        if (producer->retry)
+            event_free(producer->retry);
+        free(producer);
+        return NULL;
+    }
+    return producer;
+}
+
+size_t kafka_producer_pending(const struct kafka_producer *producer)
+{
+    return producer->pending;
+}
+
+rd_kafka_t *kafka_producer_handle(struct kafka_producer *producer)
+{
+    return producer->handle;
+}
+
+size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms)
+{
+    uint64_t end = clock_monotonic_ns() + (uint64_t)(grace_ms > 0 ? grace_ms : 0) * CLOCK_MILLISECOND;
+    uint64_t now;
+    while (producer->pending && producer->handle && !producer->fatal && (now = clock_monotonic_ns()) < end) {
+        uint64_t left_ms = (end - now) / CLOCK_MILLISECOND + 1;
+        if (producer->holding && !kafka_producer_in_flight(producer))
+            kafka_producer_drain(producer);
+        rd_kafka_poll(producer->handle, left_ms < 50 ? (int)left_ms : 50);
+        kafka_producer_end_turn(producer);
+    }
+    size_t unsent = producer->pending;
+    if (producer->handle && kafka_producer_in_flight(producer)) {
+        rd_kafka_purge(producer->handle, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        rd_kafka_poll(producer->handle, 0);
+        kafka_producer_end_turn(producer);
+        /* What was acknowledged while it was being given up is not lost. */
+        unsent = producer->pending < unsent ? producer->pending : unsent;
+    }
+    kafka_producer_stop(producer);
+    event_free(producer->retry);
+    kafka_outbox_clear(&producer->outbox);
+    producer->magic = 0;
+    free(producer);
+    return unsent;
+}

@@ -1,0 +1,214 @@
+/*
+ * What the reference accepts was probed on its own model (pydantic 1): strings as they are, numbers and booleans as Python's str()
+ * shows them, null and containers never; unknown keys ignored; of a repeated key the last. `data` is never looked into
+ * beyond being valid JSON.
+ *
+ * Decoded texts lie in one buffer of the decoder. It moves while it grows, so the first pass notes offsets and the second makes
+ * the views.
+ */
+#include "broadcast/notification.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/common/memory.h"
+
+#define NOTIFICATION_TOKENS_KEPT 65536 /* a decoder that once met a huge message gives the memory back */
+
+struct notification_decoder {
+    struct json_document document;
+    struct text scratch;
+    struct slice topics[NOTIFICATION_TOPICS_MAX];
+    unsigned max_depth;
+};
+
+/* ---- encoding ---- */
+
+void notification_encode(struct text *out, struct slice notifier_id, struct slice topic, struct slice data)
+{
+    text_append_string(out, "{\"notifier_id\": ");
+    text_append_json_ascii(out, notifier_id);
+    text_append_string(out, ", \"topics\": [");
+    text_append_json_ascii(out, topic);
+    text_append_string(out, "], \"data\": ");
+    text_append_slice(out, data.data ? data : SLICE_LITERAL("null"));
+    text_append_char(out, '}');
+}
+
+/* ---- Python's str() of numbers ---- */
+
+/* repr(float): the shortest digits that read back the same, an exponent below 1e-4 and from 1e16 on. */
+static void notification_append_float(struct text *out, double value)
+{
+    char digits[40];
+    int precision = 0;
+    if (isnan(value) || isinf(value)) {
+        text_append_string(out, isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
+        return;
+    }
+    do {
+        snprintf(digits, sizeof digits, "%.*e", precision, value);
+    } while (strtod(digits, NULL) != value && ++precision < 17);
+    int exponent = (int)strtol(strchr(digits, 'e') + 1, NULL, 10);
+    if (exponent >= -4 && exponent < 16) {
+        int decimals = precision > exponent ? precision - exponent : 0;
+        text_append_format(out, "%.*f", decimals, value);
+        if (!decimals)
+            text_append_string(out, ".0");
+    } else {
+        text_append_string(out, digits);
+    }
+}
+
+static void notification_append_number(struct text *out, struct slice raw, bool integer)
+{
+    if (integer) {
+        text_append_slice(out, slice_equals_string(raw, "-0") ? SLICE_LITERAL("0") : raw);
+        return;
+    }
+    if (slice_equals_string(raw, "NaN") || slice_equals_string(raw, "Infinity") ||
+        slice_equals_string(raw, "-Infinity")) {
+        notification_append_float(out, raw.data[0] == 'N' ? NAN : raw.data[0] == '-' ? -INFINITY : INFINITY);
+        return;
+    }
+    char *copy = memory_copy(raw.data, raw.length);
+    notification_append_float(out, strtod(copy, NULL));
+    free(copy);
+}
+
+/* ---- decoding ---- */
+
+struct notification_decoder *notification_decoder_make(unsigned max_depth)
+{
+    struct notification_decoder *decoder = memory_allocate(sizeof *decoder);
+    decoder->max_depth = max_depth;
+    return decoder;
+}
+
+void notification_decoder_free(struct notification_decoder *decoder)
+{
+    if (!decoder)
+        return;
+    json_free(&decoder->document);
+    text_free(&decoder->scratch);
+    free(decoder);
+}
+
+/* A text, or what the reference makes into one. A string without escapes is viewed where it stands; anything else goes to the
+ * scratch buffer, and `view->data` stays NULL with the offset in `*offset` until the buffer has stopped moving. */
+static bool notification_take_text(
+    struct notification_decoder *decoder, uint32_t index, struct slice *view, size_t *offset)
+{
+    const struct json_token *token = &decoder->document.tokens[index];
+    struct slice raw = json_raw(&decoder->document, index);
+    *view = (struct slice){NULL, 0};
+    *offset = decoder->scratch.length;
+    switch (token->type) {
+    case JSON_STRING:
+        if (!token->size) {
+            *view = (struct slice){raw.data + 1, raw.length - 2};
+            return true;
+        }
+        json_string_decode(&decoder->document, index, &decoder->scratch);
+        break;
+    case JSON_NUMBER:
+        notification_append_number(&decoder->scratch, raw, token->size == 1);
+        break;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        text_append_string(&decoder->scratch, token->type == JSON_TRUE ? "True" : "False");
+        break;
+    default:
+        return false;
+    }
+    view->length = decoder->scratch.length - *offset;
+    return true;
+}
+
+static const char *notification_parse_failure(enum json_failure failure, const char *message)
+{
+    switch (failure) {
+    case JSON_TOO_DEEP:
+        return "JSON is nested too deeply";
+    case JSON_TOO_MANY:
+        return "JSON has too many values";
+    case JSON_TOO_LONG:
+        return "message is too long";
+    case JSON_BAD_UTF8:
+        return "not valid UTF-8";
+    default:
+        return message ? message : "not valid JSON";
+    }
+}
+
+static int notification_read(
+    struct notification_decoder *decoder, struct slice bytes, struct notification *out, const char **reason)
+{
+    struct json_document *document = &decoder->document;
+    /* Each token takes at least one byte: the message's length, which is limited, bounds them. */
+    enum json_failure failure =
+        json_parse(document, bytes.data, bytes.length, decoder->max_depth, bytes.length + 1);
+    if (failure != JSON_OK) {
+        *reason = notification_parse_failure(failure, document->message);
+        return -1;
+    }
+    if (document->tokens[0].type != JSON_OBJECT) {
+        *reason = "not a JSON object";
+        return -1;
+    }
+
+    uint32_t notifier = json_member(document, 0, "notifier_id");
+    uint32_t topics = json_member(document, 0, "topics");
+    uint32_t data = json_member(document, 0, "data");
+    size_t notifier_offset;
+    size_t topic_offsets[NOTIFICATION_TOPICS_MAX];
+    if (notifier == JSON_ABSENT) {
+        *reason = "notifier_id is missing";
+        return -1;
+    }
+    if (!notification_take_text(decoder, notifier, &out->notifier_id, &notifier_offset)) {
+        *reason = "notifier_id is not a string";
+        return -1;
+    }
+    if (topics == JSON_ABSENT || document->tokens[topics].type != JSON_ARRAY) {
+        *reason = topics == JSON_ABSENT ? "topics is missing" : "topics is not an array";
+        return -1;
+    }
+    if (document->tokens[topics].size > NOTIFICATION_TOPICS_MAX) {
+        *reason = "too many topics";
+        return -1;
+    }
+    out->topics = decoder->topics;
+    out->topic_count = document->tokens[topics].size;
+    uint32_t index = topics + 1;
+    for (uint32_t i = 0; i < out->topic_count; i++, index = document->tokens[index].next) {
+        if (!notification_take_text(decoder, index, &out->topics[i], &topic_offsets[i])) {
+            *reason = "a topic is not a string";
+            return -1;
+        }
+    }
+    out->data = data == JSON_ABSENT ? SLICE_LITERAL("null") : json_raw(document, data);
+
+    const char *decoded = decoder->scratch.data ? decoder->scratch.data : "";
+    if (!out->notifier_id.data)
+        out->notifier_id.data = decoded + notifier_offset;
+    for (uint32_t i = 0; i < out->topic_count; i++)
+        if (!out->topics[i].data)
+            out->topics[i].data = decoded + topic_offsets[i];
+    return 0;
+}
+
+int notification_decode(
+    struct notification_decoder *decoder, struct slice bytes, struct notification *out, const char **reason)
+{
+    *out = (struct notification){0};
+    *reason = NULL;
+    text_clear(&decoder->scratch);
+    int result = notification_read(decoder, bytes, out, reason);
+    /* Nothing in `out` points at tokens. */
+    if (decoder->document.capacity > NOTIFICATION_TOKENS_KEPT)
+        json_free(&decoder->document);
+    return result;
+}
