@@ -174,6 +174,8 @@ static inline uint64_t layout_record_size(uint32_t length)
 #define ORDER_C3_TAIL_LOOK   memory_order_seq_cst
 #ifdef SHM_MUTATE_UPLINK_RELAXED
 #define ORDER_D0_UPLINK_STORE memory_order_relaxed
+#elif defined(SHM_MUTATE_UPLINK_AGAINST_SLEEP)
+#define ORDER_D0_UPLINK_STORE memory_order_release
 #else
 #define ORDER_D0_UPLINK_STORE memory_order_seq_cst
 #endif
@@ -183,9 +185,13 @@ static inline uint64_t layout_record_size(uint32_t length)
 #else
 #define ORDER_E0_HEAD_STORE memory_order_release
 #endif
-#define ORDER_E1_HEAD_LOAD   memory_order_acquire
-#define ORDER_F1_SLEEP_SEEN  memory_order_seq_cst
-#define ORDER_F2_SLEEP_SET   memory_order_seq_cst
+#define ORDER_E1_HEAD_LOAD  memory_order_acquire
+#define ORDER_F1_SLEEP_SEEN memory_order_seq_cst
+#ifdef SHM_MUTATE_SLEEP_AGAINST_UPLINK
+#define ORDER_F2_SLEEP_SET memory_order_release
+#else
+#define ORDER_F2_SLEEP_SET memory_order_seq_cst
+#endif
 #define ORDER_F3_UPLINK_LOOK memory_order_seq_cst
 #define ORDER_G0_SLOT_STORE  memory_order_release
 #define ORDER_G1_SLOT_LOAD   memory_order_acquire
