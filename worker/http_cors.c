@@ -22,14 +22,18 @@ static bool allows(const struct config *config, struct slice origin)
     return false;
 }
 
-bool http_cors_preflight(
+bool http_cors_is_preflight(const struct http_request *request)
+{
+    return slice_equals_string(request->method, "OPTIONS") && http_request_header(request, "origin").data &&
+           http_request_header(request, "access-control-request-method").data;
+}
+
+void http_cors_preflight(
     const struct config *config, const struct http_request *request, struct http_reply *reply)
 {
     struct slice origin = http_request_header(request, "origin");
     struct slice method = http_request_header(request, "access-control-request-method");
     struct slice headers = http_request_header(request, "access-control-request-headers");
-    if (!origin.data || !method.data || !slice_equals_string(request->method, "OPTIONS"))
-        return false;
 
     bool known_method = false;
     struct text all = {0};
@@ -57,14 +61,13 @@ bool http_cors_preflight(
         http_reply_set(reply, 400, HTTP_TEXT, SLICE_LITERAL("Disallowed CORS origin"));
     else
         http_reply_set(reply, 400, HTTP_TEXT, SLICE_LITERAL("Disallowed CORS origin, method"));
-    return true;
 }
 
 void http_cors_decorate(
     const struct config *config, const struct http_request *request, struct http_reply *reply)
 {
     struct slice origin = http_request_header(request, "origin");
-    if (!origin.data)
+    if (!origin.data || http_cors_is_preflight(request))
         return;
     if (allows_any(config)) {
         bool credentials = http_request_header(request, "cookie").data != NULL;

@@ -7,10 +7,11 @@
 #include "worker/http_reply.h"
 #include "worker/http_request.h"
 
-/* Answers a preflight, on any path; false when the request is none. */
-bool http_cors_preflight(
+/* OPTIONS with Origin and Access-Control-Request-Method: answered alike on every path. */
+bool http_cors_is_preflight(const struct http_request *request);
+void http_cors_preflight(
     const struct config *config, const struct http_request *request, struct http_reply *reply);
-/* Adds the headers of a plain cross-origin request to a reply that is otherwise finished. */
+/* Adds the headers of a plain cross-origin request to a reply that is otherwise finished (nothing to the reply to a preflight). */
 void http_cors_decorate(
     const struct config *config, const struct http_request *request, struct http_reply *reply);
 

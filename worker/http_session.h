@@ -15,6 +15,7 @@
 #include "worker/publisher.h"
 
 struct http_session;
+struct data_sources;
 
 /* What the routes may use; one per worker. */
 struct http_services {
@@ -22,11 +23,17 @@ struct http_services {
     struct segment *segment; /* counters, backbone state */
     uint32_t slot;
     struct publisher *publisher;
+    /* From data_sources_load; NULL: read from the configuration at each request. */
+    const struct data_sources *data_sources;
 };
 
 enum http_deadline { HTTP_DEADLINE_NONE, HTTP_DEADLINE_HEAD, HTTP_DEADLINE_BODY, HTTP_DEADLINE_IDLE };
 
-/* What the connection offers. All are called with the `connection` given to http_session_open. */
+/*
+ * What the connection offers. All are called with the `connection` given to http_session_open. `upgrade` and `finish` are the last call a
+ * session makes; both may come from within http_session_input, and also from the completion of a publish (a pipelined request behind
+ * it). The session must not be freed inside either of them.
+ */
 struct http_connection_operations {
     /* Queue reply bytes; copied. */
     void (*send)(void *connection, const void *bytes, size_t length);

@@ -1,0 +1,145 @@
+/* POST /data/config: 200 means that the update has its place in the order of events (it is on the ring). */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/common/log.h"
+#include "server/common/memory.h"
+#include "shm/worker_table.h"
+#include "worker/data_update.h"
+#include "worker/http_body.h"
+#include "worker/python_text.h"
+
+#define TOPICS_LOGGED_BYTES 4096
+
+static void reply_too_large(struct http_exchange *exchange)
+{
+    http_reply_detail(&exchange->reply, 413,
+        "the update is too large: an event may have at most %" PRIu64 " bytes, its envelope included",
+        event_limit_read(exchange->services->segment));
+}
+
+static void reply_outcome(struct http_exchange *exchange, enum publish_outcome outcome)
+{
+    switch (outcome) {
+    case PUBLISH_ORDERED:
+        http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL("{\"status\":\"ok\"}"));
+        break;
+    case PUBLISH_TOO_LARGE:
+        reply_too_large(exchange);
+        break;
+    case PUBLISH_BUSY:
+        http_reply_header(&exchange->reply.before, "retry-after", SLICE_LITERAL("1"));
+        http_reply_detail(&exchange->reply, 503, "too many events are waiting, retry shortly");
+        break;
+    case PUBLISH_REFUSED:
+        http_reply_detail(&exchange->reply, 413, "the update was refused: the backbone can't carry it");
+        break;
+    }
+}
+
+static void publish_decided(void *context, enum publish_outcome outcome)
+{
+    struct http_exchange *exchange = context;
+    reply_outcome(exchange, outcome);
+    exchange->finished(exchange);
+}
+
+static void log_update(const struct data_update *update)
+{
+    const char *url = update->without_topics.data;
+    const char *end = url + update->without_topics.length;
+    for (; url < end; url += strlen(url) + 1)
+        log_write(LOG_WARNING, HTTP_LOGGER, "[%d] No topics were provided for the entry with url: %s",
+            (int)getpid(), url);
+    if (!log_enabled(LOG_INFO))
+        return;
+    struct text topics = {0};
+    for (uint32_t i = 0; i < update->topics.count && topics.length < TOPICS_LOGGED_BYTES; i++) {
+        text_append_string(&topics, i ? ", " : "{");
+        python_append_string(&topics, topic_set_item(&update->topics, i));
+    }
+    text_append_string(&topics, update->topics.count ? "}" : "set()");
+    log_write(LOG_INFO, HTTP_LOGGER, "[%d] Publishing data update to topics: %s, reason: %s, entries: %s",
+        (int)getpid(), topics.data, update->reason.data, update->entries.data);
+    text_free(&topics);
+}
+
+static enum http_answer publish(struct http_exchange *exchange, const struct data_update *update)
+{
+    if (update->topics.count == 0) {
+        reply_outcome(exchange, PUBLISH_ORDERED); /* nobody is meant, as in the reference */
+        return HTTP_ANSWERED;
+    }
+    struct slice *topics = memory_allocate(update->topics.count * sizeof *topics);
+    for (uint32_t i = 0; i < update->topics.count; i++)
+        topics[i] = topic_set_item(&update->topics, i);
+    struct publish_request request = {
+        .topics = topics,
+        .topic_count = update->topics.count,
+        .data = text_slice(&update->data),
+        .done = publish_decided,
+        .context = exchange,
+    };
+    enum publish_outcome outcome =
+        publisher_publish(exchange->services->publisher, &request, &exchange->ticket);
+    free(topics);
+    if (outcome == PUBLISH_ORDERED)
+        return HTTP_PENDING;
+    reply_outcome(exchange, outcome);
+    return HTTP_ANSWERED;
+}
+
+/* Refused here, before the publisher could count it. */
+static void refuse(struct http_exchange *exchange, enum data_update_outcome outcome)
+{
+    static struct log_limiter limiter;
+    const struct config *config = exchange->services->config;
+    switch (outcome) {
+    case DATA_UPDATE_TOO_MANY_TOPICS:
+        http_reply_detail(&exchange->reply, 422,
+            "the update names too many topics (limit %" PRId64 ", ancestors included)", config->topics_max);
+        break;
+    case DATA_UPDATE_TOPIC_TOO_LONG:
+        http_reply_detail(&exchange->reply, 422,
+            "the update has a topic that is too long (limit %" PRId64 " bytes)", config->topic_max_bytes);
+        break;
+    default:
+        reply_too_large(exchange);
+        break;
+    }
+    counter_add(exchange->services->segment, exchange->services->slot,
+        outcome == DATA_UPDATE_TOO_LARGE ? COUNTER_EVENTS_REFUSED_SIZE : COUNTER_HTTP_REFUSED, 1);
+    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: data update refused: %s", exchange->peer,
+        exchange->reply.body.data);
+}
+
+enum http_answer data_update_post(struct http_exchange *exchange)
+{
+    const struct config *config = exchange->services->config;
+    const struct data_update_limits limits = {
+        .event_max_bytes = event_limit_read(exchange->services->segment),
+        .topics_max = (size_t)config->topics_max,
+        .topic_max_bytes = (size_t)config->topic_max_bytes,
+        .json_max_depth = (unsigned)config->json_max_depth,
+        .json_max_tokens = (size_t)config->json_max_tokens,
+    };
+    enum http_answer answer = HTTP_ANSWERED;
+    struct json_document document = {0};
+    struct data_update update = {0};
+    if (http_body_parse(exchange, &document)) {
+        enum data_update_outcome outcome = data_update_convert(&update, &document, &limits);
+        if (outcome == DATA_UPDATE_INVALID) {
+            validation_reply(&update.validation, &exchange->reply);
+        } else if (outcome != DATA_UPDATE_OK) {
+            refuse(exchange, outcome);
+        } else {
+            log_update(&update);
+            answer = publish(exchange, &update);
+        }
+    }
+    data_update_free(&update);
+    json_free(&document);
+    return answer;
+}

@@ -1,0 +1,35 @@
+/* One request on its way through a handler: what came, who asked, what is answered. Lives in the session. */
+#ifndef OPALD_WORKER_HTTP_EXCHANGE_H
+#define OPALD_WORKER_HTTP_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "worker/http_reply.h"
+#include "worker/http_session.h"
+
+#define HTTP_LOGGER "opald.http"
+
+struct http_exchange {
+    const struct http_services *services;
+    const struct http_request *request;
+    const char *peer; /* "127.0.0.1:33210" */
+    struct http_reply reply;
+    uint64_t ticket; /* of the publish that a pending exchange waits for */
+    /* For a handler that answered HTTP_PENDING: call once, from the loop, when the reply is set. */
+    void (*finished)(struct http_exchange *exchange);
+};
+
+enum http_answer {
+    HTTP_ANSWERED, /* the reply is set */
+    HTTP_PENDING,  /* a publish is under way with the exchange as its context; its ticket is set */
+};
+
+typedef enum http_answer http_handler(struct http_exchange *exchange);
+
+/* ---- the handlers that are more than a constant ---- */
+http_handler data_sources_get;     /* GET data_config_route */
+http_handler data_update_post;     /* POST data_config_route */
+http_handler data_all_get;         /* GET all_data_route */
+http_handler callback_report_post; /* POST data_callback_default_route */
+
+#endif

@@ -1,0 +1,200 @@
+#include "worker/http_routes.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+#include "server/common/log.h"
+#include "shm/worker_table.h"
+#include "worker/http_body.h"
+#include "worker/http_cors.h"
+
+#define DETAIL(text) "{\"detail\":\"" text "\"}"
+#define STATISTICS_OFF \
+    "{\"detail\":{\"error\":\"This OPAL server does not have statistics turned on. To turn on, set this " \
+    "config " \
+    "var: OPAL_STATISTICS_ENABLED=true\"}}"
+#define OK_BODY "{\"status\":\"ok\"}"
+
+struct http_route {
+    const char *method;
+    const char *path;   /* fixed, or */
+    size_t path_option; /* offset of a `const char *` in struct config */
+    unsigned status;    /* of a constant answer, or */
+    const char *body;
+    http_handler *handle;
+    bool takes_body;
+    bool file; /* the reference serves it as a static file: HEAD works too and a 405 has no `allow` */
+};
+
+#define OPTION(field) offsetof(struct config, field)
+
+static http_handler token_post, ready_get;
+
+/* In the reference's order: `allow` of a 405 names the first route of a path only. */
+static const struct http_route routes[] = {
+    {"GET", "/policy", 0, 503, DETAIL("policy repo was not found"), NULL, false, false},
+    {"GET", NULL, OPTION(all_data_route), 0, NULL, data_all_get, false, false},
+    {"POST", NULL, OPTION(data_callback_default_route), 0, NULL, callback_report_post, true, false},
+    {"GET", NULL, OPTION(data_config_route), 0, NULL, data_sources_get, false, false},
+    {"POST", NULL, OPTION(data_config_route), 0, NULL, data_update_post, true, false},
+    {"POST", "/token", 0, 0, NULL, token_post, true, false},
+    {"GET", "/statistics", 0, 501, STATISTICS_OFF, NULL, false, false},
+    {"GET", "/stats", 0, 501, STATISTICS_OFF, NULL, false, false},
+    {"GET", "/loadlimit", 0, 200, "null", NULL, false, false},
+    {"GET", "/.well-known/jwks.json", 0, 200, "{}", NULL, false, true},
+    {"GET", "/", 0, 200, OK_BODY, NULL, false, false},
+    /* The reference's 503 tells of a dead reader task inside the worker; there is no such state here: the
+     * master reads, and a worker without its master ends. */
+    {"GET", "/healthcheck", 0, 200, OK_BODY, NULL, false, false},
+    {"GET", "/livez", 0, 200, OK_BODY, NULL, false, false},
+    {"GET", "/readyz", 0, 0, NULL, ready_get, false, false},
+};
+
+static http_handler not_found, wrong_method, redirect_slash, preflight;
+static const struct http_route route_not_found = {.handle = not_found};
+static const struct http_route route_wrong_method = {.handle = wrong_method};
+static const struct http_route route_redirect = {.handle = redirect_slash};
+static const struct http_route route_preflight = {.handle = preflight};
+
+#define ROUTE_COUNT (sizeof routes / sizeof *routes)
+
+static const char *route_path(const struct http_route *route, const struct config *config)
+{
+    if (route->path)
+        return route->path;
+    return *(const char *const *)((const char *)config + route->path_option);
+}
+
+static const struct http_route *first_with_path(const struct config *config, struct slice path)
+{
+    for (size_t i = 0; i < ROUTE_COUNT; i++)
+        if (slice_equals_string(path, route_path(&routes[i], config)))
+            return &routes[i];
+    return NULL;
+}
+
+static bool accepts(const struct http_route *route, struct slice method)
+{
+    return slice_equals_string(method, route->method) || (route->file && slice_equals_string(method, "HEAD"));
+}
+
+/* The path without the slashes at its end, or with one more: the other spelling that a redirect leads to. */
+static struct slice other_spelling(struct slice path, struct text *scratch)
+{
+    size_t length = path.length;
+    while (length && path.data[length - 1] == '/')
+        length--;
+    text_append(scratch, path.data, length);
+    if (length == path.length)
+        text_append_char(scratch, '/');
+    return text_slice(scratch);
+}
+
+const struct http_route *http_routes_find(const struct config *config, const struct http_request *request)
+{
+    if (http_cors_is_preflight(request))
+        return &route_preflight;
+
+    const struct http_route *first = first_with_path(config, request->path);
+    for (const struct http_route *route = first; route && route < routes + ROUTE_COUNT; route++)
+        if (slice_equals_string(request->path, route_path(route, config)) && accepts(route, request->method))
+            return route;
+    if (first)
+        return &route_wrong_method;
+
+    struct text other = {0};
+    bool redirects = request->path.length > 1 && request->path.data[0] == '/' &&
+                     first_with_path(config, other_spelling(request->path, &other));
+    text_free(&other);
+    return redirects ? &route_redirect : &route_not_found;
+}
+
+bool http_route_takes_body(const struct http_route *route)
+{
+    return route->takes_body;
+}
+
+enum http_answer http_route_answer(const struct http_route *route, struct http_exchange *exchange)
+{
+    if (route->handle)
+        return route->handle(exchange);
+    http_reply_set(&exchange->reply, route->status, HTTP_JSON, slice_from_string(route->body));
+    return HTTP_ANSWERED;
+}
+
+/* ---- small handlers ---- */
+
+static enum http_answer not_found(struct http_exchange *exchange)
+{
+    http_reply_detail(&exchange->reply, 404, "Not Found");
+    return HTTP_ANSWERED;
+}
+
+static enum http_answer wrong_method(struct http_exchange *exchange)
+{
+    const struct http_route *first = first_with_path(exchange->services->config, exchange->request->path);
+    if (first && !first->file)
+        http_reply_header(&exchange->reply.before, "allow", slice_from_string(first->method));
+    http_reply_detail(&exchange->reply, 405, "Method Not Allowed");
+    return HTTP_ANSWERED;
+}
+
+static enum http_answer preflight(struct http_exchange *exchange)
+{
+    http_cors_preflight(exchange->services->config, exchange->request, &exchange->reply);
+    return HTTP_ANSWERED;
+}
+
+/* A proxy on this machine may say that its client came by https, as with the reference (FORWARDED_ALLOW_IPS). */
+static const char *request_scheme(const struct http_exchange *exchange)
+{
+    struct slice forwarded = http_request_header(exchange->request, "x-forwarded-proto");
+    bool trusted = exchange->peer && strncmp(exchange->peer, "127.0.0.1:", 10) == 0;
+    return trusted && slice_equals_string(forwarded, "https") ? "https" : "http";
+}
+
+static enum http_answer redirect_slash(struct http_exchange *exchange)
+{
+    const struct config *config = exchange->services->config;
+    struct slice host = http_request_header(exchange->request, "host");
+    struct text location = {0};
+    struct text path = {0};
+    text_append_format(&location, "%s://", request_scheme(exchange));
+    if (host.length)
+        text_append_slice(&location, host);
+    else
+        text_append_format(&location, "%s:%lld", config->host, (long long)config->port);
+    text_append_slice(&location, other_spelling(exchange->request->path, &path));
+    if (exchange->request->query.length) {
+        text_append_char(&location, '?');
+        text_append_slice(&location, exchange->request->query);
+    }
+    http_reply_set(&exchange->reply, 307, NULL, SLICE_LITERAL(""));
+    http_reply_header(&exchange->reply.after, "location", text_slice(&location));
+    text_free(&path);
+    text_free(&location);
+    return HTTP_ANSWERED;
+}
+
+static enum http_answer token_post(struct http_exchange *exchange)
+{
+    struct json_document document = {0};
+    if (http_body_parse(exchange, &document))
+        http_reply_detail(
+            &exchange->reply, 503, "opal server was not configured with security, cannot generate tokens!");
+    json_free(&document);
+    return HTTP_ANSWERED;
+}
+
+static enum http_answer ready_get(struct http_exchange *exchange)
+{
+    enum backbone_state state = backbone_state_read(exchange->services->segment);
+    if (state == BACKBONE_CONNECTING || state == BACKBONE_GAP)
+        http_reply_set(&exchange->reply, 503, HTTP_JSON,
+            state == BACKBONE_GAP ? SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"disconnected\"}")
+                                  : SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"connecting\"}"));
+    else
+        http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL(OK_BODY));
+    return HTTP_ANSWERED;
+}

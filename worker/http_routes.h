@@ -1,0 +1,19 @@
+/* The one table of routes: method, path, handler. */
+#ifndef OPALD_WORKER_HTTP_ROUTES_H
+#define OPALD_WORKER_HTTP_ROUTES_H
+
+#include <stdbool.h>
+#include "worker/http_exchange.h"
+
+struct http_route;
+
+/*
+ * Looks a request up once its head is in. Never NULL: there are routes for what is not found (404), a wrong method (405 with `allow`),
+ * a superfluous or missing slash at the end (307) and a cross-origin preflight.
+ */
+const struct http_route *http_routes_find(const struct config *config, const struct http_request *request);
+/* The handler wants the body; without it a body is thrown away and the answer does not wait for it. */
+bool http_route_takes_body(const struct http_route *route);
+enum http_answer http_route_answer(const struct http_route *route, struct http_exchange *exchange);
+
+#endif

@@ -1,0 +1,19 @@
+/* Values as Python writes them: log lines that users grep show dicts, sets and lists, and numbers given for a string are coerced
+ * the way str() does it. */
+#ifndef OPALD_WORKER_PYTHON_TEXT_H
+#define OPALD_WORKER_PYTHON_TEXT_H
+
+#include "server/common/json.h"
+#include "server/common/text.h"
+
+/* repr() of a str: 'it', "it's", escapes for control characters. */
+void python_append_string(struct text *out, struct slice value);
+/* repr() of a float: 1.0, 100000.0, 1e-07, inf, nan. */
+void python_append_float(struct text *out, double value);
+/* str() of the number token `token`: integers as they stand (without the minus of -0), others as floats. */
+void python_append_number(struct text *out, const struct json_document *document, uint32_t token);
+/* repr() of what json.loads makes of the token: {'a': [1, None, True]}. Stops growing near `limit` bytes of `out`. */
+void python_append_value(
+    struct text *out, const struct json_document *document, uint32_t token, size_t limit);
+
+#endif
