@@ -16,7 +16,7 @@ def machine() -> dict:
                             cwd=Path(__file__).parent).stdout.strip()
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory / 2**20, 1),
             "kernel": f"{platform.system()} {platform.release()}", "commit": commit or None,
-            "load_average": os.getloadavg()[0]}
+            "load_average": round(os.getloadavg()[0], 2)}
 
 
 def phase(run: dict, index: int) -> dict:

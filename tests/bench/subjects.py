@@ -64,7 +64,7 @@ class Opald:
         from harness.servers import Opald as Server
         self.publish = "ws"
         self.server = Server(programs.work, workers=workers, broadcast_uri=kafka.uri if kafka else None, channel=topic,
-                             env={"OPAL_LOG_LEVEL": "WARNING"}, name=f"opald-{os.getpid()}")
+                             name=f"opald-{os.getpid()}")
         self.port, self.pids = self.server.port, [self.server.pid]
 
     def stop(self):
