@@ -6,6 +6,7 @@
 
 #include "worker/model_pairs.h"
 #include "worker/python_text.h"
+#include "worker/rpc_message.h"
 
 enum json_type model_type(struct model_value value)
 {
@@ -124,33 +125,37 @@ bool model_convert_boolean(
     return true;
 }
 
+/* strtod takes hexadecimal, Python's float() does not. */
+static bool is_float_text(const struct text *string)
+{
+    char *end = NULL;
+    if (string->length == 0 || strpbrk(string->data, "xX"))
+        return false;
+    strtod(string->data, &end);
+    return end == string->data + string->length;
+}
+
 bool model_convert_float(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
     (void)argument;
-    double number = 0;
-    bool fits = true;
-    if (model_type(value) == JSON_NULL)
+    enum json_type type = model_type(value);
+    if (type == JSON_NULL)
         return model_refuse_null(run);
-    if (model_type(value) == JSON_NUMBER) {
-        number = number_value(value);
-    } else if (model_type(value) == JSON_TRUE || model_type(value) == JSON_FALSE) {
-        number = model_type(value) == JSON_TRUE;
-    } else if (model_type(value) == JSON_STRING) {
-        struct text string = {0};
-        char *end = NULL;
-        json_string_decode(value.document, value.token, &string);
-        if (string.data)
-            number = strtod(string.data, &end);
-        fits = string.length > 0 && end == string.data + string.length;
-        text_free(&string);
-    } else {
-        fits = false;
+    if (type == JSON_TRUE || type == JSON_FALSE) {
+        text_append_string(out, type == JSON_TRUE ? "1.0" : "0.0");
+        return true;
     }
-    if (!fits)
-        return validation_error(&run->validation, "value is not a valid float", "type_error.float", NULL);
-    python_append_float(out, number);
-    return true;
+    struct text string = {0};
+    if (type == JSON_NUMBER)
+        text_append_slice(&string, json_raw(value.document, value.token));
+    else if (type == JSON_STRING)
+        json_string_decode(value.document, value.token, &string);
+    bool fits = type == JSON_NUMBER || is_float_text(&string);
+    if (fits)
+        rpc_number_format(text_slice(&string), false, out);
+    text_free(&string);
+    return fits || validation_error(&run->validation, "value is not a valid float", "type_error.float", NULL);
 }
 
 bool model_convert_choice(

@@ -1,9 +1,8 @@
 #include "worker/python_text.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "worker/rpc_message.h"
 
 void python_append_string(struct text *out, struct slice value)
 {
@@ -31,71 +30,9 @@ void python_append_string(struct text *out, struct slice value)
     text_append_char(out, quote);
 }
 
-/* The shortest digits that read back as the same double, laid out as float.__repr__ does: an exponent below 1e-4 and from 1e16. */
-void python_append_float(struct text *out, double value)
-{
-    if (isnan(value)) {
-        text_append_string(out, "nan");
-        return;
-    }
-    if (isinf(value)) {
-        text_append_string(out, value < 0 ? "-inf" : "inf");
-        return;
-    }
-    char scientific[40];
-    for (int precision = 0; precision < 17; precision++) {
-        snprintf(scientific, sizeof scientific, "%.*e", precision, value);
-        if (strtod(scientific, NULL) == value)
-            break;
-    }
-    char *mark = strchr(scientific, 'e');
-    int exponent = atoi(mark + 1);
-    *mark = '\0';
-    const char *digits = scientific;
-    if (*digits == '-') {
-        text_append_char(out, '-');
-        digits++;
-    }
-    char plain[24];
-    int count = 0;
-    for (const char *c = digits; *c; c++)
-        if (*c != '.')
-            plain[count++] = *c;
-    plain[count] = '\0';
-
-    if (exponent < -4 || exponent >= 16) {
-        text_append_char(out, plain[0]);
-        if (count > 1)
-            text_append_format(out, ".%s", plain + 1);
-        text_append_format(out, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
-    } else if (exponent < 0) {
-        text_append_string(out, "0.");
-        for (int i = -1; i > exponent; i--)
-            text_append_char(out, '0');
-        text_append_string(out, plain);
-    } else {
-        for (int i = 0; i <= exponent || i < count; i++) {
-            if (i == exponent + 1)
-                text_append_char(out, '.');
-            text_append_char(out, i < count ? plain[i] : '0');
-        }
-        if (count <= exponent + 1)
-            text_append_string(out, ".0");
-    }
-}
-
 void python_append_number(struct text *out, const struct json_document *document, uint32_t token)
 {
-    struct slice raw = json_raw(document, token);
-    if (document->tokens[token].size == 1) { /* an integer */
-        if (slice_equals_string(raw, "-0"))
-            raw = SLICE_LITERAL("0");
-        text_append_slice(out, raw);
-        return;
-    }
-    char *copy = strndup(raw.data, raw.length); /* strtod reads NaN and Infinity too */
-    python_append_float(out, copy ? strtod(copy, NULL) : 0);
-    free(copy);
+    rpc_number_format(json_raw(document, token), document->tokens[token].size == 1, out);
 }
 
 static void append_string_token(struct text *out, const struct json_document *document, uint32_t token)

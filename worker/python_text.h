@@ -8,8 +8,6 @@
 
 /* repr() of a str: 'it', "it's", escapes for control characters. */
 void python_append_string(struct text *out, struct slice value);
-/* repr() of a float: 1.0, 100000.0, 1e-07, inf, nan. */
-void python_append_float(struct text *out, double value);
 /* str() of the number token `token`: integers as they stand (without the minus of -0), others as floats. */
 void python_append_number(struct text *out, const struct json_document *document, uint32_t token);
 /* repr() of what json.loads makes of the token: {'a': [1, None, True]}. Stops growing near `limit` bytes of `out`. */
