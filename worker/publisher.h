@@ -9,7 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "server/common/text.h"
-#include "shm/event.h"
 #include "shm/segment.h"
 
 struct publisher;
@@ -37,7 +36,8 @@ struct publisher *publisher_open(struct segment *segment, unsigned slot, size_t 
 void publisher_close(struct publisher *publisher);
 /* Copies everything. Returns PUBLISH_ORDERED when taken: `*ticket` (may be NULL) is then the handle for publisher_cancel and `done` will be
  * called; any other value means refused now, counted and logged, and `done` will not be called. */
-enum publish_outcome publisher_publish(struct publisher *publisher, const struct publish_request *request, uint64_t *ticket);
+enum publish_outcome publisher_publish(
+    struct publisher *publisher, const struct publish_request *request, uint64_t *ticket);
 /* The requester is gone: `done` will not be called any more. The event itself goes its way. */
 void publisher_cancel(struct publisher *publisher, uint64_t ticket);
 /* The ring drain reports events (and refusals) of this worker. */

@@ -268,8 +268,7 @@ static enum websocket_result message_take(struct websocket_parser *parser, const
     return WEBSOCKET_TEXT_MESSAGE;
 }
 
-/* Between two calls the memory of a finished message is given back; of one under way it is kept. */
-static void parser_tidy(struct websocket_parser *parser)
+void websocket_parser_tidy(struct websocket_parser *parser)
 {
     struct websocket_assembly *assembly = parser->assembly;
     if (!assembly)
@@ -277,7 +276,7 @@ static void parser_tidy(struct websocket_parser *parser)
     if (!assembly->message_used && assembly->control_length == 0)
         websocket_parser_free(parser);
     else if (!assembly->message_used)
-        text_clear(&assembly->message);
+        text_free(&assembly->message);
 }
 
 enum websocket_result websocket_parser_next(struct websocket_parser *parser, uint8_t *bytes, size_t length,
@@ -285,7 +284,7 @@ enum websocket_result websocket_parser_next(struct websocket_parser *parser, uin
 {
     size_t at = 0;
     enum websocket_result result = WEBSOCKET_MORE;
-    parser_tidy(parser);
+    websocket_parser_tidy(parser);
     while (result == WEBSOCKET_MORE) {
         if (!parser->in_payload) {
             size_t need = header_need(parser);

@@ -85,6 +85,9 @@ void websocket_parser_free(struct websocket_parser *parser);
 enum websocket_result websocket_parser_next(struct websocket_parser *parser, uint8_t *bytes, size_t length,
     uint64_t message_max, size_t *consumed, struct slice *payload, struct websocket_failure *failure);
 
+/* Gives back the memory of a finished message, whose payload is then no longer valid. The next call of websocket_parser_next
+ * does it too; a connection calls it before it goes idle. */
+void websocket_parser_tidy(struct websocket_parser *parser);
 /* Bytes held for what is incomplete. */
 size_t websocket_parser_held(const struct websocket_parser *parser);
 

@@ -1,0 +1,283 @@
+/*
+ * All workers accept from the same listening sockets, so a connection is never stuck in the queue of a dead or busy worker. That alone
+ * spreads them badly: whoever is awake takes all. So a worker that has clearly more connections than the least loaded one gives the
+ * accepted socket to that one (SCM_RIGHTS over its SOCK_SEQPACKET pair). What cannot be given is kept; what was given is kept by the
+ * receiver, whatever its own count, so that nothing travels twice.
+ */
+#include "worker/acceptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "server/common/log.h"
+#include "server/common/memory.h"
+#include "worker/context.h"
+
+#define ACCEPTOR_BATCH     16 /* per wake-up, then the others get their turn */
+#define ACCEPTOR_SLACK_MIN 4
+#define ACCEPTOR_PAUSE_MS  100 /* after an error that is likely to stay */
+
+struct acceptor {
+    struct worker *worker;
+    struct event *listeners[WORKER_LISTENERS_MAX];
+    int descriptors[WORKER_LISTENERS_MAX];
+    int count;
+    struct event *receive;
+    int handoff_receive;
+    int handoff_send[SEGMENT_SLOTS_MAX];
+    unsigned slot_count;
+    uint32_t loads[SEGMENT_SLOTS_MAX]; /* of this batch: what the table says and what was given since */
+    struct event *resume;
+    int spare; /* kept open for the moment when descriptors run out */
+    struct log_limiter full;
+    struct log_limiter failed;
+};
+
+/* ---- spreading ---- */
+
+static bool acceptor_slot_open(const struct acceptor *acceptor, unsigned slot)
+{
+    return worker_table_state(acceptor->worker->segment, slot) == WORKER_READY &&
+           (slot == acceptor->worker->slot || acceptor->handoff_send[slot] >= 0);
+}
+
+static uint64_t acceptor_load_all(struct acceptor *acceptor)
+{
+    uint64_t total = 0;
+    for (unsigned slot = 0; slot < acceptor->slot_count; slot++) {
+        acceptor->loads[slot] = worker_table_connections(acceptor->worker->segment, slot);
+        total += acceptor->loads[slot];
+    }
+    return total;
+}
+
+/* The slot that should have the next connection: this worker's own unless another has clearly fewer. */
+static unsigned acceptor_choose(const struct acceptor *acceptor)
+{
+    const struct worker *worker = acceptor->worker;
+    unsigned least = worker->slot, live = 0;
+    uint64_t total = 0;
+    for (unsigned slot = 0; slot < acceptor->slot_count; slot++) {
+        if (!acceptor_slot_open(acceptor, slot))
+            continue;
+        live++;
+        total += acceptor->loads[slot];
+        if (acceptor->loads[slot] < acceptor->loads[least])
+            least = slot;
+    }
+    uint64_t slack = live > 0 ? total / live / 16 : 0;
+    if (slack < ACCEPTOR_SLACK_MIN)
+        slack = ACCEPTOR_SLACK_MIN;
+    return worker->connection_count > acceptor->loads[least] + slack ? least : worker->slot;
+}
+
+static bool acceptor_give(struct acceptor *acceptor, unsigned slot, int fd)
+{
+    char byte = 0;
+    struct iovec piece = {&byte, 1};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {
+        .msg_iov = &piece,
+        .msg_iovlen = 1,
+        .msg_control = control.space,
+        .msg_controllen = sizeof(control.space),
+    };
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &fd, sizeof(int));
+    return sendmsg(acceptor->handoff_send[slot], &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+}
+
+/* ---- accepting ---- */
+
+static void acceptor_pause(struct acceptor *acceptor)
+{
+    struct timeval pause = {.tv_usec = ACCEPTOR_PAUSE_MS * 1000};
+    for (int i = 0; i < acceptor->count; i++)
+        event_del(acceptor->listeners[i]);
+    event_add(acceptor->resume, &pause);
+}
+
+static void acceptor_on_resume(evutil_socket_t fd, short what, void *argument)
+{
+    struct acceptor *acceptor = argument;
+    (void)fd;
+    (void)what;
+    for (int i = 0; i < acceptor->count; i++)
+        event_add(acceptor->listeners[i], NULL);
+}
+
+/* No descriptor is left: the one kept in reserve lets the connection be taken and closed, so that its client knows. */
+static void acceptor_out_of_descriptors(struct acceptor *acceptor, int listener)
+{
+    struct worker *worker = acceptor->worker;
+    log_write_limited(
+        &acceptor->failed, LOG_ERROR, WORKER_LOGGER, "Cannot accept connections: %s", strerror(errno));
+    if (acceptor->spare >= 0) {
+        close(acceptor->spare);
+        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            close(fd);
+            worker_count(worker, COUNTER_CONNECTIONS_REFUSED_LIMIT, 1);
+        }
+        acceptor->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    acceptor_pause(acceptor);
+}
+
+static void acceptor_place(struct acceptor *acceptor, int fd)
+{
+    struct worker *worker = acceptor->worker;
+    worker_count(worker, COUNTER_CONNECTIONS_ACCEPTED, 1);
+    unsigned slot = acceptor_choose(acceptor);
+    if (slot != worker->slot && acceptor_give(acceptor, slot, fd)) {
+        close(fd);
+        acceptor->loads[slot]++;
+        worker_count(worker, COUNTER_CONNECTIONS_HANDED, 1);
+        return;
+    }
+    connection_open(worker, fd);
+    acceptor->loads[worker->slot] = worker->connection_count;
+}
+
+static void acceptor_on_listener(evutil_socket_t listener, short what, void *argument)
+{
+    struct acceptor *acceptor = argument;
+    struct worker *worker = acceptor->worker;
+    uint64_t total = acceptor_load_all(acceptor);
+    (void)what;
+    for (int i = 0; i < ACCEPTOR_BATCH; i++) {
+        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EINTR || errno == ECONNABORTED)
+                continue;
+            if (errno == EMFILE || errno == ENFILE) {
+                acceptor_out_of_descriptors(acceptor, listener);
+            } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
+                log_write_limited(&acceptor->failed, LOG_ERROR, WORKER_LOGGER,
+                    "Cannot accept connections: %s", strerror(errno));
+                acceptor_pause(acceptor);
+            }
+            return;
+        }
+        if (total++ >= (uint64_t)worker->config->connections_max) {
+            close(fd);
+            worker_count(worker, COUNTER_CONNECTIONS_REFUSED_LIMIT, 1);
+            log_write_limited(&acceptor->full, LOG_WARNING, WORKER_LOGGER,
+                "Connection refused: the limit of %lld connections is reached",
+                (long long)worker->config->connections_max);
+            continue;
+        }
+        acceptor_place(acceptor, fd);
+    }
+}
+
+/* ---- receiving ---- */
+
+/* The descriptor in one message, -1 when there is none, -2 when there is no message. */
+static int acceptor_receive_one(int from)
+{
+    char byte;
+    struct iovec piece = {&byte, 1};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {
+        .msg_iov = &piece,
+        .msg_iovlen = 1,
+        .msg_control = control.space,
+        .msg_controllen = sizeof(control.space),
+    };
+    ssize_t length = recvmsg(from, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (length <= 0)
+        return -2;
+    int fd = -1;
+    const struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
+        rights->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&fd, CMSG_DATA(rights), sizeof(int));
+    return fd;
+}
+
+static void acceptor_on_receive(evutil_socket_t from, short what, void *argument)
+{
+    struct acceptor *acceptor = argument;
+    (void)what;
+    for (int i = 0; i < ACCEPTOR_BATCH; i++) {
+        int fd = acceptor_receive_one(from);
+        if (fd == -2)
+            return;
+        if (fd >= 0)
+            connection_open(acceptor->worker, fd);
+    }
+}
+
+/* ---- life ---- */
+
+static struct event *acceptor_event(struct acceptor *acceptor, int fd, event_callback_fn callback)
+{
+    struct event *event = event_new(
+        acceptor->worker->base, fd, (short)(fd >= 0 ? EV_READ | EV_PERSIST : 0), callback, acceptor);
+    if (!event)
+        abort(); /* only out of memory */
+    return event;
+}
+
+struct acceptor *acceptor_open(struct worker *worker, const struct worker_descriptors *descriptors)
+{
+    struct acceptor *acceptor = memory_allocate(sizeof(*acceptor));
+    acceptor->worker = worker;
+    acceptor->count = descriptors->listener_count;
+    acceptor->slot_count = descriptors->slot_count;
+    acceptor->handoff_receive = descriptors->handoff_receive;
+    acceptor->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    acceptor->resume = acceptor_event(acceptor, -1, acceptor_on_resume);
+    for (unsigned slot = 0; slot < acceptor->slot_count; slot++)
+        acceptor->handoff_send[slot] = descriptors->handoff_send[slot];
+    for (int i = 0; i < acceptor->count; i++) {
+        acceptor->descriptors[i] = descriptors->listeners[i];
+        evutil_make_socket_nonblocking(acceptor->descriptors[i]);
+        acceptor->listeners[i] = acceptor_event(acceptor, acceptor->descriptors[i], acceptor_on_listener);
+        event_add(acceptor->listeners[i], NULL);
+    }
+    if (acceptor->handoff_receive >= 0) {
+        acceptor->receive = acceptor_event(acceptor, acceptor->handoff_receive, acceptor_on_receive);
+        event_add(acceptor->receive, NULL);
+    }
+    return acceptor;
+}
+
+void acceptor_stop(struct acceptor *acceptor)
+{
+    event_del(acceptor->resume);
+    for (int i = 0; i < acceptor->count; i++) {
+        event_free(acceptor->listeners[i]);
+        close(acceptor->descriptors[i]);
+    }
+    acceptor->count = 0;
+}
+
+void acceptor_close(struct acceptor *acceptor)
+{
+    acceptor_stop(acceptor);
+    event_free(acceptor->resume);
+    if (acceptor->receive) {
+        event_free(acceptor->receive);
+        close(acceptor->handoff_receive);
+    }
+    for (unsigned slot = 0; slot < acceptor->slot_count; slot++)
+        if (acceptor->handoff_send[slot] >= 0)
+            close(acceptor->handoff_send[slot]);
+    if (acceptor->spare >= 0)
+        close(acceptor->spare);
+    free(acceptor);
+}

@@ -1,0 +1,343 @@
+#include "worker/connection.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "server/common/memory.h"
+#include "worker/closing.h"
+#include "worker/context.h"
+#include "worker/fanout.h"
+#include "worker/websocket_session.h"
+
+/* Reads per wake-up: a client that sends without end gives way to the others after this many buffers. */
+#define CONNECTION_READS 4
+
+static void connection_on_event(evutil_socket_t fd, short what, void *argument);
+
+void connection_open(struct worker *worker, int fd)
+{
+    struct connection *connection = memory_allocate(sizeof(*connection));
+    connection->magic = CONNECTION_MAGIC;
+    connection->fd = fd;
+    connection->worker = worker;
+    connection->state = CONNECTION_HTTP;
+    connection->delivery_first = connection->delivery_last = FANOUT_NONE;
+    connection->closing_index = CLOSING_NONE;
+    connection->next = worker->connections;
+    if (worker->connections)
+        worker->connections->previous = connection;
+    worker->connections = connection;
+    worker_table_set_connections(worker->segment, worker->slot, ++worker->connection_count);
+    event_assign(&connection->event, worker->base, fd, EV_PERSIST, connection_on_event, connection);
+    connection_http_open(connection);
+    connection_update_events(connection);
+}
+
+static void connection_drop_backlog(struct connection *connection)
+{
+    struct connection_backlog *backlog = connection->backlog;
+    if (!backlog)
+        return;
+    size_t lost = output_queue_clear(&backlog->queue);
+    if (lost > 0)
+        worker_count(connection->worker, COUNTER_DELIVERIES_DROPPED, lost);
+    deadline_clear(connection->worker->deadlines, &backlog->stall);
+    free(backlog);
+    connection->backlog = NULL;
+}
+
+static void connection_free(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    if (connection->previous)
+        connection->previous->next = connection->next;
+    else
+        worker->connections = connection->next;
+    if (connection->next)
+        connection->next->previous = connection->previous;
+    connection_http_free(connection);
+    websocket_parser_free(&connection->parser);
+    close(connection->fd);
+    worker_table_set_connections(worker->segment, worker->slot, --worker->connection_count);
+    connection->magic = 0;
+    free(connection);
+}
+
+void connection_kill(struct connection *connection)
+{
+    if (connection->state == CONNECTION_DEAD)
+        return;
+    if (connection->was_websocket)
+        websocket_session_ended(connection);
+    connection->state = CONNECTION_DEAD;
+    if (connection->read_armed || connection->write_armed)
+        event_del(&connection->event);
+    connection->read_armed = connection->write_armed = false;
+    deadline_clear(connection->worker->deadlines, &connection->deadline);
+    connection_drop_backlog(connection);
+    connection_settle_later(connection);
+}
+
+void connection_settle_later(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    if (connection->settling)
+        return;
+    connection->settling = true;
+    connection->next_settle = worker->settle;
+    worker->settle = connection;
+    event_active(worker->settle_event, EV_TIMEOUT, 0);
+}
+
+void connection_settle_all(struct worker *worker)
+{
+    while (worker->settle) {
+        struct connection *connection = worker->settle;
+        worker->settle = connection->next_settle;
+        connection->settling = false;
+        if (connection->state == CONNECTION_HTTP)
+            connection_http_settle(connection);
+        if (connection->state == CONNECTION_DEAD && !connection->settling)
+            connection_free(connection);
+    }
+}
+
+static bool connection_wants_input(const struct connection *connection)
+{
+    switch (connection->state) {
+    case CONNECTION_HTTP:
+        return connection_http_wants_input(connection);
+    case CONNECTION_OPEN:
+        return connection->pending == NULL;
+    case CONNECTION_DEAD:
+        return false;
+    default:
+        return true;
+    }
+}
+
+void connection_update_events(struct connection *connection)
+{
+    if (connection->state == CONNECTION_DEAD)
+        return;
+    bool want_read = connection_wants_input(connection);
+    bool want_write = connection->backlog != NULL;
+    if (want_read == connection->read_armed && want_write == connection->write_armed)
+        return;
+    if (connection->read_armed || connection->write_armed)
+        event_del(&connection->event);
+    connection->read_armed = want_read;
+    connection->write_armed = want_write;
+    if (!want_read && !want_write)
+        return;
+    short what = (short)(EV_PERSIST | (want_read ? EV_READ : 0) | (want_write ? EV_WRITE : 0));
+    event_assign(
+        &connection->event, connection->worker->base, connection->fd, what, connection_on_event, connection);
+    event_add(&connection->event, NULL);
+}
+
+/* ---- output ---- */
+
+size_t connection_queued_bytes(const struct connection *connection)
+{
+    return connection->backlog ? connection->backlog->queue.bytes : 0;
+}
+
+bool connection_over_limit(const struct connection *connection, size_t more)
+{
+    size_t queued = connection_queued_bytes(connection);
+    return queued > 0 && queued + more > (uint64_t)connection->worker->config->client_queue_max_bytes;
+}
+
+void connection_queue(struct connection *connection, const struct output_parts *parts)
+{
+    if (connection->state == CONNECTION_DEAD) {
+        output_block_drop(parts->block);
+        return;
+    }
+    struct connection_backlog *backlog = connection->backlog;
+    if (!backlog) {
+        backlog = connection->backlog = memory_allocate(sizeof(*backlog));
+        backlog->connection = connection;
+        deadline_set(connection->worker->deadlines, &backlog->stall, DEADLINE_STALL);
+    }
+    output_queue_append(&backlog->queue, parts);
+    connection_update_events(connection);
+}
+
+void connection_send(struct connection *connection, const struct output_parts *parts)
+{
+    if (connection->state == CONNECTION_DEAD || connection->backlog || parts->block) {
+        connection_queue(connection, parts);
+        return;
+    }
+    struct iovec vector[2] = {
+        {(void *)(uintptr_t)parts->head.data, parts->head.length},
+        {(void *)(uintptr_t)parts->tail.data, parts->tail.length},
+    };
+    struct msghdr message = {.msg_iov = vector, .msg_iovlen = parts->tail.length > 0 ? 2 : 1};
+    ssize_t sent;
+    do
+        sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    worker_count(connection->worker, COUNTER_SEND_CALLS, 1);
+    if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        connection_kill(connection);
+        return;
+    }
+    struct output_parts rest = *parts;
+    rest.sent = sent > 0 ? (size_t)sent : 0;
+    if (rest.sent < parts->head.length + parts->tail.length)
+        connection_queue(connection, &rest);
+}
+
+static void connection_shutdown(struct connection *connection)
+{
+    connection->state = CONNECTION_LINGERING;
+    /* close(2) with unread input would send a reset, which may overtake our last bytes: end our side, then wait for theirs */
+    if (shutdown(connection->fd, SHUT_WR) < 0) {
+        connection_kill(connection);
+        return;
+    }
+    deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_LINGER);
+    connection_update_events(connection);
+}
+
+void connection_finish(struct connection *connection)
+{
+    if (connection->state >= CONNECTION_FINISHING)
+        return;
+    if (connection->was_websocket)
+        websocket_session_ended(connection);
+    deadline_clear(connection->worker->deadlines, &connection->deadline);
+    connection->state = CONNECTION_FINISHING;
+    if (!connection->backlog)
+        connection_shutdown(connection);
+    else
+        connection_update_events(connection);
+}
+
+static void connection_flush(struct connection *connection)
+{
+    struct connection_backlog *backlog = connection->backlog;
+    size_t sent;
+    uint64_t calls = 0;
+    enum output_result result = output_queue_flush(&backlog->queue, connection->fd, &sent, &calls);
+    worker_count(connection->worker, COUNTER_SEND_CALLS, calls);
+    if (result == OUTPUT_ERROR) {
+        connection_kill(connection);
+        return;
+    }
+    if (result == OUTPUT_AGAIN) {
+        if (sent > 0)
+            deadline_set(connection->worker->deadlines, &backlog->stall, DEADLINE_STALL);
+        return;
+    }
+    connection_drop_backlog(connection);
+    if (connection->state == CONNECTION_FINISHING)
+        connection_shutdown(connection);
+    else
+        connection_update_events(connection);
+}
+
+/* ---- input ---- */
+
+static void connection_end_of_input(struct connection *connection)
+{
+    if (connection->state == CONNECTION_HTTP)
+        connection_http_end_of_input(connection);
+    else
+        connection_kill(connection);
+}
+
+static void connection_read(struct connection *connection)
+{
+    char *buffer = connection->worker->read_buffer;
+    for (int i = 0; i < CONNECTION_READS && connection->read_armed; i++) {
+        ssize_t length = recv(connection->fd, buffer, WORKER_READ_BUFFER, MSG_DONTWAIT);
+        if (length < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno != EAGAIN && errno != EWOULDBLOCK)
+                connection_kill(connection);
+            return;
+        }
+        if (length == 0) {
+            connection_end_of_input(connection);
+            return;
+        }
+        switch (connection->state) {
+        case CONNECTION_HTTP:
+            connection_http_input(connection, buffer, (size_t)length);
+            break;
+        case CONNECTION_OPEN:
+        case CONNECTION_CLOSING:
+            websocket_session_input(connection, (uint8_t *)buffer, (size_t)length);
+            break;
+        default:
+            break; /* lingering: discarded */
+        }
+        connection_update_events(connection);
+        if (length < WORKER_READ_BUFFER)
+            return;
+    }
+}
+
+static void connection_on_event(evutil_socket_t fd, short what, void *argument)
+{
+    struct connection *connection = argument;
+    (void)fd;
+    if (connection->magic != CONNECTION_MAGIC)
+        abort();
+    if ((what & EV_WRITE) && connection->backlog)
+        connection_flush(connection);
+    if (what & EV_READ)
+        connection_read(connection);
+}
+
+/* ---- time ---- */
+
+static struct connection *deadline_owner(enum deadline_class which, struct deadline *deadline)
+{
+    if (which == DEADLINE_STALL) {
+        char *backlog = (char *)deadline - offsetof(struct connection_backlog, stall);
+        return ((struct connection_backlog *)(void *)backlog)->connection;
+    }
+    char *connection = (char *)deadline - offsetof(struct connection, deadline);
+    return (struct connection *)(void *)connection;
+}
+
+void connection_deadline_expired(void *worker, enum deadline_class which, struct deadline *deadline)
+{
+    struct connection *connection = deadline_owner(which, deadline);
+    (void)worker;
+    if (connection->magic != CONNECTION_MAGIC)
+        abort();
+    switch (which) {
+    case DEADLINE_HTTP_HEAD:
+    case DEADLINE_HTTP_BODY:
+    case DEADLINE_HTTP_IDLE:
+        connection_http_timeout(connection);
+        break;
+    case DEADLINE_PING:
+    case DEADLINE_PONG:
+        websocket_session_deadline(connection, which);
+        break;
+    case DEADLINE_STALL:
+        if (connection->state == CONNECTION_OPEN)
+            websocket_session_too_slow(connection, 0);
+        else
+            connection_kill(connection);
+        break;
+    case DEADLINE_CLOSE:
+        connection_finish(connection);
+        break;
+    default:
+        connection_kill(connection);
+        break;
+    }
+}

@@ -1,0 +1,120 @@
+/*
+ * One client connection, from accept to the end of its lingering: first HTTP, then perhaps a websocket. Many thousands of these are
+ * idle at any time, so whatever an idle websocket does not need (HTTP session, output queue, half a message, a publish
+ * that waits) lives in memory of its own that comes and goes.
+ *
+ * State machine:
+ *
+ *   HTTP ----> OPEN ----> CLOSING ----> FINISHING ----> LINGERING ----> DEAD
+ *     |          |  our close frame is    what is queued    shutdown(2) done,  freed by the worker's
+ *     |          |  out, theirs not yet   goes out          input is discarded  settle list
+ *     '----------'------------------------^
+ *
+ * A socket error leads from anywhere to DEAD. Nothing frees a connection on the spot: callers up the stack may still hold
+ * it; they look at the state instead. Worker's loop only.
+ */
+#ifndef OPALD_WORKER_CONNECTION_H
+#define OPALD_WORKER_CONNECTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include "server/common/identity.h"
+#include "worker/deadline.h"
+#include "worker/output_queue.h"
+#include "worker/subscriptions.h"
+#include "worker/websocket_frame.h"
+
+#define CONNECTION_MAGIC 0x0c011ec7u
+
+struct worker;
+struct connection_http; /* worker/connection_http.c */
+struct rpc_pending;     /* worker/rpc_methods.c */
+
+enum connection_state {
+    CONNECTION_HTTP,
+    CONNECTION_OPEN,
+    CONNECTION_CLOSING,
+    CONNECTION_FINISHING,
+    CONNECTION_LINGERING,
+    CONNECTION_DEAD,
+};
+
+/* Exists only while the socket refuses bytes. */
+struct connection_backlog {
+    struct output_queue queue;
+    struct deadline stall;
+    struct connection *connection;
+};
+
+struct connection {
+    uint32_t magic;
+    int fd;
+    struct worker *worker;
+    struct event event; /* EV_PERSIST; reading, and writing while there is a backlog */
+    struct connection *next;
+    struct connection *previous;
+    struct connection *next_settle;
+    struct deadline deadline;
+    struct connection_http *http;       /* while in state HTTP */
+    struct connection_backlog *backlog; /* NULL: nothing is queued */
+
+    /* websocket */
+    struct rpc_pending *pending; /* a synchronous publish that waits; later requests wait behind it */
+    struct websocket_parser parser;
+    struct subscription_set subscriptions;
+    struct identity channel;
+    uint8_t ping_payload[4];
+    uint32_t delivery_first; /* this batch's deliveries, see fanout.c; FANOUT_NONE outside a batch */
+    uint32_t delivery_last;
+    uint32_t closing_index; /* its place in a paced close, see closing.c; CLOSING_NONE otherwise */
+
+    uint16_t port; /* the peer's, for the log */
+    uint8_t state; /* enum connection_state */
+    bool was_websocket;
+    bool ended;    /* websocket_session_ended was called */
+    bool failed;   /* the end came from our side */
+    bool settling; /* in the settle list */
+    bool read_armed;
+    bool write_armed;
+};
+
+/* Takes over an accepted, non-blocking socket. */
+void connection_open(struct worker *worker, int fd);
+
+/* Sends now what the socket takes and queues the rest (head and tail are copied; a block reference is taken over). Errors make the
+ * connection DEAD. */
+void connection_send(struct connection *connection, const struct output_parts *parts);
+/* Queues behind what is queued already. */
+void connection_queue(struct connection *connection, const struct output_parts *parts);
+size_t connection_queued_bytes(const struct connection *connection);
+/* True when one more frame of this size would be more than the client may leave unread. A single frame is always allowed. */
+bool connection_over_limit(const struct connection *connection, size_t more);
+
+/* Everything that was to be said is said: flush, shutdown, linger. The subscriptions are gone at once. */
+void connection_finish(struct connection *connection);
+/* The socket is broken or a limit passed: no more I/O. Freed soon, by the settle list. */
+void connection_kill(struct connection *connection);
+/* Has connection_settle called from the loop, when no callback of it is on the stack. */
+void connection_settle_later(struct connection *connection);
+/* The settle list's work: frees what is dead, ends an HTTP session that is over. */
+void connection_settle_all(struct worker *worker);
+/* Arms reading and writing as the state demands. */
+void connection_update_events(struct connection *connection);
+/* For the worker's deadlines. */
+void connection_deadline_expired(void *worker, enum deadline_class which, struct deadline *deadline);
+
+/* ---- worker/connection_http.c ---- */
+void connection_http_open(struct connection *connection);
+void connection_http_input(struct connection *connection, char *bytes, size_t length);
+void connection_http_end_of_input(struct connection *connection);
+void connection_http_timeout(struct connection *connection);
+bool connection_http_wants_input(const struct connection *connection);
+/* Frees session and all; `settle` first ends it when it is over. */
+void connection_http_settle(struct connection *connection);
+void connection_http_free(struct connection *connection);
+/* The worker is stopping: idle ones end now, busy ones after their reply. */
+void connection_http_drain(struct connection *connection);
+
+#endif

@@ -1,0 +1,217 @@
+/* The HTTP time of a connection: the session's operations, the upgrade to a websocket, and the end of the session, which is freed
+ * only from the loop and never from within its own callbacks. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include "server/common/log.h"
+#include "server/common/memory.h"
+#include "worker/connection.h"
+#include "worker/context.h"
+#include "worker/websocket_handshake.h"
+#include "worker/websocket_session.h"
+
+struct connection_http {
+    struct http_session *session;
+    struct text rest; /* bytes behind an upgrade request */
+    bool over;        /* no more requests: close once everything is out */
+    bool upgraded;    /* 101 was sent */
+    bool on_stack;    /* http_session_input or _timeout is running */
+    bool idle;        /* between two requests, or before the first byte */
+    char peer[INET6_ADDRSTRLEN + 8];
+};
+
+static struct connection *connection_check(void *argument)
+{
+    struct connection *connection = argument;
+    if (connection->magic != CONNECTION_MAGIC)
+        abort();
+    return connection;
+}
+
+static void http_send(void *argument, const void *bytes, size_t length)
+{
+    struct connection *connection = connection_check(argument);
+    if (length > 0)
+        connection_send(connection, &(struct output_parts){.head = {bytes, length}});
+}
+
+static void http_finish(void *argument)
+{
+    struct connection *connection = connection_check(argument);
+    if (connection->http)
+        connection->http->over = true;
+    connection_settle_later(connection);
+}
+
+static void http_deadline(void *argument, enum http_deadline deadline)
+{
+    static const enum deadline_class classes[] = {
+        [HTTP_DEADLINE_NONE] = DEADLINE_NONE,
+        [HTTP_DEADLINE_HEAD] = DEADLINE_HTTP_HEAD,
+        [HTTP_DEADLINE_BODY] = DEADLINE_HTTP_BODY,
+        [HTTP_DEADLINE_IDLE] = DEADLINE_HTTP_IDLE,
+    };
+    struct connection *connection = connection_check(argument);
+    if (connection->state != CONNECTION_HTTP)
+        return;
+    deadline_set(connection->worker->deadlines, &connection->deadline, classes[deadline]);
+    connection->http->idle = deadline == HTTP_DEADLINE_IDLE;
+    if (connection->http->idle && connection->worker->draining)
+        connection->http->over = true;
+    connection_settle_later(connection); /* it may want input again */
+}
+
+static const char *http_peer(void *argument)
+{
+    return connection_check(argument)->http->peer;
+}
+
+static void http_upgrade(void *argument, const struct http_request *request, struct slice rest)
+{
+    struct connection *connection = connection_check(argument);
+    struct connection_http *http = connection->http;
+    struct worker *worker = connection->worker;
+    struct text reply = {0};
+    unsigned status = websocket_handshake(request, &reply);
+    http->over = true;
+    if (status == 101) {
+        http->upgraded = true;
+        text_append_slice(&http->rest, rest);
+        log_write(LOG_INFO, WORKER_LOGGER, "%s - \"WebSocket %.*s\" [accepted]", http->peer,
+            (int)request->target.length, request->target.data);
+    } else {
+        worker_count(worker, COUNTER_HANDSHAKES_REFUSED, 1);
+        if (status == 403)
+            log_write_limited(&worker->limit_handshake, LOG_INFO, WORKER_LOGGER,
+                "%s - \"WebSocket %.*s\" 403", http->peer, (int)request->target.length, request->target.data);
+        log_write_limited(&worker->limit_rejected, LOG_INFO, WORKER_LOGGER, "connection rejected (%u %s)",
+            status, websocket_handshake_phrase(status));
+    }
+    connection_send(connection, &(struct output_parts){.head = text_slice(&reply)});
+    text_free(&reply);
+}
+
+static const struct http_connection_operations http_operations = {
+    .send = http_send,
+    .upgrade = http_upgrade,
+    .finish = http_finish,
+    .deadline = http_deadline,
+    .peer = http_peer,
+};
+
+static uint16_t peer_format(int fd, char *out, size_t size)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof(address);
+    char host[INET6_ADDRSTRLEN] = "?";
+    uint16_t port = 0;
+    if (getpeername(fd, (struct sockaddr *)&address, &length) == 0) {
+        if (address.ss_family == AF_INET) {
+            const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
+            inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+            port = ntohs(v4->sin_port);
+        } else if (address.ss_family == AF_INET6) {
+            const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
+            inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+            port = ntohs(v6->sin6_port);
+        }
+    }
+    snprintf(out, size, "%s:%u", host, port);
+    return port;
+}
+
+void connection_http_open(struct connection *connection)
+{
+    struct connection_http *http = connection->http = memory_allocate(sizeof(*http));
+    int on = 1;
+    setsockopt(
+        connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails harmlessly on a unix socket */
+    connection->port = peer_format(connection->fd, http->peer, sizeof(http->peer));
+    http->idle = true;
+    deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_HTTP_HEAD);
+    http->session = http_session_open(&connection->worker->services, &http_operations, connection);
+    if (connection->worker->draining)
+        connection_http_drain(connection);
+}
+
+bool connection_http_wants_input(const struct connection *connection)
+{
+    const struct connection_http *http = connection->http;
+    return !http->over && http_session_wants_input(http->session);
+}
+
+void connection_http_input(struct connection *connection, char *bytes, size_t length)
+{
+    struct connection_http *http = connection->http;
+    if (http->over)
+        return;
+    http->idle = false;
+    http->on_stack = true;
+    bool more = http_session_input(http->session, bytes, length);
+    http->on_stack = false;
+    if (!more)
+        http->over = true;
+    if (http->over && connection->state == CONNECTION_HTTP)
+        connection_http_settle(connection);
+}
+
+void connection_http_end_of_input(struct connection *connection)
+{
+    connection->http->over = true;
+    connection_http_settle(connection);
+}
+
+void connection_http_timeout(struct connection *connection)
+{
+    struct connection_http *http = connection->http;
+    http->on_stack = true;
+    http_session_timeout(http->session);
+    http->on_stack = false;
+    http->over = true;
+    if (connection->state == CONNECTION_HTTP)
+        connection_http_settle(connection);
+}
+
+void connection_http_drain(struct connection *connection)
+{
+    if (connection->http->idle) {
+        connection->http->over = true;
+        connection_settle_later(connection);
+    }
+}
+
+void connection_http_free(struct connection *connection)
+{
+    struct connection_http *http = connection->http;
+    if (!http)
+        return;
+    http_session_free(http->session);
+    text_free(&http->rest);
+    free(http);
+    connection->http = NULL;
+}
+
+void connection_http_settle(struct connection *connection)
+{
+    struct connection_http *http = connection->http;
+    if (http->on_stack)
+        return;
+    if (!http->over) {
+        connection_update_events(connection);
+        return;
+    }
+    bool upgraded = http->upgraded;
+    struct text rest = http->rest;
+    http->rest = (struct text){0};
+    connection_http_free(connection);
+    deadline_clear(connection->worker->deadlines, &connection->deadline);
+    if (upgraded)
+        websocket_session_start(connection, (uint8_t *)rest.data, rest.length);
+    else
+        connection_finish(connection);
+    text_free(&rest);
+    connection_update_events(connection);
+}

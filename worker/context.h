@@ -1,0 +1,67 @@
+/* What the parts of one worker share. Owned by worker_main; everything in it is used from the worker's loop only. */
+#ifndef OPALD_WORKER_CONTEXT_H
+#define OPALD_WORKER_CONTEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <event2/event.h>
+#include "server/config.h"
+#include "shm/segment.h"
+#include "shm/worker_table.h"
+#include "worker/connection.h"
+#include "worker/deadline.h"
+#include "worker/http_session.h"
+#include "worker/publisher.h"
+#include "worker/rpc_message.h"
+#include "worker/rpc_topics.h"
+#include "worker/subscriptions.h"
+
+#define WORKER_LOGGER      "opald.worker"
+#define WORKER_READ_BUFFER (64 * 1024)
+
+struct acceptor;
+struct closing;
+struct fanout;
+
+struct worker {
+    const struct config *config;
+    struct segment *segment;
+    unsigned slot;
+    uint32_t incarnation;
+    struct event_base *base;
+    struct publisher *publisher;
+    struct subscriptions *subscriptions;
+    struct deadlines *deadlines;
+    struct fanout *fanout;
+    struct acceptor *acceptor;
+    struct closing *closing;
+    struct http_services services;
+
+    struct connection *connections; /* all of them, newest first */
+    uint32_t connection_count;
+    struct connection *settle;
+    struct event *settle_event;
+
+    char *read_buffer;        /* WORKER_READ_BUFFER bytes, for one read at a time */
+    struct rpc_message rpc;   /* reused from message to message */
+    struct text reply;        /* likewise */
+    struct text scratch;      /* decoded strings of one call */
+    struct rpc_topics topics; /* the topics of one call */
+
+    bool draining;
+    int exit_code;
+
+    struct log_limiter limit_protocol; /* one per reason to log */
+    struct log_limiter limit_slow;
+    struct log_limiter limit_ping;
+    struct log_limiter limit_handshake;
+    struct log_limiter limit_rejected;
+    struct log_limiter limit_rpc;
+};
+
+static inline void worker_count(struct worker *worker, enum counter counter, uint64_t amount)
+{
+    counter_add(worker->segment, worker->slot, counter, amount);
+}
+
+#endif

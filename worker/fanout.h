@@ -1,0 +1,16 @@
+/* From the ring to the clients. Worker's loop only; the design is told in fanout.c. */
+#ifndef OPALD_WORKER_FANOUT_H
+#define OPALD_WORKER_FANOUT_H
+
+#include <stdint.h>
+
+#define FANOUT_NONE UINT32_MAX
+
+struct fanout;
+struct worker;
+
+/* Opens this worker's reader of the ring and starts reading. */
+struct fanout *fanout_open(struct worker *worker);
+void fanout_close(struct fanout *fanout);
+
+#endif

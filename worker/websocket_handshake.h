@@ -1,0 +1,14 @@
+/* The server's answer to a websocket upgrade request (RFC 6455 4.2), to the byte what the reference answers. Pure. */
+#ifndef OPALD_WORKER_WEBSOCKET_HANDSHAKE_H
+#define OPALD_WORKER_WEBSOCKET_HANDSHAKE_H
+
+#include "server/common/text.h"
+#include "worker/http_request.h"
+
+/* Appends the whole reply and returns its status: 101, 400 or 403. Anything but 101 ends the connection. Compression is declined and
+ * subprotocols and origins are not looked at. */
+unsigned websocket_handshake(const struct http_request *request, struct text *reply);
+/* "Forbidden" */
+const char *websocket_handshake_phrase(unsigned status);
+
+#endif

@@ -1,0 +1,232 @@
+#include "worker/websocket_session.h"
+
+#include <string.h>
+#include "server/common/identity.h"
+#include "server/common/log.h"
+#include "worker/closing.h"
+#include "worker/context.h"
+#include "worker/rpc_methods.h"
+
+void websocket_session_start(struct connection *connection, uint8_t *rest, size_t length)
+{
+    struct worker *worker = connection->worker;
+    if (connection->state != CONNECTION_HTTP)
+        return;
+    connection->state = CONNECTION_OPEN;
+    connection->was_websocket = true;
+    connection->channel = identity_make();
+    worker_count(worker, COUNTER_WEBSOCKETS_OPENED, 1);
+    log_write(LOG_INFO, WORKER_LOGGER, "connection open");
+    log_write(LOG_INFO, WORKER_LOGGER, "Client connected");
+    deadline_set(worker->deadlines, &connection->deadline, DEADLINE_PING);
+    if (worker->draining) {
+        websocket_session_fail(connection, WEBSOCKET_CLOSE_SERVICE_RESTART, "");
+        return;
+    }
+    if (length > 0)
+        websocket_session_input(connection, rest, length);
+}
+
+/* Takes away what makes it a subscriber; the first step of every end. */
+static void session_detach(struct connection *connection)
+{
+    subscriptions_remove_all(connection->worker->subscriptions, &connection->subscriptions);
+    rpc_cancel(connection);
+    closing_forget(connection->worker->closing, connection);
+}
+
+static void session_log_end(const struct connection *connection, const char *how)
+{
+    char channel[IDENTITY_HEX + 1] = {0};
+    identity_format(&connection->channel, channel);
+    log_write(LOG_INFO, WORKER_LOGGER, "%s - %u :: %s", how, connection->port, channel);
+    log_write(LOG_INFO, WORKER_LOGGER, "connection closed");
+}
+
+void websocket_session_ended(struct connection *connection)
+{
+    if (connection->ended)
+        return;
+    connection->ended = true;
+    session_detach(connection);
+    worker_count(connection->worker, COUNTER_WEBSOCKETS_CLOSED, 1);
+    session_log_end(connection, connection->failed ? "Client connection failed" : "Client disconnected");
+}
+
+/* ---- output ---- */
+
+static void session_send_frame(
+    struct connection *connection, enum websocket_opcode opcode, const void *payload, size_t length)
+{
+    uint8_t header[WEBSOCKET_HEADER_MAX];
+    size_t header_length = websocket_header_write(header, opcode, length);
+    struct output_parts parts = {
+        .head = {(const char *)header, header_length},
+        .tail = {payload, length},
+    };
+    if (connection_over_limit(connection, header_length + length))
+        websocket_session_too_slow(connection, 0);
+    else
+        connection_send(connection, &parts);
+}
+
+void websocket_session_send_text(struct connection *connection, struct slice text)
+{
+    session_send_frame(connection, WEBSOCKET_TEXT, text.data, text.length);
+}
+
+static void session_send_close(struct connection *connection, uint16_t code, const char *reason)
+{
+    uint8_t frame[WEBSOCKET_HEADER_MAX + WEBSOCKET_CONTROL_MAX];
+    size_t length = websocket_close_write(frame, code, reason);
+    connection_send(connection, &(struct output_parts){.head = {(const char *)frame, length}});
+}
+
+void websocket_session_close(struct connection *connection, uint16_t code, const char *reason)
+{
+    if (connection->state != CONNECTION_OPEN)
+        return;
+    connection->state = CONNECTION_CLOSING;
+    connection->failed = true;
+    session_detach(connection);
+    session_send_close(connection, code, reason);
+    if (connection->state != CONNECTION_CLOSING)
+        return; /* the socket was broken */
+    deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_CLOSE);
+    connection_update_events(connection);
+}
+
+void websocket_session_fail(struct connection *connection, uint16_t code, const char *reason)
+{
+    if (connection->state == CONNECTION_OPEN) {
+        connection->failed = true;
+        session_send_close(connection, code, reason);
+    }
+    connection_finish(connection);
+}
+
+void websocket_session_too_slow(struct connection *connection, size_t more)
+{
+    struct worker *worker = connection->worker;
+    if (connection->state == CONNECTION_CLOSING) { /* it does not even take our close frame */
+        connection_kill(connection);
+        return;
+    }
+    if (connection->state != CONNECTION_OPEN)
+        return;
+    size_t queued = connection_queued_bytes(connection);
+    size_t dropped = more;
+    if (connection->backlog)
+        dropped += output_queue_drop_unsent(&connection->backlog->queue);
+    worker_count(worker, COUNTER_CLIENTS_TOO_SLOW, 1);
+    worker_count(worker, COUNTER_DELIVERIES_DROPPED, dropped);
+    log_write_limited(&worker->limit_slow, LOG_WARNING, WORKER_LOGGER,
+        "Client too slow: port %u left %zu bytes unread, closing it with 1013; it will miss %zu deliveries "
+        "and refetch",
+        connection->port, queued, dropped);
+    websocket_session_fail(connection, WEBSOCKET_CLOSE_TRY_AGAIN_LATER, "client too slow");
+    if (connection->state ==
+        CONNECTION_FINISHING) /* it gets this long to read the rest of its frame, and no longer */
+        deadline_set(worker->deadlines, &connection->deadline, DEADLINE_LINGER);
+}
+
+/* ---- input ---- */
+
+static void session_on_ping(struct connection *connection, struct slice payload)
+{
+    session_send_frame(connection, WEBSOCKET_PONG, payload.data, payload.length);
+}
+
+static void session_on_pong(struct connection *connection, struct slice payload)
+{
+    if (connection->deadline.which != DEADLINE_PONG || payload.length != sizeof(connection->ping_payload) ||
+        memcmp(payload.data, connection->ping_payload, payload.length) != 0)
+        return; /* unsolicited, or the answer to an older one */
+    deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_PING);
+}
+
+static void session_on_close(struct connection *connection, struct slice payload)
+{
+    if (connection->state ==
+        CONNECTION_OPEN) /* echoed as it came; after our own close frame nothing more is sent */
+        session_send_frame(connection, WEBSOCKET_CLOSE, payload.data, payload.length);
+    connection_finish(connection);
+}
+
+static void session_on_failure(struct connection *connection, const struct websocket_failure *failure)
+{
+    struct worker *worker = connection->worker;
+    worker_count(worker, COUNTER_PROTOCOL_ERRORS, 1);
+    log_write_limited(&worker->limit_protocol, LOG_WARNING, WORKER_LOGGER,
+        "Websocket protocol error from port %u: %u %s", connection->port, failure->code, failure->reason);
+    websocket_session_fail(connection, failure->code, failure->reason);
+}
+
+static void session_dispatch(struct connection *connection, enum websocket_result result,
+    struct slice payload, const struct websocket_failure *failure)
+{
+    switch (result) {
+    case WEBSOCKET_MORE:
+        break;
+    case WEBSOCKET_TEXT_MESSAGE:
+        if (connection->state == CONNECTION_OPEN)
+            rpc_dispatch(connection, payload);
+        break;
+    case WEBSOCKET_BINARY_MESSAGE:
+        websocket_session_close(connection, WEBSOCKET_CLOSE_NORMAL, "");
+        break;
+    case WEBSOCKET_PING_FRAME:
+        session_on_ping(connection, payload);
+        break;
+    case WEBSOCKET_PONG_FRAME:
+        session_on_pong(connection, payload);
+        break;
+    case WEBSOCKET_CLOSE_FRAME:
+        session_on_close(connection, payload);
+        break;
+    case WEBSOCKET_FAILED:
+        session_on_failure(connection, failure);
+        break;
+    }
+}
+
+void websocket_session_input(struct connection *connection, uint8_t *bytes, size_t length)
+{
+    uint64_t message_max = (uint64_t)connection->worker->config->websocket_message_max_bytes;
+    while (length > 0 && (connection->state == CONNECTION_OPEN || connection->state == CONNECTION_CLOSING)) {
+        if (connection->pending) {
+            rpc_hold(connection, bytes, length);
+            return;
+        }
+        size_t consumed;
+        struct slice payload = {0};
+        struct websocket_failure failure;
+        enum websocket_result result = websocket_parser_next(
+            &connection->parser, bytes, length, message_max, &consumed, &payload, &failure);
+        bytes += consumed;
+        length -= consumed;
+        session_dispatch(connection, result, payload, &failure);
+    }
+    websocket_parser_tidy(&connection->parser);
+}
+
+/* ---- keep-alive ---- */
+
+void websocket_session_deadline(struct connection *connection, enum deadline_class which)
+{
+    struct worker *worker = connection->worker;
+    if (connection->state != CONNECTION_OPEN)
+        return;
+    if (which == DEADLINE_PONG) {
+        worker_count(worker, COUNTER_CLIENTS_PING_TIMEOUT, 1);
+        log_write_limited(&worker->limit_ping, LOG_INFO, WORKER_LOGGER,
+            "Client on port %u did not answer a ping: keepalive ping timeout", connection->port);
+        websocket_session_fail(connection, WEBSOCKET_CLOSE_INTERNAL_ERROR, "keepalive ping timeout");
+        return;
+    }
+    struct identity random = identity_make_fast();
+    memcpy(connection->ping_payload, random.bytes, sizeof(connection->ping_payload));
+    deadline_set(worker->deadlines, &connection->deadline, DEADLINE_PONG);
+    session_send_frame(
+        connection, WEBSOCKET_PING, connection->ping_payload, sizeof(connection->ping_payload));
+}

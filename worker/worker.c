@@ -1,0 +1,277 @@
+/*
+ * The life of a worker process:
+ *
+ *   attach the shared memory -> listen -> READY -> [TERM: DRAINING, close clients at a pace] -> exit 0
+ *
+ * It ends at once when the master is gone (the lifeline pipe ends, and as a second belt the kernel's parent-death signal), on INT, QUIT
+ * and a second TERM. Whatever it leaves behind (the listening sockets, its committed publishes, its counters) belongs to the master.
+ */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include "server/common/clock.h"
+#include "server/common/log.h"
+#include "server/common/memory.h"
+#include "worker/acceptor.h"
+#include "worker/closing.h"
+#include "worker/context.h"
+#include "worker/fanout.h"
+
+#define WORKER_HEARTBEAT_MS      500
+#define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
+#define WORKER_LINGER_SECONDS    2.0
+#define WORKER_DRAIN_TICK_MS     20
+#define WORKER_DRAIN_PER_SECOND  500.0 /* websockets closed when stopping, at least */
+#define WORKER_PUBLISH_QUEUE_MAX (64 * 1024 * 1024)
+
+struct worker_events {
+    struct event *lifeline;
+    struct event *heartbeat;
+    struct event *drain;
+    struct event *terminate;
+    struct event *interrupt;
+    struct event *quit;
+};
+
+/* The process's context: signal handlers of libevent run in the loop, so nothing here is touched asynchronously. */
+struct worker_process {
+    struct worker worker;
+    struct worker_events events;
+    int lifeline;
+    uint64_t drain_end_ns;
+};
+
+static struct event *process_event(
+    struct worker_process *process, int fd, int what, event_callback_fn callback)
+{
+    struct event *event = event_new(process->worker.base, fd, (short)what, callback, process);
+    if (!event)
+        abort(); /* only out of memory */
+    return event;
+}
+
+static struct timeval milliseconds(int64_t count)
+{
+    return (struct timeval){.tv_sec = count / 1000, .tv_usec = count % 1000 * 1000};
+}
+
+/* ---- the loop's own events ---- */
+
+static void worker_on_settle(evutil_socket_t fd, short what, void *argument)
+{
+    struct worker_process *process = argument;
+    (void)fd;
+    (void)what;
+    connection_settle_all(&process->worker);
+}
+
+static void worker_on_heartbeat(evutil_socket_t fd, short what, void *argument)
+{
+    const struct worker_process *process = argument;
+    (void)fd;
+    (void)what;
+    worker_table_beat(process->worker.segment, process->worker.slot, clock_monotonic_ns());
+}
+
+/* Readable means end of file: nobody ever writes. */
+static void worker_on_lifeline(evutil_socket_t fd, short what, void *argument)
+{
+    char byte;
+    (void)what;
+    (void)argument;
+    ssize_t length = read(fd, &byte, 1);
+    if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
+        log_write(LOG_ERROR, WORKER_LOGGER, "The master is gone: this worker ends");
+        _exit(1);
+    }
+}
+
+static void worker_on_quick_end(evutil_socket_t fd, short what, void *argument)
+{
+    struct worker_process *process = argument;
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(process->worker.base);
+}
+
+static void worker_on_drain(evutil_socket_t fd, short what, void *argument)
+{
+    struct worker_process *process = argument;
+    struct worker *worker = &process->worker;
+    bool late = clock_monotonic_ns() >= process->drain_end_ns;
+    (void)fd;
+    (void)what;
+    if (worker->connection_count > 0 && !late)
+        return;
+    if (publisher_is_blocked(worker->publisher) && !late) {
+        publisher_flush(worker->publisher);
+        return;
+    }
+    if (late)
+        log_write(LOG_WARNING, WORKER_LOGGER, "Grace time is over: ending with %u connection(s) open",
+            worker->connection_count);
+    event_base_loopbreak(worker->base);
+}
+
+static void worker_drain(struct worker_process *process)
+{
+    struct worker *worker = &process->worker;
+    double grace = worker->config->grace_seconds;
+    double margin = grace / 10 < 1 ? grace / 10 : 1; /* the master kills at the end of the grace time */
+    struct timeval tick = milliseconds(WORKER_DRAIN_TICK_MS);
+    worker->draining = true;
+    process->drain_end_ns = clock_monotonic_ns() + (uint64_t)((grace - margin) * (double)CLOCK_SECOND);
+    log_write(LOG_INFO, WORKER_LOGGER, "Trigger worker graceful shutdown");
+    worker_table_set_state(worker->segment, worker->slot, WORKER_DRAINING);
+    acceptor_stop(worker->acceptor);
+    for (struct connection *at = worker->connections; at; at = at->next)
+        if (at->state == CONNECTION_HTTP)
+            connection_http_drain(at);
+    double pace = grace > 0 ? (double)worker->connection_count / (grace / 2) : 0;
+    closing_start(
+        worker->closing, pace > WORKER_DRAIN_PER_SECOND ? pace : WORKER_DRAIN_PER_SECOND, false, "Shutdown");
+    event_add(process->events.drain, &tick);
+}
+
+static void worker_on_terminate(evutil_socket_t fd, short what, void *argument)
+{
+    struct worker_process *process = argument;
+    if (process->worker.draining)
+        worker_on_quick_end(fd, what, argument);
+    else
+        worker_drain(process);
+}
+
+/* ---- start and end ---- */
+
+static void worker_prepare_process(void)
+{
+    struct rlimit files;
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+static void worker_set_durations(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    struct deadlines *deadlines = worker->deadlines;
+    deadlines_set_duration(deadlines, DEADLINE_HTTP_HEAD, config->http_header_timeout);
+    deadlines_set_duration(deadlines, DEADLINE_HTTP_BODY, config->http_body_timeout);
+    deadlines_set_duration(deadlines, DEADLINE_HTTP_IDLE, config->http_keepalive_timeout);
+    deadlines_set_duration(deadlines, DEADLINE_PING, config->websocket_ping_interval);
+    deadlines_set_duration(deadlines, DEADLINE_PONG, config->websocket_ping_timeout);
+    deadlines_set_duration(deadlines, DEADLINE_CLOSE, WORKER_CLOSE_SECONDS);
+    deadlines_set_duration(deadlines, DEADLINE_LINGER, WORKER_LINGER_SECONDS);
+    deadlines_set_duration(deadlines, DEADLINE_STALL, config->client_queue_max_seconds);
+}
+
+static void worker_open(struct worker_process *process, const struct worker_descriptors *descriptors)
+{
+    struct worker *worker = &process->worker;
+    worker->incarnation = worker_table_incarnation(worker->segment, worker->slot);
+    worker->settle_event = process_event(process, -1, 0, worker_on_settle);
+    worker->read_buffer = memory_allocate(WORKER_READ_BUFFER);
+    worker->subscriptions = subscriptions_open();
+    worker->deadlines = deadlines_open(worker->base, connection_deadline_expired, worker);
+    worker_set_durations(worker);
+    worker->publisher = publisher_open(worker->segment, worker->slot, WORKER_PUBLISH_QUEUE_MAX);
+    worker->closing = closing_open(worker);
+    worker->services = (struct http_services){
+        .config = worker->config,
+        .segment = worker->segment,
+        .slot = worker->slot,
+        .publisher = worker->publisher,
+    };
+    worker->fanout = fanout_open(worker);
+
+    struct worker_events *events = &process->events;
+    struct timeval beat = milliseconds(WORKER_HEARTBEAT_MS);
+    process->lifeline = descriptors->lifeline;
+    evutil_make_socket_nonblocking(process->lifeline);
+    events->lifeline = process_event(process, process->lifeline, EV_READ | EV_PERSIST, worker_on_lifeline);
+    events->heartbeat = process_event(process, -1, EV_PERSIST, worker_on_heartbeat);
+    events->drain = process_event(process, -1, EV_PERSIST, worker_on_drain);
+    events->terminate = process_event(process, SIGTERM, EV_SIGNAL | EV_PERSIST, worker_on_terminate);
+    events->interrupt = process_event(process, SIGINT, EV_SIGNAL | EV_PERSIST, worker_on_quick_end);
+    events->quit = process_event(process, SIGQUIT, EV_SIGNAL | EV_PERSIST, worker_on_quick_end);
+    event_add(events->lifeline, NULL);
+    event_add(events->heartbeat, &beat);
+    event_add(events->terminate, NULL);
+    event_add(events->interrupt, NULL);
+    event_add(events->quit, NULL);
+
+    worker->acceptor = acceptor_open(worker, descriptors);
+    worker_table_beat(worker->segment, worker->slot, clock_monotonic_ns());
+    worker_table_set_connections(worker->segment, worker->slot, 0);
+    worker_table_set_state(worker->segment, worker->slot, WORKER_READY);
+}
+
+static void worker_close(struct worker_process *process)
+{
+    struct worker *worker = &process->worker;
+    struct worker_events *events = &process->events;
+    worker_table_set_state(worker->segment, worker->slot, WORKER_DRAINING);
+    acceptor_close(worker->acceptor);
+    for (struct connection *at = worker->connections; at; at = at->next)
+        connection_kill(at);
+    connection_settle_all(worker);
+    fanout_close(worker->fanout);
+    closing_close(worker->closing);
+    publisher_close(worker->publisher);
+    deadlines_close(worker->deadlines);
+    subscriptions_close(worker->subscriptions);
+    event_free(worker->settle_event);
+    event_free(events->lifeline);
+    event_free(events->heartbeat);
+    event_free(events->drain);
+    event_free(events->terminate);
+    event_free(events->interrupt);
+    event_free(events->quit);
+    close(process->lifeline);
+    rpc_message_free(&worker->rpc);
+    rpc_topics_free(&worker->topics);
+    text_free(&worker->reply);
+    text_free(&worker->scratch);
+    free(worker->read_buffer);
+}
+
+int worker_main(const struct config *config, const struct worker_descriptors *descriptors)
+{
+    struct error err = {0};
+    struct worker_process *process = memory_allocate(sizeof(*process));
+    struct worker *worker = &process->worker;
+    int status = 1;
+    worker_prepare_process();
+    worker->config = config;
+    worker->slot = descriptors->slot;
+    worker->segment = segment_attach(&descriptors->segment, descriptors->slot, &err);
+    worker->base = event_base_new();
+    if (!worker->segment) {
+        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
+    } else if (!worker->base) {
+        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: no event loop", descriptors->slot);
+    } else {
+        worker_open(process, descriptors);
+        log_write(LOG_INFO, WORKER_LOGGER, "Worker %u started, pid %d", worker->slot, (int)getpid());
+        event_base_dispatch(worker->base);
+        worker_close(process);
+        log_write(LOG_INFO, WORKER_LOGGER, "Worker %u ended", worker->slot);
+        status = 0;
+    }
+    if (worker->base)
+        event_base_free(worker->base);
+    if (worker->segment)
+        segment_close(worker->segment);
+    free(process);
+    return status;
+}
