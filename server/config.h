@@ -80,6 +80,7 @@ struct config {
     const char *auth_private_key; /* set: this version refuses to start (JWT is not there yet) */
     const char *auth_public_key;
     /* further fields are added with their option, in options.c's table */
+    struct options_values *values; /* options.c's own: what was given, and where; NULL in a config made by hand */
 };
 
 #endif

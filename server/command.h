@@ -1,0 +1,19 @@
+/* The commands of the command line beside run: each returns the process's exit status. */
+#ifndef OPALD_SERVER_COMMAND_H
+#define OPALD_SERVER_COMMAND_H
+
+#include "server/config.h"
+#include "server/options.h"
+
+/* Tells on standard output all that is wrong, one line each, and what was given and does nothing. 0 or 2. */
+int command_check_config(int argc, char **argv);
+int command_print_config(const struct config *config);
+/* `options [--markdown]` */
+int command_options(const struct options_command *command);
+/*
+ * `publish-data-update`: flags, output and request of the reference's command. 0 when the server answered 200, 1 when not (the
+ * reference ends with 0 there too), 2 for wrong arguments.
+ */
+int command_publish_data_update(const struct options_command *command);
+
+#endif

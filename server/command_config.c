@@ -1,0 +1,72 @@
+/* check-config, print-config, options: what the configuration is, without running it. */
+#include "server/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "broadcast/broadcast.h"
+#include "server/common/log_redact.h"
+#include "server/options_table.h"
+
+static void print_problem(void *context, const char *line)
+{
+    struct text shown = {0};
+    (void)context;
+    log_redact(&shown, slice_from_string(line));
+    printf("%s\n", shown.data ? shown.data : "");
+    text_free(&shown);
+}
+
+static void print_note(void *context, const char *line)
+{
+    (void)context;
+    printf("note: %s\n", line);
+}
+
+int command_check_config(int argc, char **argv)
+{
+    struct config config;
+    struct options_command command;
+    struct error err = {0};
+    size_t problems = options_load_all(&config, argc, argv, &command, print_problem, NULL);
+    if (command.argument_count) {
+        printf("%s: check-config has no such option\n", command.arguments[0]);
+        problems++;
+    }
+    if (config.broadcast_uri && broadcast_check_uri(config.broadcast_uri, &err) < 0) {
+        char line[ERROR_TEXT_MAX + 32];
+        snprintf(line, sizeof line, "OPAL_BROADCAST_URI: %s", err.text);
+        print_problem(NULL, line);
+        problems++;
+    }
+    for (size_t i = 0; i < options_table_count; i++) {
+        if (options_table[i].status == OPTION_UNUSED && config.values->items[i].differs)
+            printf("note: %s is accepted, not used by this version\n", config.values->items[i].source);
+    }
+    options_report_unknown(print_note, NULL);
+    if (!problems)
+        printf("the configuration is good\n");
+    options_command_free(&command);
+    config_free(&config);
+    return problems ? 2 : 0;
+}
+
+int command_print_config(const struct config *config)
+{
+    options_print_config(config, stdout);
+    return 0;
+}
+
+int command_options(const struct options_command *command)
+{
+    if (command->argument_count == 0) {
+        options_print_help(stdout);
+        return 0;
+    }
+    if (command->argument_count == 1 && strcmp(command->arguments[0], "--markdown") == 0) {
+        options_print_markdown(stdout);
+        return 0;
+    }
+    fprintf(stderr, "opald: options takes --markdown or nothing\n");
+    return 2;
+}

@@ -1,0 +1,123 @@
+/* The program: one executable for the master, its workers (the same arguments, --as-worker in front) and the command line's
+ * commands. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/command.h"
+#include "server/common/log.h"
+#include "server/common/log_redact.h"
+#include "server/master.h"
+#include "server/options.h"
+#include "server/worker_start.h"
+#include "worker/worker.h"
+
+#define EXIT_USAGE 2
+
+static void print_problem(void *context, const char *line)
+{
+    struct text shown = {0};
+    (void)context;
+    log_redact(&shown, slice_from_string(line));
+    fprintf(stderr, "opald: %s\n", shown.data ? shown.data : "");
+    text_free(&shown);
+}
+
+/* `run` takes the reference's --engine-type and does nothing with it; anything else is a mistake. */
+static int check_run_arguments(const struct options_command *command)
+{
+    for (int i = 0; i < command->argument_count; i++) {
+        const char *argument = command->arguments[i];
+        if (strcmp(argument, "--engine-type") == 0 && i + 1 < command->argument_count) {
+            i++;
+        } else if (strncmp(argument, "--engine-type=", 14) != 0) {
+            fprintf(stderr, "opald: %s: no such option; 'opald --help' lists them\n", argument);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int run_worker(const struct config *config)
+{
+    struct worker_descriptors descriptors;
+    struct error err = {0};
+    if (worker_start_receive(&descriptors, &err) < 0) {
+        fprintf(stderr, "opald: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    return worker_main(config, &descriptors);
+}
+
+static int run(const struct config *config, const struct options_command *command, int argc, char **argv)
+{
+    if (check_run_arguments(command) < 0)
+        return EXIT_USAGE;
+    log_configure(&config->log);
+    if (command->as_worker)
+        return run_worker(config);
+    options_log_unused(config);
+    return master_run(config, argc, argv);
+}
+
+static int dispatch(const struct config *config, const struct options_command *command, int argc, char **argv)
+{
+    if (strcmp(command->name, "run") == 0)
+        return run(config, command, argc, argv);
+    if (strcmp(command->name, "print-config") == 0 && command->argument_count == 0)
+        return command_print_config(config);
+    if (strcmp(command->name, "print-config") == 0)
+        fprintf(stderr, "opald: %s: no such option; 'opald --help' lists them\n", command->arguments[0]);
+    else
+        fprintf(stderr, "opald: %s: no such command; 'opald --help' lists them\n", command->name);
+    return EXIT_USAGE;
+}
+
+/* What does not need a good configuration. -1: it does. */
+static int dispatch_early(const struct options_command *command, int argc, char **argv)
+{
+    const char *name = command->name;
+    if (name && strcmp(name, "publish-data-update") == 0)
+        return command_publish_data_update(command);
+    if (command->version || (name && strcmp(name, "version") == 0)) {
+        printf("opald %s\n", OPALD_VERSION);
+        return 0;
+    }
+    if (command->help || !name) {
+        options_print_help(stdout);
+        return 0;
+    }
+    if (strcmp(name, "options") == 0)
+        return command_options(command);
+    if (strcmp(name, "check-config") == 0)
+        return command_check_config(argc, argv);
+    return -1;
+}
+
+static void ignore_problem(void *context, const char *line)
+{
+    (void)context;
+    (void)line;
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    struct options_command command;
+    size_t problems = options_load_all(&config, argc, argv, &command, ignore_problem, NULL);
+    int status = -1;
+    signal(SIGPIPE, SIG_IGN);
+    if (!problems || command.name || command.help || command.version)
+        status = dispatch_early(&command, argc, argv);
+    if (status < 0 && problems) {
+        config_free(&config);
+        options_command_free(&command);
+        options_load_all(&config, argc, argv, &command, print_problem, NULL);
+        status = EXIT_USAGE;
+    } else if (status < 0) {
+        status = dispatch(&config, &command, argc, argv);
+    }
+    options_command_free(&command);
+    config_free(&config);
+    return status;
+}

@@ -1,0 +1,321 @@
+#include "server/options_table.h"
+
+#include "shm/segment.h"
+
+/* Where a value goes; does not compile when the field has another type. */
+#define FIELD(kind, field) \
+    (offsetof(struct config, field) + \
+        0 * sizeof( \
+                char[__builtin_types_compatible_p(__typeof__(((struct config *)0)->field), kind) ? 1 : -1]))
+#define TEXT_FIELD(field)  FIELD(const char *, field)
+#define INT_FIELD(field)   FIELD(int64_t, field)
+#define FLOAT_FIELD(field) FIELD(double, field)
+#define BOOL_FIELD(field)  FIELD(bool, field)
+#define LIST_FIELD(field)  FIELD(struct config_list, field)
+
+#define KIB     1024.0
+#define MIB     (1024.0 * KIB)
+#define GIB     (1024.0 * MIB)
+#define ANY_INT 9007199254740992.0 /* what fits a double whole */
+#define DAY     86400.0
+
+#define TEXT(NAME, SECTION, DEFAULT, FIELD_, HELP) \
+    .name = NAME, .type = OPTION_STRING, .section = SECTION, .default_text = DEFAULT, \
+    .offset = TEXT_FIELD(FIELD_), .help = HELP
+#define BOOL(NAME, SECTION, DEFAULT, FIELD_, HELP) \
+    .name = NAME, .type = OPTION_BOOL, .section = SECTION, .default_text = DEFAULT, \
+    .offset = BOOL_FIELD(FIELD_), .help = HELP
+#define INT(NAME, SECTION, DEFAULT, LEAST, MOST, FIELD_, HELP) \
+    .name = NAME, .type = OPTION_INT, .section = SECTION, .default_text = DEFAULT, .minimum = LEAST, \
+    .maximum = MOST, .offset = INT_FIELD(FIELD_), .help = HELP
+#define SIZE(NAME, SECTION, DEFAULT, LEAST, MOST, FIELD_, HELP) \
+    .name = NAME, .type = OPTION_SIZE, .section = SECTION, .default_text = DEFAULT, .minimum = LEAST, \
+    .maximum = MOST, .offset = INT_FIELD(FIELD_), .help = HELP
+#define SECONDS(NAME, SECTION, DEFAULT, LEAST, MOST, FIELD_, HELP) \
+    .name = NAME, .type = OPTION_FLOAT, .section = SECTION, .default_text = DEFAULT, .minimum = LEAST, \
+    .maximum = MOST, .offset = FLOAT_FIELD(FIELD_), .help = HELP
+
+/* Options of the reference that this version takes and does not act on. */
+#define UNUSED(NAME, TYPE, DEFAULT) \
+    .name = NAME, .type = TYPE, .status = OPTION_UNUSED, .section = SECTION_REFERENCE, \
+    .default_text = DEFAULT, .minimum = -ANY_INT, .maximum = ANY_INT, .offset = OPTION_NOWHERE
+
+static const char *const environment_port[] = {
+    "OPAL_SERVER_PORT", "OPAL_SERVER_BIND_PORT", "UVICORN_PORT", NULL};
+static const char *const environment_workers[] = {
+    "UVICORN_NUM_WORKERS", "OPAL_SERVER_WORKER_COUNT", "WEB_CONCURRENCY", NULL};
+static const char *const environment_channel[] = {
+    "OPAL_BROADCAST_CHANNEL_NAME", "OPAL_BROADCAST_CHANNEL", NULL};
+
+#define ALGORITHMS "HS256|HS384|HS512|RS256|RS384|RS512|ES256|ES256K|ES384|ES512|PS256|PS384|PS512|EdDSA"
+
+const struct option options_table[] = {
+    /* ---- process ---- */
+    {TEXT("SERVER_HOST", SECTION_PROCESS, "127.0.0.1", host, "address to listen on; 0.0.0.0 or :: for all"),
+        .flag_alias = "host"},
+    {INT("SERVER_BIND_PORT", SECTION_PROCESS, "7002", 0, 65535, port,
+         "port to listen on. OPAL_SERVER_PORT counts only when it is a number (Kubernetes injects "
+         "tcp://...)"),
+        .flag_alias = "port,server-port", .environment = environment_port},
+    {.name = "SERVER_WORKER_COUNT",
+        .type = OPTION_WORKERS,
+        .section = SECTION_PROCESS,
+        .default_text = "auto",
+        .minimum = 1,
+        .maximum = SEGMENT_SLOTS_MAX,
+        .offset = INT_FIELD(workers),
+        .flag_alias = "workers",
+        .environment = environment_workers,
+        .help = "worker processes; auto: one per processor that the affinity mask and the cgroup allow"},
+    {INT("WORKERS_MAX", SECTION_PROCESS, "0", 0, SEGMENT_SLOTS_MAX, workers_max,
+        "how many workers TTIN can go up to; 0: as many as were started, at least 16")},
+    {SECONDS("GRACE_SECONDS", SECTION_PROCESS, "25", 0, DAY, grace_seconds,
+        "from TERM to the end: clients are closed spread over this time")},
+    {INT("LISTEN_BACKLOG", SECTION_PROCESS, "4096", 1, 65535, listen_backlog,
+        "connections that may wait to be accepted (the kernel's somaxconn limits it too)")},
+
+    /* ---- backbone ---- */
+    {TEXT("BROADCAST_URI", SECTION_BACKBONE, NULL, broadcast_uri,
+         "backbone that links servers: kafka://host:9092,host2:9092. Not set: this host alone, all its "
+         "workers"),
+        .secrecy = OPTION_SECRET_URL},
+    {TEXT("BROADCAST_CHANNEL_NAME", SECTION_BACKBONE, "EventNotifier", broadcast_channel_name,
+         "Kafka topic of the backbone"),
+        .flag_alias = "broadcast-channel", .environment = environment_channel},
+    {SECONDS("BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS", SECTION_BACKBONE, "0.5", 0.001, DAY,
+        broadcast_reconnect_backoff_min_seconds, "first wait before the backbone is tried again")},
+    {SECONDS("BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS", SECTION_BACKBONE, "30", 0.001, DAY,
+        broadcast_reconnect_backoff_max_seconds, "longest wait before the backbone is tried again")},
+    {INT("BROADCAST_KEEPALIVE_INTERVAL", SECTION_BACKBONE, "3600", 0, 30 * DAY, broadcast_keepalive_interval,
+        "seconds between keepalive events on the backbone; 0: none")},
+    {TEXT("BROADCAST_KEEPALIVE_TOPIC", SECTION_BACKBONE, "__broadcast_session_keepalive__",
+        broadcast_keepalive_topic, "topic of the keepalive events")},
+    {BOOL("BROADCAST_HEALTHCHECK_ENABLED", SECTION_BACKBONE, "true", broadcast_healthcheck_enabled,
+        "/healthcheck tells when the backbone is away")},
+    {SIZE("KAFKA_QUEUE_MAX_BYTES", SECTION_BACKBONE, "256m", 1 * MIB, 64 * GIB, kafka_queue_max_bytes,
+        "events that wait for Kafka while it is away; more are dropped, counted and logged")},
+    {INT("KAFKA_QUEUE_MAX_MESSAGES", SECTION_BACKBONE, "100000", 1, 10000000, kafka_queue_max_messages,
+        "the same as a number of messages")},
+    {INT("RESYNC_CLOSES_PER_SECOND", SECTION_BACKBONE, "1000", 1, 1000000, resync_closes_per_second,
+        "pace at which the host's clients are told to reconnect (close code 1012) after events may have been "
+        "lost")},
+
+    /* ---- events and JSON ---- */
+    {SIZE("EVENT_MAX_BYTES", SECTION_EVENTS, "1m", 1 * KIB, 512 * MIB, event_max_bytes,
+        "largest event with its envelope; Python clients take 1 MiB. Larger ones are refused: 413, RPC "
+        "false")},
+    {INT("TOPICS_MAX", SECTION_EVENTS, "1024", 1, 1000000, topics_max,
+        "topics in one publish or subscribe call")},
+    {SIZE("TOPIC_MAX_BYTES", SECTION_EVENTS, "4096", 16, 1 * MIB, topic_max_bytes, "length of a topic")},
+    /* Python's recursion limit of 1000 is the real bound for its clients. */
+    {INT("JSON_MAX_DEPTH", SECTION_EVENTS, "512", 4, 990, json_max_depth, "nesting of JSON from clients")},
+    {INT("JSON_MAX_TOKENS", SECTION_EVENTS, "1000000", 1000, 100000000, json_max_tokens,
+        "values in one JSON text from clients")},
+
+    /* ---- HTTP ---- */
+    {SIZE("HTTP_HEADER_MAX_BYTES", SECTION_HTTP, "128k", 1 * KIB, 16 * MIB, http_header_max_bytes,
+        "request line and headers")},
+    {INT("HTTP_HEADER_MAX_COUNT", SECTION_HTTP, "128", 8, 100000, http_header_max_count,
+        "headers of a request")},
+    {SIZE("HTTP_BODY_MAX_BYTES", SECTION_HTTP, "16m", 1 * KIB, 2 * GIB, http_body_max_bytes,
+        "body of a request")},
+    {SECONDS("HTTP_HEADER_TIMEOUT", SECTION_HTTP, "10", 0.1, DAY, http_header_timeout,
+        "from a request's first byte to the end of its headers")},
+    {SECONDS("HTTP_BODY_TIMEOUT", SECTION_HTTP, "30", 0.1, DAY, http_body_timeout, "for a request's body")},
+    {SECONDS("HTTP_KEEPALIVE_TIMEOUT", SECTION_HTTP, "5", 0.1, DAY, http_keepalive_timeout,
+        "a connection without a request is closed after this")},
+    {.name = "ALLOWED_ORIGINS",
+        .type = OPTION_LIST,
+        .section = SECTION_HTTP,
+        .common = true,
+        .default_text = "*",
+        .offset = LIST_FIELD(allowed_origins),
+        .help = "origins for CORS, comma separated"},
+    {TEXT("DATA_CONFIG_ROUTE", SECTION_HTTP, "/data/config", data_config_route,
+        "where clients ask for their data sources and updates are posted")},
+    {TEXT("ALL_DATA_ROUTE", SECTION_HTTP, "/policy-data", all_data_route, "the default data source")},
+    {TEXT("ALL_DATA_TOPIC", SECTION_HTTP, "policy_data", all_data_topic, "topic of the default data source")},
+    {TEXT("ALL_DATA_URL", SECTION_HTTP, "http://localhost:7002/policy-data", all_data_url,
+         "URL of the default data source; follows ALL_DATA_ROUTE"),
+        .secrecy = OPTION_SECRET_URL},
+    {TEXT("DATA_CALLBACK_DEFAULT_ROUTE", SECTION_HTTP, "/data/callback_report", data_callback_default_route,
+        "where clients report what they did with an update")},
+    {.name = "DATA_CONFIG_SOURCES",
+        .type = OPTION_JSON,
+        .section = SECTION_HTTP,
+        .offset = TEXT_FIELD(data_config_sources),
+        .secrecy = OPTION_SECRET, /* may hold tokens for the sources */
+        .help = "JSON with exactly one of \"config\" and \"external_source_url\": the clients' data sources"},
+
+    /* ---- clients ---- */
+    {INT("CONNECTIONS_MAX", SECTION_CLIENTS, "100000", 1, 10000000, connections_max,
+        "connections of the whole host")},
+    {SIZE("WEBSOCKET_MESSAGE_MAX_BYTES", SECTION_CLIENTS, "16m", 1 * KIB, 1 * GIB,
+        websocket_message_max_bytes, "largest message from a client")},
+    {INT(
+        "SUBSCRIPTIONS_MAX", SECTION_CLIENTS, "1000", 1, 1000000, subscriptions_max, "topics of one client")},
+    {SIZE("CLIENT_QUEUE_MAX_BYTES", SECTION_CLIENTS, "4m", 64 * KIB, 4 * GIB, client_queue_max_bytes,
+        "what a client may leave unread before it is closed")},
+    {SECONDS("CLIENT_QUEUE_MAX_SECONDS", SECTION_CLIENTS, "15", 0.1, DAY, client_queue_max_seconds,
+        "and for how long it may take nothing of it")},
+    {SECONDS(
+        "WEBSOCKET_PING_INTERVAL", SECTION_CLIENTS, "20", 0, DAY, websocket_ping_interval, "0: no pings")},
+    {SECONDS("WEBSOCKET_PING_TIMEOUT", SECTION_CLIENTS, "20", 0.1, DAY, websocket_ping_timeout,
+        "for the answer to a ping")},
+    {TEXT("SCOPES_PURGE_CHANNEL", SECTION_CLIENTS, "__opal_scope_purge__", scopes_purge_channel,
+        "topic that clients may neither subscribe to nor publish")},
+
+    /* ---- shared memory ---- */
+    {SIZE("RING_BYTES", SECTION_MEMORY, "64m", 64 * KIB, 16 * GIB, ring_bytes,
+        "ring that carries events to all workers; at least eight times EVENT_MAX_BYTES")},
+    {SIZE("UPLINK_BYTES", SECTION_MEMORY, "4m", 64 * KIB, 4 * GIB, uplink_bytes,
+        "ring of one worker for what it publishes; at least twice EVENT_MAX_BYTES")},
+    {SECONDS("RING_STALL_SECONDS", SECTION_MEMORY, "10", 0.1, DAY, ring_stall_seconds,
+        "a worker that holds up the full ring for longer is replaced")},
+    {SECONDS("WORKER_HANG_SECONDS", SECTION_MEMORY, "30", 1, DAY, worker_hang_seconds,
+        "a worker that shows no sign of life for longer is replaced")},
+    {INT("DRAIN_BATCH_RECORDS", SECTION_MEMORY, "256", 1, 1000000, drain_batch_records,
+        "events a worker takes from the ring before it looks after its connections again")},
+    {SIZE(
+        "DRAIN_BATCH_BYTES", SECTION_MEMORY, "4m", 4 * KIB, 4 * GIB, drain_batch_bytes, "the same in bytes")},
+
+    /* ---- log ---- */
+    {.name = "LOG_LEVEL",
+        .type = OPTION_LOG_LEVEL,
+        .section = SECTION_LOG,
+        .common = true,
+        .default_text = "INFO",
+        .offset = FIELD(enum log_level, log.level),
+        .help = "TRACE, DEBUG, INFO, WARNING, ERROR or CRITICAL"},
+    {BOOL("LOG_FORMAT_INCLUDE_PID", SECTION_LOG, "false", log.include_pid, "the process id in each line"),
+        .common = true},
+    {BOOL("LOG_COLORIZE", SECTION_LOG, "true", log.colorize, "colours, also when the output is no terminal"),
+        .common = true},
+    {BOOL("LOG_SERIALIZE", SECTION_LOG, "false", log.serialize, "one JSON object a line"), .common = true},
+    {.name = "LOG_PIPE_TO_STDERR",
+        .type = OPTION_BOOL,
+        .section = SECTION_LOG,
+        .common = true,
+        .default_text = "true",
+        .offset = OPTION_NOWHERE, /* stored the other way round, as log.to_stdout */
+        .help = "false: to standard output"},
+
+    /* ---- not safe to ignore ---- */
+    {.name = "AUTH_PRIVATE_KEY",
+        .type = OPTION_STRING,
+        .status = OPTION_REFUSED,
+        .section = SECTION_REFERENCE,
+        .offset = TEXT_FIELD(auth_private_key),
+        .secrecy = OPTION_SECRET},
+    {.name = "AUTH_PUBLIC_KEY",
+        .type = OPTION_STRING,
+        .status = OPTION_REFUSED,
+        .section = SECTION_REFERENCE,
+        .common = true,
+        .offset = TEXT_FIELD(auth_public_key),
+        .secrecy = OPTION_SECRET},
+    {.name = "SCOPES",
+        .type = OPTION_BOOL,
+        .status = OPTION_REFUSED,
+        .section = SECTION_REFERENCE,
+        .default_text = "false",
+        .offset = OPTION_NOWHERE},
+
+    /* ---- accepted, not used by this version: server ---- */
+    {UNUSED("WS_LOCAL_URL", OPTION_STRING, "ws://localhost:7002/ws"), .secrecy = OPTION_SECRET_URL},
+    {UNUSED("WS_TOKEN", OPTION_STRING, "THIS_IS_A_DEV_SECRET"), .secrecy = OPTION_SECRET},
+    {UNUSED("CLIENT_LOAD_LIMIT_NOTATION", OPTION_STRING, NULL)},
+    {UNUSED("BROADCAST_RECONNECT_ENABLED", OPTION_BOOL, "true")},
+    {UNUSED("BROADCAST_RECONNECT_MAX_RETRIES", OPTION_INT, "0")},
+    {UNUSED("BROADCAST_REPLAY_BUFFER_SIZE", OPTION_INT, "10000")},
+    {UNUSED("BROADCAST_RESYNC_ON_RECONNECT", OPTION_BOOL, "true")},
+    {UNUSED("BROADCAST_RESYNC_SETTLE_SECONDS", OPTION_FLOAT, "2.0")},
+    {UNUSED("BROADCAST_FREEZE_ON_DISCONNECT", OPTION_BOOL, "true")},
+    {UNUSED("AUTH_PRIVATE_KEY_FORMAT", OPTION_ENUM, "pem"), .choices = "pem|ssh|der"},
+    {UNUSED("AUTH_PRIVATE_KEY_PASSPHRASE", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
+    {UNUSED("AUTH_JWKS_URL", OPTION_STRING, "/.well-known/jwks.json")},
+    {UNUSED("AUTH_JWKS_STATIC_DIR", OPTION_STRING, NULL)},
+    {UNUSED("AUTH_MASTER_TOKEN", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
+    {UNUSED("POLICY_SOURCE_TYPE", OPTION_ENUM, "GIT"), .choices = "GIT|API"},
+    {UNUSED("POLICY_REPO_URL", OPTION_STRING, NULL), .secrecy = OPTION_SECRET_URL},
+    {UNUSED("POLICY_BUNDLE_URL", OPTION_STRING, NULL), .secrecy = OPTION_SECRET_URL},
+    {UNUSED("POLICY_REPO_CLONE_PATH", OPTION_STRING, NULL)},
+    {UNUSED("POLICY_REPO_CLONE_FOLDER_PREFIX", OPTION_STRING, "opal_repo_clone")},
+    {UNUSED("POLICY_REPO_REUSE_CLONE_PATH", OPTION_BOOL, "false")},
+    {UNUSED("POLICY_REPO_MAIN_BRANCH", OPTION_STRING, "master")},
+    {UNUSED("POLICY_REPO_SSH_KEY", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
+    {UNUSED("POLICY_REPO_MANIFEST_PATH", OPTION_STRING, NULL)},
+    {UNUSED("POLICY_REPO_CLONE_TIMEOUT", OPTION_INT, "0")},
+    {UNUSED("SCOPES_GIT_FETCH_TIMEOUT", OPTION_FLOAT, "120.0")},
+    {UNUSED("SCOPES_GIT_MAX_WORKERS", OPTION_INT, "10")},
+    {UNUSED("SCOPES_GIT_PRELOAD_DRAIN_TIMEOUT", OPTION_FLOAT, "10.0")},
+    {UNUSED("SCOPES_GIT_MAX_ZOMBIES", OPTION_INT, "40")},
+    {UNUSED("SCOPES_GIT_BACKOFF_BASE_SECONDS", OPTION_FLOAT, "10.0")},
+    {UNUSED("SCOPES_GIT_BACKOFF_MAX_SECONDS", OPTION_FLOAT, "0.0")},
+    {UNUSED("SCOPES_POLICY_CLONE_WAIT_SECONDS", OPTION_FLOAT, "20.0")},
+    {UNUSED("SCOPES_POLICY_CLONE_WAIT_MAX_INFLIGHT", OPTION_INT, "64")},
+    {UNUSED("LEADER_LOCK_FILE_PATH", OPTION_STRING, "/tmp/opal_server_leader.lock")},
+    {UNUSED("POLICY_BUNDLE_SERVER_TYPE", OPTION_ENUM, "HTTP"), .choices = "HTTP|AWS-S3"},
+    {UNUSED("POLICY_BUNDLE_SERVER_TOKEN", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
+    {UNUSED("POLICY_BUNDLE_SERVER_TOKEN_ID", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
+    {UNUSED("POLICY_BUNDLE_SERVER_AWS_REGION", OPTION_STRING, "us-east-1")},
+    {UNUSED("POLICY_BUNDLE_TMP_PATH", OPTION_STRING, "/tmp/bundle.tar.gz")},
+    {UNUSED("POLICY_BUNDLE_GIT_ADD_PATTERN", OPTION_STRING, "*")},
+    {UNUSED("REPO_WATCHER_ENABLED", OPTION_BOOL, "true")},
+    {UNUSED("PUBLISHER_ENABLED", OPTION_BOOL, "true")},
+    {UNUSED("MAX_CHANNELS_PER_CLIENT", OPTION_INT, "15")},
+    {UNUSED("STATISTICS_WAKEUP_CHANNEL", OPTION_STRING, "__opal_stats_wakeup")},
+    {UNUSED("STATISTICS_STATE_SYNC_CHANNEL", OPTION_STRING, "__opal_stats_state_sync")},
+    {UNUSED("STATISTICS_SERVER_KEEPALIVE_CHANNEL", OPTION_STRING, "__opal_stats_server_keepalive")},
+    {UNUSED("STATISTICS_SERVER_KEEPALIVE_TIMEOUT", OPTION_STRING, "20")},
+    {UNUSED("POLICY_REPO_WEBHOOK_SECRET", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
+    {UNUSED("POLICY_REPO_WEBHOOK_ENFORCE_BRANCH", OPTION_BOOL, "false")},
+    {UNUSED("POLICY_REPO_WEBHOOK_PARAMS", OPTION_JSON, NULL)},
+    {UNUSED("POLICY_REPO_POLLING_INTERVAL", OPTION_INT, "0")},
+    {UNUSED("FILTER_FILE_EXTENSIONS", OPTION_LIST, ".rego,.json")},
+    {UNUSED("BUNDLE_IGNORE", OPTION_LIST, NULL)},
+    {UNUSED("NO_RPC_LOGS", OPTION_BOOL, "true")},
+    {UNUSED("ENABLE_DATADOG_APM", OPTION_BOOL, "false")},
+    {UNUSED("DEBUG_INTERNAL_STATS", OPTION_BOOL, "false")},
+    {UNUSED("SCOPES_REPO_CLONES_SHARDS", OPTION_INT, "1")},
+    {UNUSED("REDIS_URL", OPTION_STRING, "redis://localhost"), .secrecy = OPTION_SECRET_URL},
+    {UNUSED("BASE_DIR", OPTION_STRING, NULL)},
+    {UNUSED("POLICY_REFRESH_INTERVAL", OPTION_INT, "0")},
+    {UNUSED("SCOPES_STORE_READ_TIMEOUT", OPTION_FLOAT, "10.0")},
+
+    /* ---- accepted, not used by this version: common ---- */
+    {UNUSED("LOG_FORMAT", OPTION_STRING, NULL), .common = true},
+    {UNUSED("LOG_TRACEBACK", OPTION_BOOL, "true"), .common = true},
+    {UNUSED("LOG_DIAGNOSE", OPTION_BOOL, "false"), .common = true},
+    {UNUSED("LOG_SHOW_CODE_LINE", OPTION_BOOL, "true"), .common = true},
+    {UNUSED("LOG_MODULE_EXCLUDE_LIST", OPTION_LIST, "uvicorn"), .common = true},
+    {UNUSED("LOG_MODULE_INCLUDE_LIST", OPTION_LIST, "uvicorn.protocols.http"), .common = true},
+    {UNUSED("LOG_PATCH_UVICORN_LOGS", OPTION_BOOL, "true"), .common = true},
+    {UNUSED("LOG_TO_FILE", OPTION_BOOL, "false"), .common = true},
+    {UNUSED("LOG_FILE_PATH", OPTION_STRING, "opal_{time}.log"), .common = true},
+    {UNUSED("LOG_FILE_ROTATION", OPTION_STRING, "250 MB"), .common = true},
+    {UNUSED("LOG_FILE_RETENTION", OPTION_STRING, "10 days"), .common = true},
+    {UNUSED("LOG_FILE_COMPRESSION", OPTION_STRING, NULL), .common = true},
+    {UNUSED("LOG_FILE_SERIALIZE", OPTION_STRING, "True"), .common = true},
+    {UNUSED("LOG_FILE_LEVEL", OPTION_STRING, "INFO"), .common = true},
+    {UNUSED("STATISTICS_ENABLED", OPTION_BOOL, "false"), .common = true},
+    {UNUSED("STATISTICS_ADD_CLIENT_CHANNEL", OPTION_STRING, "__opal_stats_add"), .common = true},
+    {UNUSED("STATISTICS_REMOVE_CLIENT_CHANNEL", OPTION_STRING, "__opal_stats_rm"), .common = true},
+    {UNUSED("FETCH_PROVIDER_MODULES", OPTION_LIST, "opal_common.fetcher.providers"), .common = true},
+    {UNUSED("FETCHING_WORKER_COUNT", OPTION_INT, "6"), .common = true},
+    {UNUSED("FETCHING_CALLBACK_TIMEOUT", OPTION_INT, "10"), .common = true},
+    {UNUSED("FETCHING_ENQUEUE_TIMEOUT", OPTION_INT, "10"), .common = true},
+    {UNUSED("GIT_SSH_KEY_FILE", OPTION_STRING, NULL), .common = true},
+    {UNUSED("CLIENT_SELF_SIGNED_CERTIFICATES_ALLOWED", OPTION_BOOL, "false"), .common = true},
+    {UNUSED("CLIENT_SSL_CONTEXT_TRUSTED_CA_FILE", OPTION_STRING, NULL), .common = true},
+    {UNUSED("AUTH_PUBLIC_KEY_FORMAT", OPTION_ENUM, "ssh"), .common = true, .choices = "pem|ssh|der"},
+    {UNUSED("AUTH_JWT_ALGORITHM", OPTION_ENUM, "RS256"), .common = true, .choices = ALGORITHMS},
+    {UNUSED("AUTH_JWT_AUDIENCE", OPTION_STRING, "https://api.opal.ac/v1/"), .common = true},
+    {UNUSED("AUTH_JWT_ISSUER", OPTION_STRING, "https://opal.ac/"), .common = true},
+    {UNUSED("POLICY_REPO_POLICY_EXTENSIONS", OPTION_LIST, ".rego"), .common = true},
+    {UNUSED("ENABLE_METRICS", OPTION_BOOL, "false"), .common = true},
+    {UNUSED("HTTP_FETCHER_PROVIDER_CLIENT", OPTION_STRING, "aiohttp"), .common = true},
+    {UNUSED("HTTP_FETCHER_TIMEOUT", OPTION_FLOAT, "5"), .common = true},
+};
+
+const size_t options_table_count = sizeof options_table / sizeof *options_table;
