@@ -79,6 +79,22 @@ $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(libs_$$(firstword $$(subst /, ,$$*))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
+# ---- stress of shm/: threads, killed processes, mutations (a minute). build/stress/NAME; SAN=thread for the first two.
+# ring_kill has its own build of shm/, in which every point between two stores is a call.
+STRESS := $(addprefix $(OUT)/stress/,ring_threads uplink_threads sleep_litmus)
+$(STRESS): $(OUT)/stress/%: $(OUT)/obj/tests/stress/%.o $(SHM) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS)
+$(OUT)/stress/ring_kill: tests/stress/ring_kill.c tests/stress/stress.h $(wildcard shm/*.c shm/*.h) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -DSHM_POINTS $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@ $(filter %.c %.a,$^) $(LIBS)
+.PHONY: stress stress-programs
+stress-programs: $(STRESS) $(OUT)/stress/ring_kill
+stress: stress-programs
+	$(OUT)/stress/ring_kill 12
+	CC="$(CC)" tests/stress/mutations.sh
+# ---- end of stress
+
 # ---- for people
 # Installs the Debian packages that are missing (as root, or by sudo).
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -147,6 +163,12 @@ test:
 unit:
 	@SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run unit
 # ---- end of tests
+
+# ---- the backbone's driver for tests/integration/test_kafka_backend.py
+$(OUT)/tests/kafka_driver: $(OUT)/obj/tests/integration/kafka_driver.o $(BROADCAST) $(SHM) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+# ---- end of the backbone's driver
 
 clean:
 	rm -rf $(BUILD)

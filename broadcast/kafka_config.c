@@ -213,7 +213,6 @@ int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_sett
         {"socket.connection.setup.timeout.ms", "10000"},
         {"topic.metadata.refresh.interval.ms", "10000"}, /* new partitions are found within this */
         {"topic.metadata.refresh.fast.interval.ms", "100"},
-        {"retry.backoff.ms", "100"},
     };
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         if (kafka_config_set(conf, fixed[i].name, fixed[i].value, err) < 0)

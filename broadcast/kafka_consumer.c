@@ -175,7 +175,7 @@ static void kafka_consumer_add_partitions(
     if (count > 1)
         log_write(LOG_WARNING, KAFKA_LOGGER,
             "topic '%s' has %" PRId32 " partitions: order is kept only among the events of one partition. "
-                                      "This server writes to partition 0 "
+            "This server writes to partition 0 "
             "alone and reads all; servers that spread their events over partitions get no common order. One "
             "partition "
             "is right for this topic",

@@ -369,6 +369,7 @@ static int kafka_producer_configure(struct kafka_producer *producer, rd_kafka_co
         kafka_config_set(conf, "enable.idempotence", "true", err) <
             0 || /* brings acks=all and endless retries */
         kafka_config_set(conf, "acks", "all", err) < 0 ||
+        kafka_config_set(conf, "retry.backoff.ms", "100", err) < 0 ||
         kafka_config_set(conf, "linger.ms", "0", err) < 0 ||
         kafka_config_set(conf, "message.timeout.ms", "0", err) <
             0 || /* for ever: the queue is bounded by us */
