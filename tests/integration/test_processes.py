@@ -1,0 +1,403 @@
+"""Processes that die, stop and start: workers killed under load, the master killed, TERM, TTIN and TTOU, hung workers."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import RawClient, WireClient, close_all, connect_many, group_pids, http_request, process_state, scaled, wait_until
+
+
+async def holders(server, clients):
+    """Clients by the pid of their worker."""
+    found: dict = {pid: [] for pid in server.worker_pids()}
+    for client in clients:
+        found[server.worker_of(client.local_port)].append(client)
+    return found
+
+
+def shared_memory_names():
+    """What anybody left in the places where shared memory or sockets get names."""
+    return set(os.listdir("/dev/shm")) | {f"/tmp/{name}" for name in os.listdir("/tmp") if "opald" in name and "pytest" not in name and not name.startswith("b-")}
+
+
+async def connect_at_once(port, limit):
+    """Connects, subscribes; fails when refused or reset, or when it takes longer than `limit` seconds."""
+    began = time.monotonic()
+    client = await RawClient.connect(port, timeout=limit)
+    assert await client.subscribe("t", timeout=limit)
+    return client, time.monotonic() - began
+
+
+# ---------------------------------------------------------------- a worker dies
+@pytest.mark.sanitize
+def test_worker_killed_under_load(opald):
+    """Clients of the other workers miss nothing; those of the killed one reconnect within 200 ms; nobody is refused."""
+    server = opald(workers=4)
+
+    async def go():
+        clients = await connect_many(server.port, 80, "t")
+        by_worker = await holders(server, clients)
+        victim = max(by_worker, key=lambda pid: len(by_worker[pid]))
+        lost = by_worker[victim]
+        stay = [client for client in clients if client not in lost]
+        assert lost and stay
+        publisher = await RawClient.connect(server.port)
+        while server.worker_of(publisher.local_port) == victim:
+            await publisher.close()
+            publisher = await RawClient.connect(server.port)
+
+        sent = 0
+        running = True
+
+        async def load():
+            nonlocal sent
+            while running:
+                assert await publisher.publish("t", sent) is True
+                sent += 1
+                await asyncio.sleep(0.002)
+
+        loading = asyncio.create_task(load())
+        await asyncio.sleep(0.3)
+        os.kill(victim, signal.SIGKILL)
+        await asyncio.gather(*(client.wait_closed(2) for client in lost))
+        results = await asyncio.gather(*(connect_at_once(server.port, 5) for _ in lost))
+        slowest = max(took for _, took in results)
+        back = [client for client, _ in results]
+        await asyncio.sleep(0.5)
+        running = False
+        await loading
+        for client in stay:
+            await client.expect(sent)
+            await client.barrier()
+            assert [n.data for n in client.notifies] == list(range(sent))
+        for client in back:
+            await client.barrier()
+            data = [n.data for n in client.notifies]
+            assert data == list(range(data[0], sent)) if data else True
+            assert data, "a client that came back gets events"
+        assert slowest < scaled(0.2), f"the slowest reconnect took {slowest * 1000:.0f} ms"
+        wait_until(lambda: len(server.worker_pids()) == 4, 5, "four workers again")
+        await close_all(stay + back + [publisher])
+
+    asyncio.run(go())
+    assert "ERROR" in server.log() or "WARNING" in server.log()
+
+
+@pytest.mark.limit(180)
+def test_workers_killed_again_and_again(opald):
+    """Twenty workers die in turn while events flow: whoever is connected to a living one misses nothing, the server goes on."""
+    server = opald(workers=3)
+
+    async def go():
+        publisher = await RawClient.connect(server.port)
+        total = 0
+        for _ in range(20):
+            clients = await connect_many(server.port, 12, "t")
+            by_worker = await holders(server, clients)
+            candidates = [pid for pid in by_worker if pid != server.worker_of(publisher.local_port)]
+            victim = candidates[0]
+            survivors = [c for pid, cs in by_worker.items() if pid != victim for c in cs]
+            pending = [await publisher.start_call("publish", {"topics": ["t"], "data": i}) for i in range(100)]
+            os.kill(victim, signal.SIGKILL)
+            for future in pending:
+                assert (await asyncio.wait_for(future, scaled(10)))["result"] is True
+            total += 100
+            for client in survivors:
+                await client.expect(100)
+                assert [n.data for n in client.notifies] == list(range(100))
+            await close_all(clients)
+            wait_until(lambda: len(server.worker_pids()) == 3, 40, "three workers again")
+        await publisher.close()
+
+    asyncio.run(go())
+
+
+def test_connections_waiting_while_no_worker_lives_are_served(opald):
+    """All workers are killed at once: connections made then wait in the master's socket and are answered, none is refused."""
+    server = opald(workers=2)
+    for pid in server.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    waiting = [server.connection() for _ in range(50)]
+    for connection in waiting:
+        assert connection.request("GET", "/healthcheck").status == 200
+        connection.close()
+
+
+def test_publishes_that_a_dying_worker_answered_are_delivered(opald):
+    """A 200 means that the event has its place in the order: killing the worker right after it changes nothing."""
+    server = opald(workers=2)
+
+    async def go():
+        clients = await connect_many(server.port, 20, "t")
+        answered = 0
+        for _ in range(5):
+            with server.connection() as connection:
+                pid = server.worker_of(connection.socket.getsockname()[1]) or server.worker_pids()[0]
+                body = '{"entries": [{"url": "u%d", "topics": ["t"], "dst_path": "/x"}]}' % answered
+                assert connection.request("POST", "/data/config", body, {"content-type": "application/json"}).status == 200
+                pid = server.worker_of(connection.socket.getsockname()[1])
+                os.kill(pid, signal.SIGKILL)
+                answered += 1
+            wait_until(lambda: len(server.worker_pids()) == 2, 20, "two workers again")
+            alive = [client for client in clients if not client.is_ending() and server.worker_of(client.local_port)]
+            for client in alive:
+                await client.until(lambda c: c.is_ending() or f"u{answered - 1}" in [n.data["entries"][0]["url"] for n in c.notifies], 5, "the event")
+            for client in clients:
+                if client.is_ending():
+                    clients.remove(client)
+            clients += await connect_many(server.port, 10, "t")
+        await close_all(clients)
+
+    asyncio.run(go())
+
+
+@pytest.mark.limit(120)
+def test_a_stopped_worker_is_replaced_and_others_go_on(opald):
+    """SIGSTOP of one worker: the ring fills, the writer waits; after the stall limit the worker is killed and replaced, and the
+    clients of the others get everything, in order."""
+    server = opald(workers=2, args=["--ring-bytes", str(8 << 20), "--ring-stall-seconds", "2", "--worker-hang-seconds", "5"])
+
+    async def go():
+        clients = await connect_many(server.port, 20, "t")
+        by_worker = await holders(server, clients)
+        publisher = await RawClient.connect(server.port)
+        living = server.worker_of(publisher.local_port)
+        stopped = next(pid for pid in by_worker if pid != living)
+        os.kill(stopped, signal.SIGSTOP)
+        text = "x" * 100_000
+        for i in range(200):  # 20 MB through a ring of 8
+            assert await publisher.publish("t", [i, text], timeout=20) is True
+        for client in by_worker[living]:
+            await client.expect(200, 20)
+            assert [n.data[0] for n in client.notifies] == list(range(200))
+        wait_until(lambda: process_state(stopped) in ("", "Z"), 10, "end of the stopped worker")
+        for client in by_worker[stopped]:
+            await client.wait_closed(10)
+        wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
+        fresh = await connect_many(server.port, 8, "t")
+        assert await publisher.publish("t", "end") is True
+        for client in fresh:
+            await client.expect(1)
+        await close_all(clients + fresh + [publisher])
+
+    asyncio.run(go())
+
+
+@pytest.mark.limit(120)
+def test_a_hung_idle_worker_is_replaced(opald):
+    server = opald(workers=2, args=["--worker-hang-seconds", "2"])
+    stopped = server.worker_pids()[0]
+    os.kill(stopped, signal.SIGSTOP)
+    wait_until(lambda: process_state(stopped) in ("", "Z"), 15, "end of the hung worker")
+    wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
+
+
+# ---------------------------------------------------------------- the end
+@pytest.mark.sanitize
+def test_term_closes_clients_with_1012_and_ends_with_0(opald):
+    server = opald(workers=2, args=["--grace-seconds", "6"])
+
+    async def go():
+        clients = await connect_many(server.port, 40, "t")
+        publisher = await RawClient.connect(server.port)
+        assert await publisher.publish("t", 1)
+        server.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        codes = await asyncio.gather(*(client.wait_closed(10) for client in clients + [publisher]))
+        assert set(codes) == {1012}, codes
+        assert all(client.close_reason == "" for client in clients)
+        for client in clients:
+            assert [n.data for n in client.notifies] == [1]
+        assert await asyncio.to_thread(server.wait, 8) == 0
+        assert time.monotonic() - began < scaled(6.5)
+
+    asyncio.run(go())
+    assert not group_pids(server.pid)
+
+
+def test_no_new_connections_after_term(opald):
+    server = opald(workers=2, args=["--grace-seconds", "4"])
+
+    async def go():
+        clients = await connect_many(server.port, 20, "t")
+        server.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        if server.is_running():
+            with pytest.raises((ConnectionError, TimeoutError, OSError, EOFError)):
+                response = await asyncio.to_thread(http_request, server.port, "GET", "/", None, None, None, 1)
+                raise AssertionError(f"still served: {response.status}")
+        await asyncio.gather(*(client.wait_closed(8) for client in clients))
+        assert server.wait(8) == 0
+
+    asyncio.run(go())
+
+
+def test_term_with_clients_that_do_not_answer_the_close(opald):
+    """Nobody can hold up the end: clients that never read, never close, or are in the middle of a request."""
+    server = opald(workers=2, args=["--grace-seconds", "3"])
+    stuck = [WireClient(server.port) for _ in range(5)]
+    half = server.connection()
+    half.send(b"POST /data/config HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    idle = server.connection()
+    began = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(8) == 0
+    assert time.monotonic() - began < scaled(4.5)
+    for client in stuck:
+        assert client.closes(2)[0] == 1012
+        client.close()
+    half.close()
+    idle.close()
+
+
+def test_second_term_ends_at_once(opald):
+    server = opald(workers=2, args=["--grace-seconds", "60"])
+    stuck = [WireClient(server.port) for _ in range(30)]
+    server.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    began = time.monotonic()
+    if server.is_running():
+        server.send_signal(signal.SIGTERM)
+    assert server.wait(5) is not None
+    assert time.monotonic() - began < scaled(1.5)
+    assert not group_pids(server.pid)
+    for client in stuck:
+        client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_int_and_quit_are_quick(opald, number):
+    server = opald(workers=2, args=["--grace-seconds", "60"])
+    stuck = [WireClient(server.port) for _ in range(10)]
+    began = time.monotonic()
+    server.send_signal(number)
+    assert server.wait(6) == 0
+    assert time.monotonic() - began < scaled(3.5)
+    assert not group_pids(server.pid)
+    for client in stuck:
+        client.close()
+
+
+def test_term_while_starting(opald):
+    for delay in (0, 0.01, 0.05, 0.1):
+        server = opald(workers=3, ready=False)
+        time.sleep(delay)
+        server.send_signal(signal.SIGTERM)
+        # before the handlers stand TERM ends it as any process
+        assert server.wait(10) in (0, -signal.SIGTERM)
+        wait_until(lambda: not group_pids(server.pid), 5, "end of the workers")
+
+
+@pytest.mark.sanitize
+def test_master_killed_workers_end_and_nothing_is_left(opald):
+    before = shared_memory_names()
+    server = opald(workers=3)
+    workers = server.worker_pids()
+    connection = server.connection()
+    assert connection.request("GET", "/").status == 200
+    client = WireClient(server.port)
+    os.kill(server.pid, signal.SIGKILL)
+    server.popen.wait()
+    wait_until(lambda: not any(process_state(pid) not in ("", "Z") for pid in workers), 3, "end of the workers")
+    client.closes(3)
+    client.close()
+    connection.close()
+    assert shared_memory_names() <= before
+    # the port is free at once
+    second = opald(port=server.port)
+    assert second.request("GET", "/").status == 200
+
+
+def test_nothing_has_a_name_while_it_runs(opald):
+    before = shared_memory_names()
+    server = opald(workers=2)
+    assert shared_memory_names() <= before
+    maps = Path(f"/proc/{server.worker_pids()[0]}/maps").read_text()
+    assert "memfd" in maps
+    server.stop()
+    assert shared_memory_names() <= before
+
+
+# ---------------------------------------------------------------- more and fewer workers
+def test_ttin_and_ttou(opald):
+    server = opald(workers=2)
+
+    async def go():
+        clients = await connect_many(server.port, 12, "t")
+        publisher = await RawClient.connect(server.port)
+        server.send_signal(signal.SIGTTIN)
+        await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 3, 5, "a third worker")
+        server.send_signal(signal.SIGTTIN)
+        await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 4, 5, "a fourth worker")
+        assert await publisher.publish("t", 1)
+        for client in clients:
+            await client.expect(1)
+        more = await connect_many(server.port, 40, "t")
+        counts = {pid: len(held) for pid, held in (await holders(server, clients + more)).items()}
+        assert all(counts.values()), f"a new worker without clients: {counts}"
+        assert await publisher.publish("t", 2)
+        for client in more:
+            await client.expect(1)
+        for wanted in (3, 2, 1):
+            server.send_signal(signal.SIGTTOU)
+            await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == wanted, 40, f"{wanted} workers")
+        # one stays, whatever is asked for
+        server.send_signal(signal.SIGTTOU)
+        await asyncio.sleep(0.5)
+        assert len(server.worker_pids()) == 1
+        ended = [client for client in clients + more + [publisher] if client.is_ending()]
+        assert ended and {client.close_code for client in ended} == {1012}
+        rest = [client for client in clients + more if not client.is_ending()]
+        last = await RawClient.connect(server.port)
+        assert await last.publish("t", "end")
+        for client in rest:
+            await client.until(lambda c: c.notifies[-1].data == "end", 5, "the last event")
+        await close_all(rest + [last])
+
+    asyncio.run(go())
+
+
+def test_hup_and_usr_signals_do_no_harm(opald):
+    server = opald(workers=2)
+    workers = server.worker_pids()
+    with WireClient(server.port) as client:
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
+            server.send_signal(number)
+        time.sleep(0.3)
+        client.request("ping")
+        assert client.read()[0] == "text"
+    assert server.worker_pids() == workers
+
+
+def test_workers_spread_connections_evenly(opald):
+    """The reference leaves one worker with 1 and another with 23 of 40."""
+    server = opald(workers=4)
+
+    async def go():
+        clients = await connect_many(server.port, 80, at_once=5)
+        counts = [len(held) for held in (await holders(server, clients)).values()]
+        assert max(counts) <= 2 * 20 and min(counts) >= 20 / 2, counts
+        await close_all(clients)
+
+    asyncio.run(go())
+
+
+def test_idle_server_uses_no_processor(opald):
+    server = opald(workers=4)
+    stay = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+
+    def ticks():
+        return sum(sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) for pid in [server.pid, *server.worker_pids()])
+
+    time.sleep(0.5)
+    before = ticks()
+    time.sleep(3)
+    # hundredths of a second of five processes in three seconds
+    assert ticks() - before <= 10
+    for connection in stay:
+        connection.close()
