@@ -34,7 +34,8 @@ run() {
 
 good() { # NAME PROGRAM HOW SECONDS
     build "$2" "$3" "$work/good"
-    if run "$work/good" "$4"; then
+    run "$work/good" "$4" || { [ $? = 2 ] && run "$work/good" "$4"; }
+    if [ $? = 0 ]; then
         echo "ok $1"
     else
         echo "not ok $1"
@@ -43,14 +44,15 @@ good() { # NAME PROGRAM HOW SECONDS
     fi
 }
 
-# The mutant may take any of its three tries to be caught; it must fail by itself (a race seen, a failed check), not hang.
+# The mutant may take any of its three tries to be caught; it must fail by itself (a race seen, a failed check), not hang
+# (124, 137), and not because it could say nothing (2).
 mutant() { # MUTATION PROGRAM HOW SECONDS
     build "$2" "$3" "$work/mutant" "$1"
     for try in 1 2 3; do
         run "$work/mutant" "$4"
         status=$?
         case $status in
-        0 | 124 | 137) ;;
+        0 | 2 | 124 | 137) ;;
         *)
             why=$(grep -m1 -E 'FAILED|WARNING: ThreadSanitizer|opald:' "$work/out")
             echo "ok $1 is caught (${why:-status $status})"
@@ -66,7 +68,7 @@ good "ring_threads under ThreadSanitizer" ring_threads thread 3
 good "ring_threads" ring_threads plain 3
 good "uplink_threads under ThreadSanitizer" uplink_threads thread 3
 good "uplink_threads" uplink_threads plain 2
-good "sleep_litmus" sleep_litmus plain 3
+good "sleep_litmus" sleep_litmus plain 2
 mutant TAIL_RELAXED ring_threads thread 3
 mutant CELL_RELAXED ring_threads thread 3
 mutant NO_SLOWEST ring_threads plain 3

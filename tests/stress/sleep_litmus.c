@@ -2,7 +2,7 @@
  * sleep_litmus [seconds]: the two store-load pairs alone, as a litmus test through the real functions. In each round one side
  * publishes and looks for a sleeper while the other lies down and looks for a record, at the same moment, as near as two
  * threads can come. Forbidden: the one goes to sleep and the other saw nobody to wake. Sequential consistency forbids it; with
- * less, the store buffers of x86 show it within a second. Run without sanitizers: they slow the window away.
+ * less, the store buffers of x86 show it within a second. Exit status 2: the two threads never ran at once. Run without sanitizers: they slow the window away.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -11,11 +11,16 @@
 #include "shm/ring.h"
 #include "shm/uplink.h"
 
+/* Fewer rounds than that with either outcome: the machine was too busy to run the two at once. */
+#define MEETINGS       100
+#define HEAD_START_MAX 1000
+
 struct round {
     /* Number of the round the sleeper may start / has finished; even: ring, odd: uplink. */
     alignas(LAYOUT_LINE) _Atomic uint64_t started;
     alignas(LAYOUT_LINE) _Atomic uint64_t finished;
     alignas(LAYOUT_LINE) bool slept; /* published by `finished` */
+    bool over;                       /* published by `started` */
 };
 
 static struct segment *segment;
@@ -32,22 +37,23 @@ static void wait_for(const _Atomic uint64_t *word, uint64_t value)
 static void *sleeper_run(void *argument)
 {
     struct ring_reader *reader = argument;
-    struct uplink *uplink = uplink_open(segment, 0);
     uint64_t random = 7;
     for (uint64_t number = 1;; number++) {
         uint32_t skew = stress_random(&random, 40);
         wait_for(&shared.started, number);
+        if (shared.over)
+            return NULL;
         if (number % 2 == 0) {
             stress_spin(skew);
             shared.slept = ring_reader_sleep(reader);
-            struct ring_record record;
-            while (ring_reader_next(reader, &record))
-                if (record.type == RING_RESYNC)
-                    return NULL;
-            ring_reader_release(reader);
         } else {
             stress_spin(skew);
             shared.slept = uplink_master_sleep(segment);
+            /* The ring's last record is there for certain only now. */
+            struct ring_record record;
+            while (ring_reader_next(reader, &record))
+                ;
+            ring_reader_release(reader);
         }
         atomic_store_explicit(&shared.finished, number, memory_order_release);
     }
@@ -73,11 +79,14 @@ int main(int argc, char **argv)
 
     uint64_t until = clock_monotonic_ns() + (uint64_t)(seconds * (double)CLOCK_SECOND);
     uint64_t random = 3;
+    uint32_t head_start[2] = {0, 0}; /* the sleeper's, in turns of stress_spin: uplink, ring */
     uint64_t slept = 0;
     uint64_t number = 0;
-    while (clock_monotonic_ns() < until || number % 2 == 0) {
-        uint32_t skew = stress_random(&random, 40);
+    uint64_t give_up = until + (uint64_t)(4 * seconds * (double)CLOCK_SECOND);
+    while (clock_monotonic_ns() < until ||
+           ((slept < MEETINGS || number - slept < MEETINGS) && clock_monotonic_ns() < give_up)) {
         bool ring = ++number % 2 == 0;
+        uint32_t skew = head_start[ring] + stress_random(&random, 20);
         bool woke;
         atomic_store_explicit(&entry->ring_asleep, 0, memory_order_relaxed);
         atomic_store_explicit(&segment->doorbell_line->asleep, 0, memory_order_relaxed);
@@ -107,18 +116,22 @@ int main(int argc, char **argv)
             ring_reader_awake(reader);
         }
         slept += shared.slept;
+        /* Steers to where the outcome tips over: that is where the two really meet. */
+        if (shared.slept)
+            head_start[ring] -= head_start[ring] > 0;
+        else
+            head_start[ring] += head_start[ring] < HEAD_START_MAX;
         if (shared.slept && !woke)
             STRESS_FAIL("round %llu (%s): one sleeps and the other saw nobody to wake",
                 (unsigned long long)number, ring ? "ring" : "uplink");
     }
-    /* An odd number has ended: the next is the ring's. */
-    atomic_store_explicit(&entry->ring_asleep, 0, memory_order_relaxed);
-    ring_writer_reserve(writer, RING_RESYNC, 0);
-    ring_writer_commit(writer);
+    shared.over = true;
     atomic_store_explicit(&shared.started, number + 1, memory_order_release);
     pthread_join(sleeper, NULL);
     printf("%llu rounds, %llu sleeps\n", (unsigned long long)number, (unsigned long long)slept);
-    if (slept == 0 || slept == number)
-        STRESS_FAIL("the two never met");
+    if (slept < MEETINGS || number - slept < MEETINGS) {
+        printf("the two hardly met: this says nothing\n");
+        return 2;
+    }
     return 0;
 }
