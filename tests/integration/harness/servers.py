@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 from pathlib import Path
 
 from .http import HttpConnection, Response, http_request, is_healthy
@@ -41,7 +40,7 @@ class Opald(Server):
     """`$OPALD run`, ready when it answers. Options by flags (`args`) or environment (`env`)."""
 
     def __init__(self, work: Path, workers: int = 1, broadcast_uri: str | None = None, channel: str | None = None,
-                 env: dict | None = None, args=(), port: int | None = None, name: str = "opald", ready: bool = True, host: str = "127.0.0.1"):
+                 env: dict | None = None, args=(), port: int | None = None, name: str = "opald", ready: bool = True, host: str = "127.0.0.1", **popen):
         self.port = port or free_port()
         self.workers = workers
         argv = [OPALD, "run", "--host", host, "--port", self.port, "--workers", workers]
@@ -50,7 +49,7 @@ class Opald(Server):
         environment = {"OPAL_LOG_COLORIZE": "false", **sanitizer_environment()}
         if channel:
             environment["OPAL_BROADCAST_CHANNEL_NAME"] = channel
-        super().__init__(name, argv + list(args), work, {**environment, **(env or {})})
+        super().__init__(name, argv + list(args), work, {**environment, **(env or {})}, **popen)
         if ready:
             self.wait_ready()
 
@@ -86,9 +85,6 @@ class Opald(Server):
                 except OSError:
                     pass
         return None
-
-    def reload_worker(self, pid: int):
-        os.kill(pid, signal.SIGKILL)
 
 
 def sanitizer_environment() -> dict:
