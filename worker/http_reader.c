@@ -1,8 +1,10 @@
 /*
- * Where a head ends is found here, byte by byte, before http-parser sees it, for three reasons: the library must never get
- * bytes of a body together with a head (offsets would be lost), it accepts bare LF and folded lines, which must be refused,
- * and Debian builds it without its strict mode, so that request line and header names are looked at once more when the head is
- * whole. Refused on top of what the library refuses: bare CR or LF, folded lines, white space before a colon, several
+ * http-parser reads the head; what frames the stream is done here. Where a head ends is found byte by byte before the library sees it,
+ * because it must never get bytes of a body together with a head (offsets would be lost) and because it accepts bare LF and folded
+ * lines, which must be refused. Debian builds it without its strict mode: request line and header names are looked at once
+ * more when the head is whole, and bodies don't go through it at all.
+ *
+ * Refused on top of what the library refuses: bare CR or LF, folded lines, white space before a colon, several
  * Content-Length, any Transfer-Encoding but a single "chunked", Transfer-Encoding in HTTP/1.0, several Host, a
  * target that is neither a path, an absolute http URL nor "*", versions other than 1.0 and 1.1.
  */
@@ -14,6 +16,7 @@
 #include <strings.h>
 
 #include "server/common/memory.h"
+#include "worker/http_chunked.h"
 #include "worker/http_percent.h"
 
 #define HTTP_READER_MAGIC UINT32_C(0x68747264)
@@ -43,8 +46,10 @@ struct http_reader {
     enum http_reader_failure failure;
     const char *reason;
     http_parser parser;
-    bool head_complete;    /* the parser said so */
-    bool message_complete; /* likewise */
+    bool head_complete; /* the parser said so */
+    bool chunked;
+    struct http_chunked chunks;
+    uint64_t body_left; /* of a body with a content-length */
     bool keep_body;
     bool expects_continue;
     bool last_was_value;
@@ -99,8 +104,6 @@ static int on_url(http_parser *parser, const char *at, size_t length)
 static int on_header_field(http_parser *parser, const char *at, size_t length)
 {
     struct http_reader *reader = reader_of(parser);
-    if (reader->head_complete)
-        return 0; /* a trailer: nothing here uses them */
     if (reader->last_was_value || reader->extent_count == 0) {
         if (reader->extent_count == reader->limits.header_max_count) {
             reader_fail(reader, HTTP_FAILURE_HEADER_COUNT, "too many headers");
@@ -121,7 +124,7 @@ static int on_header_field(http_parser *parser, const char *at, size_t length)
 static int on_header_value(http_parser *parser, const char *at, size_t length)
 {
     struct http_reader *reader = reader_of(parser);
-    if (reader->head_complete || reader->extent_count == 0)
+    if (reader->extent_count == 0)
         return 0;
     reader->last_was_value = true;
     extent_extend(reader, &reader->extents[reader->extent_count - 1].value, at, length);
@@ -134,36 +137,11 @@ static int on_headers_complete(http_parser *parser)
     return 0;
 }
 
-static int on_body(http_parser *parser, const char *at, size_t length)
-{
-    struct http_reader *reader = reader_of(parser);
-    if (length > reader->limits.body_max_bytes - reader->body_bytes) {
-        reader_fail(reader, HTTP_FAILURE_BODY_BYTES, "body too large");
-        return 1;
-    }
-    reader->body_bytes += length;
-    if (reader->keep_body)
-        text_append(&reader->body, at, length);
-    return 0;
-}
-
-/* With a body the parser is stopped here: what follows belongs to the next request. A head is fed alone. */
-static int on_message_complete(http_parser *parser)
-{
-    struct http_reader *reader = reader_of(parser);
-    reader->message_complete = true;
-    if (reader->phase == PHASE_BODY)
-        http_parser_pause(parser, 1);
-    return 0;
-}
-
 static const http_parser_settings reader_settings = {
     .on_url = on_url,
     .on_header_field = on_header_field,
     .on_header_value = on_header_value,
     .on_headers_complete = on_headers_complete,
-    .on_body = on_body,
-    .on_message_complete = on_message_complete,
 };
 
 /* ---- life ---- */
@@ -175,7 +153,9 @@ static void reader_start(struct http_reader *reader)
     reader->phase = PHASE_HEAD;
     reader->scan = SCAN_START;
     reader->empty_lines = 0;
-    reader->head_complete = reader->message_complete = false;
+    reader->head_complete = reader->chunked = false;
+    reader->chunks = (struct http_chunked){0};
+    reader->body_left = 0;
     reader->keep_body = reader->expects_continue = reader->last_was_value = false;
     reader->body_bytes = 0;
     reader->target = (struct extent){0};
@@ -190,7 +170,7 @@ struct http_reader *http_reader_make(const struct http_reader_limits *limits)
     reader->limits = *limits;
     if (reader->limits.header_max_bytes > UINT32_MAX / 4)
         reader->limits.header_max_bytes = UINT32_MAX / 4; /* the parser's own count is 32 bits wide */
-    /* A global of the library; it also bounds the extensions of a chunk and the trailers. */
+    /* A global of the library, never below ours. */
     http_parser_set_max_header_size((uint32_t)reader->limits.header_max_bytes);
     reader_start(reader);
     return reader;
@@ -435,9 +415,10 @@ static enum http_reader_event reader_finish_head(struct http_reader *reader)
     if (wrong)
         return reader_fail(reader, HTTP_FAILURE_SYNTAX, wrong);
 
-    bool has_length = (reader->parser.flags & F_CONTENTLENGTH) != 0;
-    if (has_length && !reader->message_complete &&
-        reader->parser.content_length > reader->limits.body_max_bytes)
+    reader->chunked = http_request_header(request, "transfer-encoding").data != NULL;
+    if (http_request_header(request, "content-length").data)
+        reader->body_left = reader->parser.content_length;
+    if (reader->body_left > reader->limits.body_max_bytes)
         return reader_fail(reader, HTTP_FAILURE_BODY_BYTES, "content-length above the limit");
     /* As the reference: HTTP/1.0 is always answered with close, whatever it asks for. */
     request->keep_alive =
@@ -487,23 +468,57 @@ static enum http_reader_event feed_head(
 
 /* ---- the body ---- */
 
-static enum http_reader_event feed_body(
-    struct http_reader *reader, const char *bytes, size_t length, size_t *used)
+static bool take_body(struct http_reader *reader, struct slice piece)
 {
-    *used = 0;
-    if (!reader->message_complete && length) {
-        *used = http_parser_execute(&reader->parser, &reader_settings, bytes, length);
-        if (reader->phase == PHASE_FAILED)
-            return HTTP_READER_FAILED;
-        enum http_errno code = HTTP_PARSER_ERRNO(&reader->parser);
-        if (code != HPE_OK && code != HPE_PAUSED)
-            return reader_fail(reader, HTTP_FAILURE_SYNTAX, http_errno_description(code));
-    }
-    if (!reader->message_complete)
-        return HTTP_READER_MORE;
+    if (piece.length > reader->limits.body_max_bytes - reader->body_bytes)
+        return false;
+    reader->body_bytes += piece.length;
+    if (reader->keep_body)
+        text_append_slice(&reader->body, piece);
+    return true;
+}
+
+static enum http_reader_event reader_finish_message(struct http_reader *reader)
+{
     reader->request.body = text_slice(&reader->body);
     reader->phase = PHASE_MESSAGE;
     return HTTP_READER_MESSAGE;
+}
+
+static enum http_reader_event feed_sized(
+    struct http_reader *reader, const char *bytes, size_t length, size_t *used)
+{
+    size_t take = length < reader->body_left ? length : (size_t)reader->body_left;
+    *used = take;
+    reader->body_left -= take;
+    if (!take_body(reader, (struct slice){bytes, take}))
+        return reader_fail(reader, HTTP_FAILURE_BODY_BYTES, "body too large");
+    return reader->body_left ? HTTP_READER_MORE : reader_finish_message(reader);
+}
+
+static enum http_reader_event feed_chunked(
+    struct http_reader *reader, const char *bytes, size_t length, size_t *used)
+{
+    *used = 0;
+    for (;;) {
+        size_t step;
+        struct slice piece;
+        enum http_chunked_event event = http_chunked_feed(
+            &reader->chunks, bytes + *used, length - *used, reader->limits.header_max_bytes, &step, &piece);
+        *used += step;
+        switch (event) {
+        case HTTP_CHUNKED_MORE:
+            return HTTP_READER_MORE;
+        case HTTP_CHUNKED_DATA:
+            if (!take_body(reader, piece))
+                return reader_fail(reader, HTTP_FAILURE_BODY_BYTES, "body too large");
+            break;
+        case HTTP_CHUNKED_END:
+            return reader_finish_message(reader);
+        case HTTP_CHUNKED_ERROR:
+            return reader_fail(reader, HTTP_FAILURE_SYNTAX, "wrong chunk");
+        }
+    }
 }
 
 enum http_reader_event http_reader_feed(
@@ -515,9 +530,9 @@ enum http_reader_event http_reader_feed(
         return length ? feed_head(reader, bytes, length, used) : HTTP_READER_MORE;
     case PHASE_HEAD_DONE:
         reader->phase = PHASE_BODY;
-        return feed_body(reader, bytes, length, used);
+        return http_reader_feed(reader, bytes, length, used);
     case PHASE_BODY:
-        return feed_body(reader, bytes, length, used);
+        return (reader->chunked ? feed_chunked : feed_sized)(reader, bytes, length, used);
     case PHASE_MESSAGE:
     case PHASE_FAILED:
         break;
@@ -539,7 +554,7 @@ void http_reader_keep_body(struct http_reader *reader)
 
 bool http_reader_has_body(const struct http_reader *reader)
 {
-    return !reader->message_complete;
+    return reader->chunked || reader->body_left > 0;
 }
 
 bool http_reader_expects_continue(const struct http_reader *reader)
