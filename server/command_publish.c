@@ -1,7 +1,6 @@
 /* publish-data-update: flags, request, reply. One request and the program ends, so its event loop is its own. */
 #include "server/command.h"
 
-#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
@@ -172,7 +171,6 @@ static void exchange_failed(enum evhttp_request_error error, void *context)
 static void exchange_done(struct evhttp_request *request, void *context)
 {
     struct exchange *exchange = context;
-    int socket_error = errno;
     if (request && evhttp_request_get_response_code(request)) {
         struct evbuffer *input = evhttp_request_get_input_buffer(request);
         size_t length = evbuffer_get_length(input);
@@ -180,7 +178,7 @@ static void exchange_done(struct evhttp_request *request, void *context)
         exchange->body = memory_allocate(length + 1);
         evbuffer_copyout(input, exchange->body, length);
     } else if (!exchange->failure) {
-        exchange->failure = socket_error ? strerror(socket_error) : "cannot connect";
+        exchange->failure = "cannot connect (nothing listens there, or there is no such host)";
     }
     event_base_loopbreak(exchange->base);
 }
@@ -264,12 +262,11 @@ static void exchange_run(
         evhttp_connection_set_timeout(connection, REQUEST_TIMEOUT_SECONDS);
         evhttp_request_set_error_cb(request, exchange_failed);
         evbuffer_add(evhttp_request_get_output_buffer(request), body.data, body.length);
-        errno = 0;
         if (evhttp_make_request(connection, request, EVHTTP_REQ_POST, target.data) == 0)
             event_base_dispatch(exchange->base);
     }
     if (!exchange->status && !exchange->failure)
-        exchange->failure = "cannot connect";
+        exchange->failure = "the request could not be sent";
     if (connection)
         evhttp_connection_free(connection);
     if (exchange->base)
