@@ -252,11 +252,12 @@ static void log_write_list(
 {
     char buffer[LOG_TEXT_MAX + 64];
     int saved_errno = errno;
-    int length = vsnprintf(buffer, LOG_TEXT_MAX + 1, format, args);
+    /* one more byte than is shown: it tells whether the cut is inside a character */
+    int length = vsnprintf(buffer, LOG_TEXT_MAX + 2, format, args);
     size_t used = length < 0 ? 0 : (size_t)length;
     if (used > LOG_TEXT_MAX) {
         used = LOG_TEXT_MAX;
-        while (used && ((unsigned char)buffer[used] & 0xc0) == 0x80) /* not inside a character */
+        while (used && ((unsigned char)buffer[used] & 0xc0) == 0x80)
             used--;
         memcpy(buffer + used, "...", 3);
         used += 3;
