@@ -85,7 +85,7 @@ STRESS := $(addprefix $(OUT)/stress/,ring_threads uplink_threads sleep_litmus)
 $(STRESS): $(OUT)/stress/%: $(OUT)/obj/tests/stress/%.o $(SHM) $(COMMON)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS)
-$(OUT)/stress/ring_kill: tests/stress/ring_kill.c tests/stress/stress.h $(wildcard shm/*.c shm/*.h) $(COMMON)
+$(OUT)/stress/ring_kill: tests/stress/ring_kill.c $(wildcard tests/stress/kill_*.c tests/stress/*.h) $(wildcard shm/*.c shm/*.h) $(COMMON)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -DSHM_POINTS $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@ $(filter %.c %.a,$^) $(LIBS)
 .PHONY: stress stress-programs
@@ -169,6 +169,17 @@ $(OUT)/tests/kafka_driver: $(OUT)/obj/tests/integration/kafka_driver.o $(BROADCA
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 # ---- end of the backbone's driver
+
+# ---- fuzzers: tests/fuzz/fuzz_NAME.c with the sources it names here; clang, with sanitizers of their own (tests/run runs them)
+fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
+FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(FUZZ_PROGRAMS): $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(fuzz_sources_$$*)
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	    -Wl,--as-needed -o $@ $^ $(LIBS)
+fuzz-programs: $(FUZZ_PROGRAMS)
+.PHONY: fuzz-programs
+# ---- end of fuzzers
 
 clean:
 	rm -rf $(BUILD)

@@ -51,6 +51,8 @@ static void kafka_stats_read_partitions(
     uint32_t key = partitions + 1;
     for (uint32_t i = 0; i < document->tokens[partitions].size; i++, key = document->tokens[key + 1].next) {
         uint32_t partition = key + 1;
+        if (!kafka_stats_is_object(document, partition))
+            continue;
         uint32_t unknown = json_member(document, partition, "unknown");
         int64_t number = kafka_stats_number(document, partition, "partition");
         /* -1 is librdkafka's own place for messages without a partition; "unknown" ones are asked for, but not there. */

@@ -1,0 +1,262 @@
+/* Schemes, URIs, the KAFKA_* environment; the outbox; the reading of librdkafka's statistics. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broadcast/broadcast.h"
+#include "broadcast/kafka_config.h"
+#include "broadcast/kafka_outbox.h"
+#include "broadcast/kafka_stats.h"
+
+static void test_good_uris(void **state)
+{
+    static const struct {
+        const char *uri, *brokers;
+    } cases[] = {
+        {"kafka://h1:9092,h2:9092", "h1:9092,h2:9092"},
+        {"kafka://broker", "broker"},
+        {"KAFKA://broker:1", "broker:1"},
+        {"kafka://h:9092/path,x?query=1,2#f", "h:9092"},
+        {"kafka://h:9092?a=b@c", "h:9092"},
+        {"kafka://[::1]:9092,[fe80::1]", "[::1]:9092,[fe80::1]"},
+        {"kafka://h:65535", "h:65535"},
+        {"kafka+mock://", NULL},
+        {"Kafka+Mock:///x", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct text brokers = {0};
+        struct error err = {0};
+        if (broadcast_check_uri(cases[i].uri, &err) != 0)
+            fail_msg("%s: %s", cases[i].uri, err.text);
+        assert_int_equal(kafka_config_parse_uri(cases[i].uri, &brokers, &err), 0);
+        if (cases[i].brokers)
+            assert_string_equal(brokers.data, cases[i].brokers);
+        else
+            assert_int_equal(brokers.length, 0);
+        text_free(&brokers);
+    }
+}
+
+static void test_bad_uris(void **state)
+{
+    static const struct {
+        const char *uri, *expected;
+    } cases[] = {
+        {"", "has no scheme"},
+        {"localhost:9092", "has no scheme"},
+        {"://h", "has no scheme"},
+        {NULL, "has no scheme"},
+        {"nats://u:hunter2@h", "unknown backbone scheme 'nats://'"},
+        {"a-very-long-scheme-indeed://h", "unknown backbone scheme"},
+        {"redis://:hunter2@h", "does not carry the redis backbone yet"},
+        {"rediss://h", "does not carry the rediss backbone yet"},
+        {"postgres://u:hunter2@h/db", "does not carry the postgres backbone yet"},
+        {"postgresql://h", "does not carry the postgresql backbone yet"},
+        {"memory://", "does not carry the memory backbone yet"},
+        {"pulsar://h", "does not carry the pulsar backbone yet"},
+        {"kafka://", "no broker is named"},
+        {"kafka:///path", "no broker is named"},
+        {"kafka://u:hunter2@h:9092", "no user and password in the URI"},
+        {"kafka://h1,u:hunter2@h2", "no user and password in the URI"},
+        {"kafka://h:", "no valid port"},
+        {"kafka://h:0", "no valid port"},
+        {"kafka://h:65536", "no valid port"},
+        {"kafka://h:99999999999999999999", "no valid port"},
+        {"kafka://h:9x", "no valid port"},
+        {"kafka://h1,,h2", "a broker has no name"},
+        {"kafka://h1,", "a broker has no name"},
+        {"kafka://:9092", "a broker has no name"},
+        {"kafka://h 1", "has a blank"},
+        {"kafka://h\xc3\xa9", "outside ASCII"},
+        {"kafka://[::1", "closing bracket"},
+        {"kafka://[::1]x", "no [address]:port"},
+        {"kafka+mock://h", "takes no broker"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error err = {0};
+        assert_int_equal(broadcast_check_uri(cases[i].uri, &err), -1);
+        if (!strstr(err.text, cases[i].expected))
+            fail_msg("%s: %s", cases[i].uri ? cases[i].uri : "(null)", err.text);
+        assert_null(strstr(err.text, "hunter2"));
+    }
+    struct error err = {0};
+    broadcast_check_uri("nats://h", &err);
+    assert_non_null(strstr(err.text, "kafka://"));
+    assert_non_null(strstr(err.text, "kafka+mock://"));
+}
+
+/* ---- security ---- */
+
+static const char *const variables[] = {"KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM",
+    "KAFKA_PLAIN_USERNAME", "KAFKA_PLAIN_PASSWORD", "KAFKA_SSL_CAFILE", "KAFKA_SSL_CAPATH",
+    "KAFKA_SSL_CERTFILE", "KAFKA_SSL_KEYFILE", "KAFKA_SSL_KEY_PASSWORD"};
+
+static void forget_environment(void)
+{
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        unsetenv(variables[i]);
+}
+
+static void expect_property(rd_kafka_conf_t *conf, const char *name, const char *expected)
+{
+    char value[128] = "";
+    size_t size = sizeof value;
+    rd_kafka_conf_get(conf, name, value, &size);
+    assert_string_equal(value, expected);
+}
+
+static void test_security(void **state)
+{
+    struct error err = {0};
+    (void)state;
+    forget_environment();
+    setenv("KAFKA_SSL_CAFILE", "/nowhere", 1); /* no TLS: not looked at */
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    assert_int_equal(kafka_config_apply_security(conf, &err), 0);
+    expect_property(conf, "security.protocol", "plaintext");
+    expect_property(conf, "ssl.ca.location", "");
+    rd_kafka_conf_destroy(conf);
+
+    forget_environment();
+    setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", 1);
+    setenv("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", 1);
+    setenv("KAFKA_PLAIN_USERNAME", "me", 1);
+    setenv("KAFKA_PLAIN_PASSWORD", "hunter2", 1);
+    setenv("KAFKA_SSL_CAPATH", "/etc/ssl/certs", 1);
+    setenv("KAFKA_SSL_CERTFILE", "/c.pem", 1);
+    setenv("KAFKA_SSL_KEYFILE", "/k.pem", 1);
+    setenv("KAFKA_SSL_KEY_PASSWORD", "pw", 1);
+    conf = rd_kafka_conf_new();
+    assert_int_equal(kafka_config_apply_security(conf, &err), 0);
+    expect_property(conf, "security.protocol", "sasl_ssl");
+    expect_property(conf, "sasl.mechanisms", "SCRAM-SHA-512");
+    expect_property(conf, "sasl.username", "me");
+    expect_property(conf, "ssl.ca.location", "/etc/ssl/certs");
+    expect_property(conf, "ssl.certificate.location", "/c.pem");
+    expect_property(conf, "ssl.key.location", "/k.pem");
+    expect_property(conf, "ssl.endpoint.identification.algorithm", "https");
+    setenv("KAFKA_SSL_CAFILE", "/ca.pem", 1);
+    assert_int_equal(kafka_config_apply_security(conf, &err), 0);
+    expect_property(conf, "ssl.ca.location", "/ca.pem");
+    rd_kafka_conf_destroy(conf);
+
+    forget_environment();
+    setenv("KAFKA_SECURITY_PROTOCOL", "", 1); /* empty is unset */
+    assert_int_equal(kafka_config_apply_security(NULL, &err), 0);
+    setenv("KAFKA_SECURITY_PROTOCOL", "ssl", 1);
+    assert_int_equal(kafka_config_apply_security(NULL, &err), -1);
+    assert_non_null(strstr(err.text, "PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"));
+    setenv("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT", 1);
+    assert_int_equal(kafka_config_apply_security(NULL, &err), -1);
+    assert_non_null(strstr(err.text, "KAFKA_PLAIN_USERNAME is not set"));
+    setenv("KAFKA_PLAIN_USERNAME", "me", 1);
+    assert_int_equal(broadcast_check_uri("kafka://h", &err), -1);
+    assert_non_null(strstr(err.text, "KAFKA_PLAIN_PASSWORD is not set"));
+    assert_int_equal(broadcast_check_uri("kafka+mock://", &err), 0);
+    setenv("KAFKA_PLAIN_PASSWORD", "hunter2", 1);
+    assert_int_equal(kafka_config_apply_security(NULL, &err), 0);
+    setenv("KAFKA_SASL_MECHANISM", "GSSAPI", 1);
+    assert_int_equal(kafka_config_apply_security(NULL, &err), -1);
+    setenv("KAFKA_SECURITY_PROTOCOL", "SSL", 1);
+    setenv("KAFKA_SSL_KEYFILE", "/k", 1);
+    assert_int_equal(kafka_config_apply_security(NULL, &err), -1);
+    assert_non_null(strstr(err.text, "KAFKA_SSL_KEYFILE is set without KAFKA_SSL_CERTFILE"));
+    forget_environment();
+}
+
+/* ---- outbox ---- */
+
+static void test_outbox_order(void **state)
+{
+    static const uint64_t numbers[] = {5, 6, 9, 1, 2, 7, 8, 3, 10, 4};
+    struct kafka_outbox outbox;
+    (void)state;
+    kafka_outbox_init(&outbox);
+    assert_null(kafka_outbox_first(&outbox));
+    for (size_t i = 0; i < 10; i++)
+        kafka_outbox_put(&outbox, numbers[i], (struct slice){(const char *)&numbers[i], sizeof *numbers});
+    kafka_outbox_put(&outbox, 11, (struct slice){NULL, 0});
+    for (uint64_t number = 1; number <= 10; number++) {
+        struct kafka_outbox_item *item = kafka_outbox_first(&outbox);
+        assert_int_equal(item->number, number);
+        assert_int_equal(item->length, sizeof number);
+        assert_memory_equal(item->bytes, &number, sizeof number);
+        kafka_outbox_drop_first(&outbox);
+    }
+    assert_int_equal(outbox.count, 1);
+    kafka_outbox_clear(&outbox);
+    assert_int_equal(outbox.count, 0);
+}
+
+/* ---- statistics ---- */
+
+static void test_statistics(void **state)
+{
+#define BROKER(name, node, source, state) \
+    "\"" name "\": {\"name\":\"" name "\", \"nodeid\":" #node ", \"source\":\"" source \
+    "\", \"state\":\"" state "\", \"toppars\":{}}"
+#define PARTITION(number, broker, unknown) \
+    "\"" #number "\": {\"partition\":" #number ", \"broker\":" #broker ", \"leader\":" #broker \
+    ", \"unknown\":" unknown "}"
+#define STATS(brokers, age, partitions) \
+    "{\"brokers\": {" brokers "}, \"topics\":{ \"t\": {\"topic\":\"t\", \"metadata_age\":" #age \
+    ", \"partitions\":{ " partitions "} } } }"
+    static const struct {
+        const char *text;
+        bool readable;
+        struct kafka_stats expected;
+    } cases[] = {
+        {STATS(BROKER("h:1/1", 1, "learned", "UP"), 12,
+             PARTITION(0, 1, "false") ", " PARTITION(-1, -1, "true")),
+            true, {true, 1, 1, true}},
+        {STATS(BROKER("h:1/1", 1, "learned", "DOWN"), 12, PARTITION(0, 1, "false")), true,
+            {true, 1, 0, false}},
+        {STATS(BROKER("a", 1, "learned", "UP") "," BROKER("b", 2, "learned", "CONNECT"), 12,
+             PARTITION(0, 1, "false") "," PARTITION(1, 2, "false") "," PARTITION(2, -1, "true")),
+            true, {true, 2, 1, false}},
+        {STATS(BROKER("a", 1, "learned", "UP"), 12, PARTITION(0, -1, "false")), true, {true, 1, 1, false}},
+        {STATS(BROKER("a", 1, "learned", "UP"), 12, PARTITION(0, -1, "true")), true, {true, 0, 1, true}},
+        {STATS(BROKER("a", 1, "learned", "UP"), 0, ""), true, {false, 0, 1, true}},
+        {STATS(BROKER(":0/internal", -1, "internal", "UP"), 0, ""), true, {false, 0, 0, true}},
+        {"{\"brokers\":{}, \"topics\":{}}", true, {false, 0, 0, true}},
+        {"{\"brokers\":{\"a\":5}, \"topics\":{\"t\":{\"partitions\":{\"0\":7}}}}", true, {false, 0, 0, true}},
+        {"{\"brokers\":[], \"topics\":{}}", false, {0}},
+        {"{\"topics\":{}}", false, {0}},
+        {"[]", false, {0}},
+        {"{", false, {0}},
+        {"", false, {0}},
+    };
+    struct json_document document = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct kafka_stats stats;
+        bool readable = kafka_stats_read(&document, cases[i].text, strlen(cases[i].text), "t", &stats);
+        if (readable != cases[i].readable)
+            fail_msg("case %zu", i);
+        if (!readable)
+            continue;
+        assert_int_equal(stats.topic_answered, cases[i].expected.topic_answered);
+        assert_int_equal(stats.partition_count, cases[i].expected.partition_count);
+        assert_int_equal(stats.brokers_up, cases[i].expected.brokers_up);
+        assert_int_equal(stats.leaders_up, cases[i].expected.leaders_up);
+    }
+    json_free(&document);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good_uris),
+        cmocka_unit_test(test_bad_uris),
+        cmocka_unit_test(test_security),
+        cmocka_unit_test(test_outbox_order),
+        cmocka_unit_test(test_statistics),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
