@@ -181,11 +181,11 @@ int main(int argc, char **argv)
             STRESS_FAIL("reader %u read %llu records, reader 0 %llu", slot,
                 (unsigned long long)threads[slot].records, (unsigned long long)threads[0].records);
     }
-    printf("%u readers, %llu records each, %llu sleeps, %llu bytes\n", readers,
-        (unsigned long long)(records / readers), (unsigned long long)sleeps,
-        (unsigned long long)ring_writer_tail(writer));
     if (sleeps == 0)
         STRESS_FAIL("no reader ever slept");
+    printf("ok ring_threads: %u readers, %llu records each, %llu sleeps, %llu bytes\n", readers,
+        (unsigned long long)(records / readers), (unsigned long long)sleeps,
+        (unsigned long long)ring_writer_tail(writer));
     ring_writer_close(writer);
     segment_close(segment);
     return 0;

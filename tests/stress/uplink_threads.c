@@ -181,10 +181,10 @@ int main(int argc, char **argv)
         records += sides[slot].records;
         uplink_close(sides[slot].uplink);
     }
-    printf("%u workers, %llu records, %llu sleeps of the master\n", workers, (unsigned long long)records,
-        (unsigned long long)sleeps);
     if (sleeps == 0)
         STRESS_FAIL("the master never slept");
+    printf("ok uplink_threads: %u workers, %llu records, %llu sleeps of the master\n", workers,
+        (unsigned long long)records, (unsigned long long)sleeps);
     segment_close(segment);
     return 0;
 }
