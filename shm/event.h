@@ -23,19 +23,21 @@ enum event_flag {
 };
 
 struct event {
-    uint64_t entered_ns; /* CLOCK_MONOTONIC when it entered this host */
-    uint64_t ticket;     /* the origin worker's number for it; 0 when nobody waits */
-    uint32_t origin;     /* worker slot, or EVENT_ORIGIN_BACKBONE */
+    uint64_t entered_ns;  /* CLOCK_MONOTONIC when it entered this host */
+    uint64_t ticket;      /* the origin worker's number for it; 0 when nobody waits */
+    uint32_t origin;      /* worker slot, or EVENT_ORIGIN_BACKBONE */
     uint32_t incarnation; /* of the origin worker */
     uint32_t flags;
     uint32_t topic_count;
-    struct slice topics;   /* encoded; walk with event_topic_next */
-    struct slice notifier; /* a subscriber with this channel id is skipped; absent (data == NULL) when there is none */
-    struct slice data;     /* JSON text */
+    struct slice topics; /* encoded; walk with event_topic_next */
+    struct slice
+        notifier; /* a subscriber with this channel id is skipped; absent (data == NULL) when there is none */
+    struct slice data; /* JSON text */
 };
 
 /* Bytes of an encoded event with these parts. UINT32_MAX when it can't be encoded (4 GiB). */
-uint32_t event_encoded_size(const struct slice *topics, uint32_t topic_count, struct slice notifier, struct slice data);
+uint32_t event_encoded_size(
+    const struct slice *topics, uint32_t topic_count, struct slice notifier, struct slice data);
 /* Writes exactly event_encoded_size bytes. `event->topics` is ignored, the array given instead. */
 void event_encode(void *out, const struct event *event, const struct slice *topics);
 /* Views into `body`; false when the lengths don't add up (never trusts the writer). */
@@ -53,7 +55,7 @@ struct event_refusal {
 };
 enum event_refusal_reason { EVENT_REFUSED_TOO_LARGE = 1, EVENT_REFUSED_BACKBONE = 2 };
 struct event_resync {
-    uint64_t gap_ns;         /* how long the backbone was away */
+    uint64_t gap_ns;            /* how long the backbone was away */
     uint32_t closes_per_second; /* for the whole host */
     uint32_t reserved;
 };

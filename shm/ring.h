@@ -13,9 +13,10 @@
 /* Record types; RING_PAD never reaches a caller. */
 enum ring_type {
     RING_PAD = 0,
-    RING_EVENT = 1,   /* body: shm/event.h */
-    RING_REFUSED = 2, /* a publish that was refused after it left its worker; body: struct event_refusal (shm/event.h) */
-    RING_RESYNC = 3,  /* body: struct event_resync: close the websockets with 1012 at the given pace */
+    RING_EVENT = 1, /* body: shm/event.h */
+    RING_REFUSED =
+        2, /* a publish that was refused after it left its worker; body: struct event_refusal (shm/event.h) */
+    RING_RESYNC = 3, /* body: struct event_resync: close the websockets with 1012 at the given pace */
 };
 
 struct ring_record {
@@ -45,7 +46,8 @@ void ring_writer_deactivate(struct ring_writer *writer, unsigned slot);
 /* Slot of the active reader that is furthest behind and by how many bytes; UINT32_MAX without active readers. */
 unsigned ring_writer_slowest(const struct ring_writer *writer, uint64_t *lag_bytes);
 uint64_t ring_writer_lag(const struct ring_writer *writer, unsigned slot);
-uint64_t ring_writer_cursor(const struct ring_writer *writer, unsigned slot); /* a reader's released position */
+uint64_t ring_writer_cursor(
+    const struct ring_writer *writer, unsigned slot); /* a reader's released position */
 uint64_t ring_writer_tail(const struct ring_writer *writer);
 uint64_t ring_writer_capacity(const struct ring_writer *writer);
 

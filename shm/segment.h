@@ -34,9 +34,9 @@ int segment_prepare_slot(struct segment *segment, unsigned slot, struct error *e
 
 /* What a worker must inherit; all are close-on-exec. */
 struct segment_descriptors {
-    int memory;  /* the memfd */
+    int memory;   /* the memfd */
     int doorbell; /* eventfd the worker writes to wake the master */
-    int wake;    /* eventfd the master writes to wake this worker */
+    int wake;     /* eventfd the master writes to wake this worker */
 };
 struct segment_descriptors segment_descriptors(const struct segment *segment, unsigned slot);
 /* In the child between fork and exec: clears close-on-exec. Async-signal-safe. 0, or -1 with errno. */
@@ -44,7 +44,8 @@ int segment_export(const struct segment_descriptors *descriptors);
 
 /* Worker, after exec. Takes ownership of the three descriptors (closes them on failure as well; the memfd always, the mapping
  * stays). Checks magic, version and sizes. The slot must have been prepared. */
-struct segment *segment_attach(const struct segment_descriptors *descriptors, unsigned slot, struct error *err);
+struct segment *segment_attach(
+    const struct segment_descriptors *descriptors, unsigned slot, struct error *err);
 /* Unmaps and closes; any process. */
 void segment_close(struct segment *segment);
 

@@ -16,7 +16,8 @@ enum worker_state {
 
 /* All accesses are atomic; any process may read, the named one writes. */
 enum worker_state worker_table_state(const struct segment *segment, unsigned slot);
-void worker_table_set_state(struct segment *segment, unsigned slot, enum worker_state state); /* master and that worker */
+void worker_table_set_state(
+    struct segment *segment, unsigned slot, enum worker_state state); /* master and that worker */
 int32_t worker_table_pid(const struct segment *segment, unsigned slot);
 void worker_table_set_pid(struct segment *segment, unsigned slot, int32_t pid); /* master */
 /* The incarnation counts the workers that have lived in the slot; tickets of an older one are void. */
