@@ -186,13 +186,12 @@ static bool open_clients(struct load *load, FILE *out)
         "{\"ready\": %u, "
         "\"failed\": %u, \"seconds\": %.6f, \"servers_cpu_us_per_client\": %.2f, "
         "\"servers_pss_bytes_per_client\": %.1f, "
-        "\"servers_pss_bytes_before\": %llu, \"servers_processes\": %u, \"sockets_max\": %u, "
-        "\"sockets_sum\": %u}",
+        "\"servers_pss_bytes_before\": %llu, \"servers_processes\": %u, \"fullest_process\": %u}",
         clients, load->swarm.topics, load->swarm.groups, load->publish.payload,
         load->swarm.reply ? "true" : "false", swarm_ready(bench->swarm), swarm_failed(bench->swarm), seconds,
         (double)(after.cpu_ns - before.cpu_ns) / 1000 / divisor,
         ((double)after.pss_bytes - (double)before.pss_bytes) / divisor, (unsigned long long)before.pss_bytes,
-        after.processes, after.sockets_max, after.sockets_sum);
+        after.processes, process_sockets_gained(&before, &after));
     return swarm_ready(bench->swarm) == clients;
 }
 

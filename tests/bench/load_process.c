@@ -8,8 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROCESS_MAX 1024
-
 static uint64_t cpu_of(pid_t pid)
 {
     clockid_t clock;
@@ -115,18 +113,31 @@ static unsigned find_all(const struct process_group *group, pid_t *found)
 
 struct process_usage process_group_read(const struct process_group *group, int memory)
 {
-    pid_t pids[PROCESS_MAX];
-    struct process_usage usage = {.processes = group->root_count == 0 ? 0 : find_all(group, pids)};
+    struct process_usage usage = {0};
+    usage.processes = group->root_count == 0 ? 0 : find_all(group, usage.pids);
     for (unsigned i = 0; i < usage.processes; i++) {
-        usage.cpu_ns += cpu_of(pids[i]);
+        usage.cpu_ns += cpu_of(usage.pids[i]);
     }
     for (unsigned i = 0; memory && i < usage.processes; i++) {
-        const unsigned sockets = sockets_of(pids[i]);
-        usage.pss_bytes += pss_of(pids[i]);
-        usage.sockets_sum += sockets;
-        usage.sockets_max = sockets > usage.sockets_max ? sockets : usage.sockets_max;
+        usage.sockets[i] = sockets_of(usage.pids[i]);
+        usage.pss_bytes += pss_of(usage.pids[i]);
     }
     return usage;
+}
+
+unsigned process_sockets_gained(const struct process_usage *before, const struct process_usage *after)
+{
+    unsigned most = 0;
+    for (unsigned i = 0; i < after->processes; i++) {
+        unsigned had = 0;
+        for (unsigned j = 0; j < before->processes; j++) {
+            had = before->pids[j] == after->pids[i] ? before->sockets[j] : had;
+        }
+        if (after->sockets[i] > had && after->sockets[i] - had > most) {
+            most = after->sockets[i] - had;
+        }
+    }
+    return most;
 }
 
 uint64_t process_own_cpu(void)

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #define PROCESS_ROOTS_MAX 16
+#define PROCESS_MAX       1024
 
 struct process_group {
     pid_t roots[PROCESS_ROOTS_MAX];
@@ -16,10 +17,12 @@ struct process_usage {
     uint64_t cpu_ns;    /* user and system time of all threads, nanosecond resolution */
     uint64_t pss_bytes; /* proportional set size: shared pages are divided among those that map them */
     unsigned processes;
-    unsigned
-        sockets_max; /* sockets held by the process that holds most, and by all: how evenly clients are spread */
-    unsigned sockets_sum;
+    pid_t pids[PROCESS_MAX];
+    unsigned sockets[PROCESS_MAX]; /* held by each of them */
 };
+
+/* How many sockets the process that got most of them between two readings got. */
+unsigned process_sockets_gained(const struct process_usage *before, const struct process_usage *after);
 
 /* Looks the descendants up anew at each call. Processes that ended in between are not counted. `memory`: also PSS and sockets, which cost the
  * kernel milliseconds. */

@@ -22,7 +22,8 @@ class Programs:
 
     def __init__(self, opald: Path, folder: Path, work: Path):
         self.opald, self.folder, self.work = opald.absolute(), folder.absolute(), work
-        os.environ["OPALD"] = str(self.opald)
+        from harness import servers
+        servers.OPALD = self.opald
 
     def path(self, name: str) -> str:
         return str(self.folder / name)
