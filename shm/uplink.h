@@ -1,7 +1,8 @@
 /*
  * The uplink: a small ring from one worker (writer) to the master (only reader). A record becomes visible by one release
  * store, so a worker killed at any moment leaves either a whole record or none. The master drains committed records of a
- * dead worker too: a publish that was committed is not lost.
+ * dead worker too: a publish that was committed is not lost. It does so when it reaps the worker, who may have died after the
+ * commit and before the bell.
  */
 #ifndef OPALD_SHM_UPLINK_H
 #define OPALD_SHM_UPLINK_H
