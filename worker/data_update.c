@@ -149,7 +149,7 @@ static bool convert_reason(
     if (fits) {
         model_write_string(run, text_slice(&reason), out);
         text_clear(&update->reason);
-        python_append_string(&update->reason, text_slice(&reason));
+        text_append_slice(&update->reason, text_slice(&reason));
     }
     text_free(&reason);
     return fits;

@@ -4,6 +4,13 @@
 
 #include "worker/rpc_message.h"
 
+/* A surrogate that stands alone, in its three bytes (WTF-8): Python can't print it and escapes it. */
+static bool is_surrogate(struct slice value, size_t at)
+{
+    return value.length - at >= 3 && (unsigned char)value.data[at] == 0xed &&
+           (unsigned char)value.data[at + 1] >= 0xa0;
+}
+
 void python_append_string(struct text *out, struct slice value)
 {
     bool single = value.length && memchr(value.data, '\'', value.length);
@@ -23,6 +30,10 @@ void python_append_string(struct text *out, struct slice value)
             text_append_string(out, "\\t");
         } else if ((unsigned char)c < 0x20 || c == 0x7f) {
             text_append_format(out, "\\x%02x", (unsigned)(unsigned char)c);
+        } else if (is_surrogate(value, i)) {
+            text_append_format(
+                out, "\\u%04x", 0xd000u | ((value.data[i + 1] & 0x3fu) << 6) | (value.data[i + 2] & 0x3fu));
+            i += 2;
         } else {
             text_append_char(out, c);
         }

@@ -485,7 +485,7 @@ static void test_log_lines(void **state)
     (void)state;
     assert_non_null(strstr(log, "] No topics were provided for the entry with url: v\n"));
     assert_non_null(strstr(log,
-        "] Publishing data update to topics: {'a', 'a/b'}, reason: \"it's\", entries: [{'url': 'u', "
+        "] Publishing data update to topics: {'a', 'a/b'}, reason: it's, entries: [{'url': 'u', "
         "'method': 'PUT', 'path': '/', 'inline_data': False, 'topics': ['a/b']}, {'url': 'v', "
         "'method': 'PUT', 'path': '/p', 'inline_data': True, 'topics': []}]\n"));
     assert_non_null(strstr(log, "127.0.0.1:33210 - \"POST /data/config?x=1 HTTP/1.1\" 200\n"));
