@@ -63,7 +63,9 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         for process in process_module.started:
             state = "running" if process.is_running() else f"ended with {process.exit_code}"
-            report.sections.append((f"{process.name} (pid {process.pid}, {state}; {process.log_path})", process.log_tail(80)))
+            # of servers that many tests share only the end is of interest; the whole log is in the file
+            lines = 15 if process.name.startswith("shared") else 60
+            report.sections.append((f"{process.name} (pid {process.pid}, {state}; {process.log_path})", process.log_tail(lines)))
     return report
 
 

@@ -38,7 +38,6 @@ class RawClient:
         self.reply = reply
         self.notifies: list[Notify] = []
         self.requests: list[dict] = []
-        self.raw: list = []
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self._waiting: dict[str, asyncio.Future] = {}
@@ -72,7 +71,6 @@ class RawClient:
         try:
             async for message in self.socket:
                 at = time.monotonic()
-                self.raw.append(message)
                 await self._take(message, at)
         except websockets.ConnectionClosed:
             pass
@@ -151,6 +149,9 @@ class RawClient:
 
     async def until(self, condition, timeout: float = 10, what: str = "condition"):
         """Waits until condition(self) is true; looked at again after each message and at the end of the connection."""
+        if condition(self):
+            return
+
         async def wait():
             async with self._changed:
                 await self._changed.wait_for(lambda: condition(self))
@@ -210,6 +211,13 @@ async def connect_many(port: int, count: int, *topics, at_once: int = 25, **opti
             return client
 
     return list(await asyncio.gather(*(one() for _ in range(count))))
+
+
+async def expect_all(clients, count: int, timeout: float = 10):
+    """Each client has `count` notifies in all, within `timeout` for all of them together."""
+    deadline = time.monotonic() + scaled(timeout)
+    for client in clients:
+        await client.expect(count, max(deadline - time.monotonic(), 0.01) / scaled(1))
 
 
 async def close_all(clients):

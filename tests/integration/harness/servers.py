@@ -70,21 +70,24 @@ class Opald(Server):
                 found.append(pid)
         return found
 
-    def worker_of(self, local_port: int) -> int | None:
-        """The pid of the worker that holds the server's end of the connection whose client side has `local_port`."""
-        inode = None
+    def workers_of(self, local_ports) -> dict:
+        """For each connection, named by the port of its client side, the pid of the worker that holds the server's end (or None)."""
+        inodes = {}
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
-            if int(fields[1].split(":")[1], 16) == self.port and int(fields[2].split(":")[1], 16) == local_port:
-                inode = fields[9]
+            if int(fields[1].split(":")[1], 16) == self.port:
+                inodes[int(fields[2].split(":")[1], 16)] = fields[9]
+        holders = {}
         for pid in self.worker_pids():
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
                 try:
-                    if os.readlink(descriptor) == f"socket:[{inode}]":
-                        return pid
+                    holders[os.readlink(descriptor)] = pid
                 except OSError:
                     pass
-        return None
+        return {port: holders.get(f"socket:[{inodes.get(port)}]") for port in local_ports}
+
+    def worker_of(self, local_port: int) -> int | None:
+        return self.workers_of([local_port])[local_port]
 
 
 def sanitizer_environment() -> dict:
