@@ -67,6 +67,8 @@ class Opald:
         self.server = Server(programs.work, workers=workers, broadcast_uri=kafka.uri if kafka else None, channel=topic,
                              name=f"opald-{os.getpid()}")
         self.port, self.pids = self.server.port, [self.server.pid]
+        if kafka:
+            self.server.wait_for_log("Broadcaster listener connected", 20)
 
     def stop(self):
         self.server.stop()
