@@ -1,0 +1,232 @@
+/* The publisher on a real segment; the test is the master. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "server/common/log.h"
+#include "shm/event.h"
+#include "shm/ring.h"
+#include "shm/uplink.h"
+#include "shm/worker_table.h"
+#include "worker/notify.h"
+#include "worker/publisher.h"
+
+struct fixture {
+    struct segment *master;
+    struct segment *worker;
+    struct uplink *uplink; /* the master's side */
+    struct publisher *publisher;
+};
+
+struct outcome {
+    int calls;
+    enum publish_outcome last;
+};
+
+static void done(void *context, enum publish_outcome result)
+{
+    struct outcome *outcome = context;
+    outcome->calls++;
+    outcome->last = result;
+}
+
+static void fixture_open(struct fixture *fixture, size_t queue_max)
+{
+    struct segment_settings settings = {.ring_bytes = 1 << 20, .uplink_bytes = 65536, .slots = 2};
+    struct log_settings quiet = {.level = LOG_CRITICAL};
+    struct error err = {0};
+    log_configure(&quiet);
+    fixture->master = segment_create(&settings, &err);
+    assert_non_null(fixture->master);
+    assert_int_equal(segment_prepare_slot(fixture->master, 1, &err), 0);
+    worker_table_next_incarnation(fixture->master, 1);
+    event_limit_write(fixture->master, 20000);
+    struct segment_descriptors descriptors = segment_descriptors(fixture->master, 1);
+    descriptors.memory = dup(descriptors.memory);
+    descriptors.doorbell = dup(descriptors.doorbell);
+    descriptors.wake = dup(descriptors.wake);
+    fixture->worker = segment_attach(&descriptors, 1, &err);
+    assert_non_null(fixture->worker);
+    fixture->uplink = uplink_open(fixture->master, 1);
+    fixture->publisher = publisher_open(fixture->worker, 1, queue_max);
+}
+
+static void fixture_close(struct fixture *fixture)
+{
+    publisher_close(fixture->publisher);
+    uplink_close(fixture->uplink);
+    segment_close(fixture->worker);
+    segment_close(fixture->master);
+}
+
+static enum publish_outcome publish(
+    struct fixture *fixture, size_t size, publish_done *callback, void *context, uint64_t *ticket)
+{
+    static char data[1 << 20];
+    struct slice topics[2] = {SLICE_LITERAL("a"), SLICE_LITERAL("b")};
+    memset(data, 'x', size);
+    data[0] = data[size - 1] = '"';
+    struct publish_request request = {
+        .topics = topics,
+        .topic_count = 2,
+        .notifier = SLICE_LITERAL("me"),
+        .data = {data, size},
+        .done = callback,
+        .context = context,
+    };
+    return publisher_publish(fixture->publisher, &request, ticket);
+}
+
+/* Takes one event out of the uplink; returns its ticket, UINT64_MAX when there is none. */
+static uint64_t take(struct fixture *fixture, size_t size)
+{
+    struct uplink_record record;
+    struct event event;
+    bool corrupt = false;
+    if (!uplink_next(fixture->uplink, &record, &corrupt)) {
+        assert_false(corrupt);
+        return UINT64_MAX;
+    }
+    assert_int_equal(record.type, RING_EVENT);
+    assert_true(event_decode(record.body, record.length, &event));
+    assert_int_equal(event.origin, 1);
+    assert_int_equal(event.incarnation, worker_table_incarnation(fixture->master, 1));
+    assert_int_equal(event.topic_count, 2);
+    assert_true(slice_equals_string(event.notifier, "me"));
+    if (size > 0)
+        assert_int_equal(event.data.length, size);
+    uint64_t ticket = event.ticket;
+    uplink_release(fixture->uplink);
+    return ticket;
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct outcome first = {0}, second = {0};
+    uint64_t one, two;
+    fixture_open(&fixture, 1 << 20);
+    assert_int_equal(publish(&fixture, 100, done, &first, &one), PUBLISH_ORDERED);
+    assert_int_equal(publish(&fixture, 100, NULL, NULL, NULL), PUBLISH_ORDERED);
+    assert_int_equal(publish(&fixture, 100, done, &second, &two), PUBLISH_ORDERED);
+    assert_int_equal(first.calls, 0);
+    assert_int_equal(take(&fixture, 100), one);
+    assert_int_equal(take(&fixture, 100), 0); /* nobody waits */
+    assert_int_equal(take(&fixture, 100), two);
+    assert_int_equal(take(&fixture, 0), UINT64_MAX);
+    publisher_complete(fixture.publisher, one, PUBLISH_ORDERED);
+    assert_int_equal(first.calls, 1);
+    assert_int_equal(first.last, PUBLISH_ORDERED);
+    publisher_complete(fixture.publisher, two, PUBLISH_REFUSED);
+    assert_int_equal(second.last, PUBLISH_REFUSED);
+    publisher_complete(fixture.publisher, two, PUBLISH_ORDERED); /* again: nobody there */
+    publisher_complete(fixture.publisher, 99, PUBLISH_ORDERED);  /* never given */
+    assert_int_equal(second.calls, 1);
+    assert_int_equal(counter_read(fixture.master, 1, COUNTER_EVENTS_PUBLISHED), 3);
+    fixture_close(&fixture);
+}
+
+static void test_cancel_and_gaps(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct outcome outcomes[300] = {0};
+    uint64_t tickets[300];
+    fixture_open(&fixture, 1 << 20);
+    for (int i = 0; i < 300; i++) { /* more than the deque holds at first */
+        assert_int_equal(publish(&fixture, 10, done, &outcomes[i], &tickets[i]), PUBLISH_ORDERED);
+        while (take(&fixture, 10) != UINT64_MAX)
+            ;
+    }
+    publisher_cancel(fixture.publisher, tickets[0]);
+    publisher_cancel(fixture.publisher, tickets[250]);
+    publisher_complete(fixture.publisher, tickets[0], PUBLISH_ORDERED);
+    assert_int_equal(outcomes[0].calls, 0);
+    publisher_complete(
+        fixture.publisher, tickets[5], PUBLISH_ORDERED); /* 1..4 got lost: they must not wait for ever */
+    for (int i = 1; i <= 4; i++)
+        assert_int_equal(outcomes[i].last, PUBLISH_REFUSED);
+    assert_int_equal(outcomes[5].last, PUBLISH_ORDERED);
+    for (int i = 6; i < 300; i++)
+        publisher_complete(fixture.publisher, tickets[i], PUBLISH_ORDERED);
+    for (int i = 1; i < 300; i++)
+        assert_int_equal(outcomes[i].calls, i == 250 ? 0 : 1);
+    fixture_close(&fixture);
+}
+
+static void test_full_uplink(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct outcome outcomes[64] = {0};
+    uint64_t tickets[64];
+    int taken = 0;
+    fixture_open(&fixture, 40000);
+    while (publish(&fixture, 9000, done, &outcomes[taken], &tickets[taken]) == PUBLISH_ORDERED)
+        taken++;
+    assert_true(publisher_is_blocked(fixture.publisher));
+    assert_true(taken >= 8 && taken < 16); /* what fits in 64 KiB and in a queue of 40000 bytes */
+    assert_int_equal(counter_read(fixture.master, 1, COUNTER_EVENTS_REFUSED_BUSY), 1);
+    for (int i = 0; i < taken; i++) { /* in order, the queued ones behind the others */
+        publisher_flush(fixture.publisher);
+        assert_int_equal(take(&fixture, 9000), tickets[i]);
+    }
+    assert_false(publisher_is_blocked(fixture.publisher));
+    assert_int_equal(publish(&fixture, 9000, NULL, NULL, NULL), PUBLISH_ORDERED);
+    assert_int_equal(take(&fixture, 9000), 0);
+    fixture_close(&fixture);
+}
+
+static void test_too_large(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_open(&fixture, 1 << 20);
+    struct slice topics[2] = {SLICE_LITERAL("a"), SLICE_LITERAL("b")};
+    size_t room = 20000 - (size_t)notify_envelope_max(topics, 2);
+    assert_int_equal(publish(&fixture, room, NULL, NULL, NULL), PUBLISH_ORDERED);
+    assert_int_equal(publish(&fixture, room + 1, NULL, NULL, NULL), PUBLISH_TOO_LARGE);
+    event_limit_write(fixture.master, 1 << 30);
+    assert_int_equal(
+        publish(&fixture, 60000, NULL, NULL, NULL), PUBLISH_TOO_LARGE); /* the uplink can't carry it */
+    assert_int_equal(counter_read(fixture.master, 1, COUNTER_EVENTS_REFUSED_SIZE), 2);
+    fixture_close(&fixture);
+}
+
+static void test_envelope(void **state)
+{
+    (void)state;
+    struct identity id = {{1, 2, 3}}, call = {{0xab}};
+    char head[512] = {0}, tail[NOTIFY_TAIL_LENGTH + 1] = {0};
+    struct slice topic = SLICE_LITERAL("\"t\\u00e9\"");
+    size_t length = notify_head_length(topic.length);
+    notify_head_write(head, &id, "cccccccccccccccccccccccccccccccc", topic);
+    notify_tail_write(tail, &call);
+    assert_int_equal(strlen(head), length);
+    assert_string_equal(head,
+        "{\"request\": {\"method\": \"notify\", \"arguments\": {\"subscription\": {\"id\": "
+        "\"01020300000000000000000000000000\", \"subscriber_id\": \"cccccccccccccccccccccccccccccccc\", "
+        "\"topic\": "
+        "\"t\\u00e9\", \"notifier_id\": null}, \"data\": ");
+    assert_string_equal(tail, "}, \"call_id\": \"ab000000000000000000000000000000\"}, \"response\": null}");
+    struct slice topics[2] = {SLICE_LITERAL("x"), SLICE_LITERAL("t\xc3\xa9")};
+    assert_int_equal(notify_envelope_max(topics, 2), length + NOTIFY_TAIL_LENGTH);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_cancel_and_gaps),
+        cmocka_unit_test(test_full_uplink),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_envelope),
+    };
+    return cmocka_run_group_tests_name("publisher", tests, NULL, NULL);
+}
