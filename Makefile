@@ -17,21 +17,22 @@ OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
 OPTIMIZE ?= -O2
 VERSION  := 0.1.0
 # "installed" marks that the packages were looked for in this tree
-PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev libcjson-dev uuid-dev libhttp-parser-dev libssl-dev
+PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev libcjson-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 HARDEN   := -fstack-protector-strong -fPIE
 ifeq ($(SAN),)
 HARDEN   += -D_FORTIFY_SOURCE=2
 endif
-CPPFLAGS += -I. -D_GNU_SOURCE -DOPALD_VERSION='"$(VERSION)"'
+# Debian keeps libpq's headers in a folder of their own.
+CPPFLAGS += -I. -isystem $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql) -D_GNU_SOURCE -DOPALD_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 $(OPTIMIZE) -g -fno-omit-frame-pointer $(WARNINGS) $(HARDEN)
 LDFLAGS  += -pie -Wl,-z,relro,-z,now
 ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN)
 LDFLAGS  += -fsanitize=$(SAN)
 endif
-LIBS     := -lrdkafka -levent_core -levent_extra -lcjson -luuid -lhttp_parser -lcrypto -lpthread -lm
+LIBS     := -lrdkafka -levent_core -levent_extra -lcjson -luuid -lhttp_parser -lhiredis -lpq -lssl -lcrypto -lpthread -lm
 
 # One archive a folder: a unit test links only what its folder may know.
 sources   = $(wildcard $(1)/*.c)
@@ -171,6 +172,7 @@ $(OUT)/tests/kafka_driver: $(OUT)/obj/tests/integration/kafka_driver.o $(BROADCA
 # ---- end of the backbone's driver
 
 # ---- fuzzers: tests/fuzz/fuzz_NAME.c with the sources it names here; clang, with sanitizers of their own (tests/run runs them)
+fuzz_sources_json := $(wildcard server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_PROGRAMS): $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(fuzz_sources_$$*)
