@@ -1,6 +1,6 @@
 /* The Kafka backbone: configuration, one producer, one consumer, and for kafka+mock:// the cluster itself. */
-#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broadcast/broadcast.h"
 #include "broadcast/kafka_config.h"
@@ -11,6 +11,7 @@
 #include "server/common/memory.h"
 
 #define KAFKA_MAGIC              0x6b61666bu
+#define KAFKA_TOPIC_MAX          249
 #define KAFKA_FETCH_WAIT_MS      250 /* also the delay until the end offset of a quiet topic is known */
 #define KAFKA_FETCH_WAIT_MOCK_MS 10  /* the mock cluster does not end a wait when a message comes */
 
@@ -95,9 +96,23 @@ static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *
     return kafka->consumer ? 0 : -1;
 }
 
+/* Kafka's own rule for topic names. */
+static int kafka_check_channel(const char *channel, struct error *err)
+{
+    size_t length = strlen(channel);
+    size_t legal = strspn(channel, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    if (length == 0 || length > KAFKA_TOPIC_MAX || legal != length || strcmp(channel, ".") == 0 ||
+        strcmp(channel, "..") == 0)
+        return error_set(err, -1,
+            "channel name '%.80s' can't be a Kafka topic: 1 to 249 letters, digits, '.', '_', '-'", channel);
+    return 0;
+}
+
 static void *kafka_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err)
 {
+    if (kafka_check_channel(settings->channel, err) < 0)
+        return NULL;
     struct kafka *kafka = memory_allocate(sizeof *kafka);
     kafka->magic = KAFKA_MAGIC;
     kafka->settings = *settings;

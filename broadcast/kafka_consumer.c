@@ -87,6 +87,16 @@ struct kafka_consumer {
 
 /* ---- state ---- */
 
+static const char *kafka_consumer_gap_reason(const struct kafka_consumer *consumer)
+{
+    if (consumer->missing_told)
+        return "Kafka has no such topic any more";
+    if (!consumer->connected)
+        return "no connection to the broker that leads it; what others send is read later, from where we "
+               "stopped";
+    return "looking up where to go on reading";
+}
+
 static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broadcast_state state)
 {
     enum broadcast_state old = consumer->state;
@@ -97,10 +107,8 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
     if (state == BROADCAST_GAP) {
         consumer->gap_since_ns = now;
         log_write(LOG_WARNING, KAFKA_LOGGER,
-            "Broadcaster lost channel '%s': Kafka can't be reached, or has no leader for it; events to send "
-            "wait, "
-            "events to receive are read from where we stopped once it is back",
-            consumer->settings->channel);
+            "Broadcaster lost channel '%s': %s; events to send wait meanwhile", consumer->settings->channel,
+            kafka_consumer_gap_reason(consumer));
     } else if (old == BROADCAST_GAP) {
         log_write(LOG_INFO, KAFKA_LOGGER, "Broadcaster listener connected to channel '%s' again after %.1f s",
             consumer->settings->channel, (double)(now - consumer->gap_since_ns) / (double)CLOCK_SECOND);

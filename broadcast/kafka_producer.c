@@ -1,20 +1,25 @@
 /*
  * A message's way:
  *
- *   send -> [outbox empty and not holding?] --yes--> librdkafka -> acknowledged (SENT)
- *                |no                                     |given back unsent: topic unknown, fatal error, purge
- *                v                                       v
- *              outbox  <------- in order of number ---- hold
+ *   send -> [not holding?] --yes--> librdkafka -> acknowledged (SENT)
+ *                |no                    |given back unsent: topic unknown, no right, batch refused, fatal error, purge
+ *                v                      v
+ *              outbox  <---- in order of number ---- hold
  *                |
- *                '-- retry timer, once nothing is in flight --> librdkafka
+ *                '-- once nothing is in flight (and the retry timer, if set, has run out) --> librdkafka
  *
  * While holding, nothing new is handed to librdkafka, and nothing is sent again before all that was in flight has been reported:
- * so the outbox is complete and its order is the order of sending. Within librdkafka idempotence keeps the order and drops
- * duplicates. After a fatal error of the idempotent producer a new one takes over with what was not acknowledged: in that one
- * case a message may be in Kafka twice (never lost, never out of order).
+ * so the outbox is complete and its order is the order of sending.
  *
- * A broker that refuses a batch as too large refuses all its messages. Those are then sent one at a time ("solo"), so that
- * only the one that is really too large is given up.
+ * Within librdkafka, idempotence keeps the order and drops duplicates as long as every batch gets through in the end. When the
+ * broker refuses a batch for good, those behind it must not overtake: enable.gapless.guarantee makes that a fatal
+ * error in librdkafka's sending thread, before anything else leaves, and the broker refuses what is already under way because its
+ * sequence numbers don't follow. It can do so only once it has stored something of this producer, so the first message of
+ * each handle goes alone ("proven" after its acknowledgement). After a fatal error a new handle takes over with what was not
+ * acknowledged: in that one case a message may be in Kafka twice (never lost, never out of order).
+ *
+ * A refusal concerns a whole batch. Its messages are sent again one at a time ("alone"), so that only the one that is refused when it
+ * is alone is given up.
  */
 #include "broadcast/kafka_producer.h"
 
@@ -53,8 +58,10 @@ struct kafka_producer {
     size_t pending; /* messages in librdkafka and in the outbox */
     size_t pending_bytes;
     bool holding;
-    bool solo_wanted;     /* a batch was too large: when nothing is in flight, go on one by one */
-    bool solo;            /* one message in flight at most */
+    bool hold_told;       /* in the log, with a reason */
+    bool proven;          /* the broker has acknowledged something of this handle */
+    bool alone;           /* the message in flight was sent alone */
+    uint64_t alone_until; /* number of the last message of a refused batch */
     bool fatal;           /* the handle is of no more use */
     unsigned fatal_count; /* in a row; grows the wait before the next handle */
     uint64_t sent;        /* acknowledged in this turn, reported together */
@@ -63,6 +70,8 @@ struct kafka_producer {
     struct log_limiter limit_large;
     struct log_limiter limit_failed;
     struct log_limiter limit_hold;
+    struct log_limiter limit_fatal;
+    struct log_limiter limit_error;
 };
 
 static size_t kafka_producer_in_flight(const struct kafka_producer *producer)
@@ -74,8 +83,9 @@ static void kafka_producer_retry_later(struct kafka_producer *producer)
 {
     double seconds = KAFKA_RETRY_MS / 1000.0;
     if (producer->fatal) {
-        seconds = producer->settings->reconnect_backoff_min;
-        for (unsigned i = 1; i < producer->fatal_count && seconds < producer->settings->reconnect_backoff_max;
+        seconds =
+            producer->fatal_count > 1 ? producer->settings->reconnect_backoff_min : 0; /* at once at first */
+        for (unsigned i = 2; i < producer->fatal_count && seconds < producer->settings->reconnect_backoff_max;
              i++)
             seconds *= 2;
         if (seconds > producer->settings->reconnect_backoff_max)
@@ -89,6 +99,7 @@ static void kafka_producer_retry_later(struct kafka_producer *producer)
 static void kafka_producer_hold(struct kafka_producer *producer, const char *reason)
 {
     producer->holding = true;
+    producer->hold_told = true;
     log_write_limited(&producer->limit_hold, LOG_WARNING, KAFKA_LOGGER,
         "Kafka does not take events now (%s): they wait here in order, %zu so far, room for %zu", reason,
         producer->pending, producer->settings->queue_max_messages);
@@ -104,6 +115,9 @@ static bool kafka_producer_may_retry(rd_kafka_resp_err_t code)
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED: /* librdkafka then refuses all for this topic */
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
     case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
     case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
@@ -163,16 +177,16 @@ static void kafka_producer_give_up(struct kafka_producer *producer, rd_kafka_res
 static void kafka_producer_take_back(
     struct kafka_producer *producer, uint64_t number, struct slice message, rd_kafka_resp_err_t code)
 {
-    bool batched = kafka_producer_is_size(code) && !producer->solo;
-    if (!batched && !kafka_producer_may_retry(code) && !producer->fatal) {
-        kafka_producer_give_up(producer, code, message.length);
-        return;
+    if (!kafka_producer_may_retry(code)) {
+        if (producer->alone) {
+            kafka_producer_give_up(producer, code, message.length);
+            return;
+        }
+        if (number > producer->alone_until)
+            producer->alone_until = number;
     }
-    if (batched)
-        producer->solo_wanted = true;
     kafka_outbox_put(&producer->outbox, number, message);
-    kafka_producer_hold(
-        producer, batched ? "too large together, sending one by one" : rd_kafka_err2str(code));
+    kafka_producer_hold(producer, rd_kafka_err2str(code));
 }
 
 static void kafka_producer_on_report(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
@@ -181,6 +195,7 @@ static void kafka_producer_on_report(rd_kafka_t *handle, const rd_kafka_message_
     (void)handle;
     if (!message->err) {
         producer->sent++;
+        producer->proven = true;
         producer->fatal_count = 0;
         kafka_producer_forget(producer, message->len);
         return;
@@ -189,12 +204,20 @@ static void kafka_producer_on_report(rd_kafka_t *handle, const rd_kafka_message_
         (struct slice){message->payload, message->len}, message->err);
 }
 
-/* 0, or why librdkafka didn't take it. */
+/* Whether the message with this number must wait until nothing else is in flight. */
+static bool kafka_producer_must_wait(const struct kafka_producer *producer, uint64_t number)
+{
+    return kafka_producer_in_flight(producer) > 0 &&
+           (producer->alone || !producer->proven || number <= producer->alone_until);
+}
+
+/* 0, or why librdkafka didn't take it. Not to be called for one that must wait. */
 static rd_kafka_resp_err_t kafka_producer_hand_over(
     struct kafka_producer *producer, uint64_t number, struct slice message)
 {
     if (producer->fatal || !producer->handle)
         return RD_KAFKA_RESP_ERR__FATAL;
+    producer->alone = !producer->proven || number <= producer->alone_until;
     /* RD_KAFKA_MSG_F_COPY: librdkafka keeps a copy; the payload isn't written to. */
     if (rd_kafka_produce(producer->topic, KAFKA_PARTITION, RD_KAFKA_MSG_F_COPY,
             (void *)(uintptr_t)message.data, message.length, NULL, 0, (void *)(uintptr_t)number) == 0)
@@ -216,9 +239,12 @@ int kafka_producer_send(struct kafka_producer *producer, struct slice message)
         return -1;
     }
     uint64_t number = producer->next_number++;
+    bool wait =
+        producer->holding || kafka_producer_must_wait(producer, number); /* before it is counted itself */
     producer->pending++;
     producer->pending_bytes += message.length;
-    if (producer->holding) {
+    if (wait) {
+        producer->holding = true;
         kafka_outbox_put(&producer->outbox, number, message);
         return 0;
     }
@@ -235,31 +261,28 @@ int kafka_producer_send(struct kafka_producer *producer, struct slice message)
 
 /* ---- sending again ---- */
 
-/* Call with nothing in flight, or from solo. */
+/* Call with nothing in flight. */
 static void kafka_producer_drain(struct kafka_producer *producer)
 {
     struct kafka_outbox_item *item;
-    producer->solo = producer->solo || producer->solo_wanted;
-    producer->solo_wanted = false;
     while ((item = kafka_outbox_first(&producer->outbox))) {
         struct slice message = {item->bytes, item->length};
-        if (producer->solo && kafka_producer_in_flight(producer))
-            return; /* its report brings us back */
+        if (kafka_producer_must_wait(producer, item->number))
+            return; /* the end of that turn brings us back */
         rd_kafka_resp_err_t code = kafka_producer_hand_over(producer, item->number, message);
-        if (code && (kafka_producer_may_retry(code) || producer->fatal)) {
+        if (code && kafka_producer_may_retry(code)) {
             kafka_producer_hold(producer, rd_kafka_err2str(code));
             return;
         }
         size_t length = item->length;
         kafka_outbox_drop_first(&producer->outbox);
-        if (code)
+        if (code) /* refused here, before any batch */
             kafka_producer_give_up(producer, code, length);
     }
-    if (producer->solo && kafka_producer_in_flight(producer))
-        return;
-    producer->solo = false;
     producer->holding = false;
-    log_write(LOG_INFO, KAFKA_LOGGER, "Kafka takes events again: those that waited are on their way");
+    if (producer->hold_told)
+        log_write(LOG_INFO, KAFKA_LOGGER, "Kafka takes events again: those that waited are on their way");
+    producer->hold_told = false;
 }
 
 static int kafka_producer_start(struct kafka_producer *producer, struct error *err);
@@ -275,34 +298,38 @@ static void kafka_producer_stop(struct kafka_producer *producer)
     producer->handle = NULL;
 }
 
-static void kafka_producer_on_retry(evutil_socket_t descriptor, short what, void *context)
+/* Sends what waits, with a new handle if need be. Not from a callback of librdkafka: it may destroy the handle. */
+static void kafka_producer_go_on(struct kafka_producer *producer)
 {
-    struct kafka_producer *producer = context;
-    (void)descriptor;
-    (void)what;
-    if (!producer->holding)
-        return;
-    if (kafka_producer_in_flight(producer)) {
-        kafka_producer_retry_later(producer);
-        return;
-    }
+    if (!producer->holding || kafka_producer_in_flight(producer))
+        return; /* the end of the turn that reports the last one takes over */
     if (producer->fatal) {
         struct error err = {0};
         /* Nothing is in flight, so its threads have nothing to wait for and end at once. */
         kafka_producer_stop(producer);
         if (kafka_producer_start(producer, &err) < 0) {
-            log_write(LOG_ERROR, KAFKA_LOGGER, "Kafka producer can't be made anew: %s", err.text);
+            log_write_limited(&producer->limit_fatal, LOG_ERROR, KAFKA_LOGGER,
+                "Kafka producer can't be made anew: %s", err.text);
+            producer->fatal_count++;
             kafka_producer_retry_later(producer);
             return;
         }
         producer->fatal = false;
-        log_write(LOG_WARNING, KAFKA_LOGGER,
-            "Kafka producer made anew after a fatal error: sending %zu events that were not acknowledged "
-            "(some may "
-            "be in Kafka twice)",
+        producer->proven = false;
+        log_write_limited(&producer->limit_fatal, LOG_WARNING, KAFKA_LOGGER,
+            "Kafka producer made anew: sending %zu events that were not acknowledged, in order (some may be "
+            "in Kafka "
+            "twice)",
             producer->outbox.count);
     }
     kafka_producer_drain(producer);
+}
+
+static void kafka_producer_on_retry(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    kafka_producer_go_on(context);
 }
 
 static void kafka_producer_end_turn(struct kafka_producer *producer)
@@ -310,7 +337,12 @@ static void kafka_producer_end_turn(struct kafka_producer *producer)
     if (producer->sent)
         producer->callbacks->count(producer->context, BROADCAST_COUNT_SENT, producer->sent);
     producer->sent = 0;
-    if (producer->solo && !kafka_producer_in_flight(producer))
+    if (!producer->holding || kafka_producer_in_flight(producer) ||
+        event_pending(producer->retry, EV_TIMEOUT, NULL))
+        return;
+    if (producer->fatal)
+        kafka_producer_retry_later(producer);
+    else
         kafka_producer_drain(producer);
 }
 
@@ -337,7 +369,7 @@ static void kafka_producer_on_error(rd_kafka_t *handle, int code, const char *re
     rd_kafka_resp_err_t cause = rd_kafka_fatal_error(handle, text, sizeof text);
     producer->fatal = true;
     producer->fatal_count++;
-    log_write(LOG_ERROR, KAFKA_LOGGER,
+    log_write_limited(&producer->limit_error, LOG_ERROR, KAFKA_LOGGER,
         "Kafka producer: fatal error %s: %s; a new producer will send what is not acknowledged",
         rd_kafka_err2name(cause), text);
     kafka_producer_hold(producer, rd_kafka_err2str(cause));
@@ -369,6 +401,7 @@ static int kafka_producer_configure(struct kafka_producer *producer, rd_kafka_co
         kafka_config_set(conf, "enable.idempotence", "true", err) <
             0 || /* brings acks=all and endless retries */
         kafka_config_set(conf, "acks", "all", err) < 0 ||
+        kafka_config_set(conf, "enable.gapless.guarantee", "true", err) < 0 ||
         kafka_config_set(conf, "retry.backoff.ms", "100", err) < 0 ||
         kafka_config_set(conf, "linger.ms", "0", err) < 0 ||
         kafka_config_set(conf, "message.timeout.ms", "0", err) <
@@ -452,10 +485,11 @@ size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms)
 {
     uint64_t end = clock_monotonic_ns() + (uint64_t)(grace_ms > 0 ? grace_ms : 0) * CLOCK_MILLISECOND;
     uint64_t now;
-    while (producer->pending && producer->handle && !producer->fatal && (now = clock_monotonic_ns()) < end) {
+    while (producer->pending && (now = clock_monotonic_ns()) < end) {
         uint64_t left_ms = (end - now) / CLOCK_MILLISECOND + 1;
-        if (producer->holding && !kafka_producer_in_flight(producer))
-            kafka_producer_drain(producer);
+        kafka_producer_go_on(producer);
+        if (!producer->handle)
+            break;
         rd_kafka_poll(producer->handle, left_ms < 50 ? (int)left_ms : 50);
         kafka_producer_end_turn(producer);
     }

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +17,14 @@ from harness.paths import OPALD, ROOT, SANITIZER, scaled
 from harness.process import SANITIZER_MARKS, clean_environment
 
 OUT = OPALD.parent
-DRIVER = OUT / "tests" / "kafka_driver"
+DRIVER = Path(os.environ.get("OPALD_KAFKA_DRIVER") or OUT / "tests" / "kafka_driver")
 A, B = "a" * 32, "b" * 32
 
 
 @pytest.fixture(scope="session", autouse=True)
 def driver_program():
+    if "OPALD_KAFKA_DRIVER" in os.environ:
+        return
     build = OUT.parent if SANITIZER else OUT
     subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={build}", f"SAN={SANITIZER}", DRIVER], check=True)
 
@@ -400,6 +403,22 @@ def test_too_large(strict_kafka, topic, driver):
     assert one.wait_line("refused") == "refused EMSGSIZE"
     one.say("flood t 1000")
     assert numbers(two.wait_events(1300, 20))[300:] == list(range(1000))
+    assert one.close() == 0
+
+
+@pytest.mark.limit(120)
+def test_order_when_batches_are_refused(strict_kafka, topic, driver):
+    """Many requests under way while some are refused for good: what is behind a refused batch must not overtake it."""
+    strict_kafka.create_topic(topic, config={"max.message.bytes": 20000})
+    one, two = driver(strict_kafka.uri, topic, A).up(), driver(strict_kafka.uri, topic, B).up()
+    big, pad = json.dumps("x" * 25000), " " * 400
+    for i in range(1500):
+        one.say(f"publish t {i}{pad}")
+        if i % 300 == 0:  # also as the very first message of a producer
+            one.say(f"publish t {big}")
+    assert [int(d) for _, d in two.wait_events(1500, 60)] == list(range(1500))
+    assert one.wait_counts(20, sent=1500, too_large=5)["send_failed"] == 0
+    assert [json.loads(r.value)["data"] for r in strict_kafka.read(topic, 1500)] == list(range(1500))
     assert one.close() == 0
 
 

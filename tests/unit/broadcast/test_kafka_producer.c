@@ -1,0 +1,315 @@
+/* The producer when things go wrong, against librdkafka's mock cluster, which returns the errors that are asked for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+
+#include "broadcast/kafka_producer.h"
+#include "server/common/clock.h"
+#include "server/common/log.h"
+
+#define TOPIC           "EventNotifier"
+#define REQUEST_PRODUCE 0 /* Kafka protocol, API key */
+
+static struct fixture {
+    rd_kafka_t *owner;
+    rd_kafka_mock_cluster_t *cluster;
+    struct event_base *base;
+    struct kafka_producer *producer;
+    struct broadcast_settings settings;
+    uint64_t counts[BROADCAST_COUNT_TOO_LARGE + 1];
+} fixture;
+
+static void on_count(void *context, enum broadcast_count what, uint64_t amount)
+{
+    (void)context;
+    fixture.counts[what] += amount;
+}
+
+static const struct broadcast_callbacks callbacks = {.count = on_count};
+
+static int set_up(void **state)
+{
+    struct error err = {0};
+    (void)state;
+    log_configure(&(struct log_settings){.level = LOG_CRITICAL});
+    memset(&fixture, 0, sizeof fixture);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "log_level", "0", NULL, 0);
+    fixture.owner = rd_kafka_new(RD_KAFKA_PRODUCER, conf, NULL, 0);
+    fixture.cluster = rd_kafka_mock_cluster_new(fixture.owner, 1);
+    assert_int_equal(rd_kafka_mock_topic_create(fixture.cluster, TOPIC, 3, 1), 0);
+    fixture.base = event_base_new();
+    fixture.settings = (struct broadcast_settings){.channel = TOPIC,
+        .event_max_bytes = 1 << 20,
+        .queue_max_bytes = 10 << 20,
+        .queue_max_messages = 1000,
+        .reconnect_backoff_min = 0.05,
+        .reconnect_backoff_max = 0.2};
+    fixture.producer = kafka_producer_open(fixture.base, &fixture.settings,
+        rd_kafka_mock_cluster_bootstraps(fixture.cluster), false, &callbacks, NULL, &err);
+    assert_non_null(fixture.producer);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (fixture.producer)
+        kafka_producer_close(fixture.producer, 0);
+    event_base_free(fixture.base);
+    rd_kafka_mock_cluster_destroy(fixture.cluster);
+    rd_kafka_destroy(fixture.owner);
+    return 0;
+}
+
+static int send_number(unsigned number, size_t padding)
+{
+    struct text message = {0};
+    text_append_format(&message, "%u", number);
+    for (size_t i = 0; i < padding; i++)
+        text_append_char(&message, ' ');
+    int result = kafka_producer_send(fixture.producer, text_slice(&message));
+    text_free(&message);
+    return result;
+}
+
+static void run_ms(unsigned ms)
+{
+    struct timeval time = {ms / 1000, (suseconds_t)(ms % 1000 * 1000)};
+    event_base_loopexit(fixture.base, &time);
+    event_base_dispatch(fixture.base);
+}
+
+static void run_until_sent(size_t pending, unsigned limit_ms)
+{
+    uint64_t end = clock_monotonic_ns() + limit_ms * CLOCK_MILLISECOND;
+    while (kafka_producer_pending(fixture.producer) > pending && clock_monotonic_ns() < end)
+        run_ms(10);
+    assert_int_equal(kafka_producer_pending(fixture.producer), pending);
+}
+
+/* The numbers in partition 0, from its beginning, must be these in this order; a repeated stretch is allowed when `repeats`. */
+static void expect_in_kafka(unsigned first, unsigned end, bool repeats)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", rd_kafka_mock_cluster_bootstraps(fixture.cluster), NULL, 0);
+    rd_kafka_conf_set(conf, "fetch.wait.max.ms", "10", NULL, 0);
+    rd_kafka_conf_set(conf, "log_level", "0", NULL, 0);
+    rd_kafka_t *reader = rd_kafka_new(RD_KAFKA_CONSUMER, conf, NULL, 0);
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(reader, TOPIC, NULL);
+    assert_int_equal(rd_kafka_consume_start(topic, 0, RD_KAFKA_OFFSET_BEGINNING), 0);
+    unsigned next = first;
+    while (next < end) {
+        rd_kafka_message_t *message = rd_kafka_consume(topic, 0, 5000);
+        if (!message)
+            fail_msg("number %u is not in Kafka", next);
+        assert_int_equal(message->err, 0);
+        assert_null(message->key);
+        unsigned number = (unsigned)strtoul(message->payload, NULL, 10);
+        if (number > next || (number < next && !repeats))
+            fail_msg("number %u where %u should be", number, next);
+        if (number == next)
+            next++;
+        rd_kafka_message_destroy(message);
+    }
+    rd_kafka_message_t *more = rd_kafka_consume(topic, 0, 300);
+    if (more && !repeats)
+        assert_int_equal(more->err, RD_KAFKA_RESP_ERR__PARTITION_EOF);
+    if (more)
+        rd_kafka_message_destroy(more);
+    rd_kafka_consume_stop(topic, 0);
+    rd_kafka_topic_destroy(topic);
+    rd_kafka_destroy(reader);
+}
+
+static void test_plain(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 500; i++)
+        assert_int_equal(send_number(i, 0), 0);
+    run_until_sent(0, 10000);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SENT], 500);
+    expect_in_kafka(0, 500, false);
+}
+
+/* A fatal error of the idempotent producer while messages wait: a new handle sends them, in order, none lost. */
+static void test_fatal_error(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 100; i++)
+        send_number(i, 0);
+    run_until_sent(0, 10000);
+    rd_kafka_mock_broker_set_down(fixture.cluster, 1);
+    run_ms(50);
+    for (unsigned i = 100; i < 200; i++)
+        assert_int_equal(send_number(i, 0), 0);
+    rd_kafka_t *before = kafka_producer_handle(fixture.producer);
+    assert_int_equal(
+        rd_kafka_test_fatal_error(before, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "test"), 0);
+    run_ms(20);
+    for (unsigned i = 200; i < 300; i++)
+        assert_int_equal(send_number(i, 0), 0);
+    rd_kafka_mock_broker_set_up(fixture.cluster, 1);
+    run_until_sent(0, 15000);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SENT], 300);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 0);
+    expect_in_kafka(0, 300, true);
+}
+
+static void test_fatal_error_when_idle(void **state)
+{
+    (void)state;
+    send_number(0, 0);
+    run_until_sent(0, 10000);
+    for (unsigned round = 1; round <= 3; round++) {
+        rd_kafka_test_fatal_error(
+            kafka_producer_handle(fixture.producer), RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID, "test");
+        run_ms(300);
+        assert_int_equal(send_number(round, 0), 0);
+        run_until_sent(0, 10000);
+    }
+    expect_in_kafka(0, 4, false);
+}
+
+/* Errors that pass: librdkafka retries them itself. */
+static void test_passing_errors(void **state)
+{
+    (void)state;
+    send_number(0, 0);
+    run_until_sent(0, 10000);
+    rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 4,
+        RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR__TRANSPORT,
+        RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
+    for (unsigned i = 1; i < 200; i++)
+        send_number(i, 0);
+    run_until_sent(0, 20000);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SENT], 200);
+    expect_in_kafka(0, 200, false);
+}
+
+/* Refused as a whole: sent one by one, so nothing but what is refused alone is lost. */
+static void test_batch_too_large(void **state)
+{
+    (void)state;
+    send_number(0, 0);
+    run_until_sent(0, 10000);
+    rd_kafka_mock_push_request_errors(
+        fixture.cluster, REQUEST_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    rd_kafka_mock_broker_set_down(fixture.cluster, 1); /* so that all are one batch */
+    run_ms(50);
+    for (unsigned i = 1; i < 100; i++)
+        send_number(i, 0);
+    rd_kafka_mock_broker_set_up(fixture.cluster, 1);
+    run_until_sent(0, 20000);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_TOO_LARGE], 0);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SENT], 100);
+    expect_in_kafka(0, 100, false);
+}
+
+static void test_too_large_alone(void **state)
+{
+    (void)state;
+    send_number(0, 0);
+    run_until_sent(0, 10000);
+    rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 2,
+        RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    send_number(7, 0);
+    run_until_sent(0, 10000);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_TOO_LARGE], 1);
+    send_number(1, 0);
+    run_until_sent(0, 10000);
+    expect_in_kafka(0, 2, false);
+    /* above librdkafka's own limit: refused at once */
+    errno = 0;
+    assert_int_equal(send_number(8, 3 << 20), -1);
+    assert_int_equal(errno, EMSGSIZE);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_TOO_LARGE], 2);
+    assert_int_equal(kafka_producer_pending(fixture.producer), 0);
+}
+
+/* A fault of the message: given up and counted, the next one goes. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    send_number(0, 0);
+    run_until_sent(0, 10000);
+    rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 2, RD_KAFKA_RESP_ERR_INVALID_RECORD,
+        RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    send_number(7, 0);
+    run_until_sent(0, 10000);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 1);
+    send_number(1, 0);
+    run_until_sent(0, 10000);
+    expect_in_kafka(0, 2, false);
+}
+
+/* A right that is missing for a while is a fault of the topic: everything waits, in order. */
+static void test_no_right_for_a_while(void **state)
+{
+    (void)state;
+    send_number(0, 0);
+    run_until_sent(0, 10000);
+    /* Unlike a real broker the mock does not check sequence numbers: one request may be under way when it refuses. */
+    rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 2,
+        RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    send_number(1, 0);
+    run_ms(100);
+    for (unsigned i = 2; i < 50; i++)
+        send_number(i, 0);
+    run_ms(100);
+    for (unsigned i = 50; i < 100; i++)
+        send_number(i, 0);
+    run_until_sent(0, 20000);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 0);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SENT], 100);
+    expect_in_kafka(0, 100, false);
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    rd_kafka_mock_broker_set_down(fixture.cluster, 1);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(send_number(i, 0), 0);
+    errno = 0;
+    assert_int_equal(send_number(1000, 0), -1);
+    assert_int_equal(errno, ENOBUFS);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 1);
+    rd_kafka_mock_broker_set_up(fixture.cluster, 1);
+    run_until_sent(0, 20000);
+    /* and by bytes */
+    rd_kafka_mock_broker_set_down(fixture.cluster, 1);
+    unsigned taken = 0;
+    while (send_number(taken, 1 << 20) == 0)
+        taken++;
+    assert_int_equal(errno, ENOBUFS);
+    assert_int_equal(taken, 9);
+    uint64_t began = clock_monotonic_ns();
+    assert_int_equal(kafka_producer_close(fixture.producer, 200), 9);
+    fixture.producer = NULL;
+    assert_true(clock_monotonic_ns() - began < 3 * CLOCK_SECOND);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_plain, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_fatal_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_fatal_error_when_idle, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_passing_errors, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_batch_too_large, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_too_large_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_right_for_a_while, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
