@@ -169,8 +169,8 @@ static void acceptor_on_listener(evutil_socket_t listener, short what, void *arg
             return;
         }
         if (total++ >= (uint64_t)worker->config->connections_max) {
-            close(fd);
             worker_count(worker, COUNTER_CONNECTIONS_REFUSED_LIMIT, 1);
+            close(fd);
             log_write_limited(&acceptor->full, LOG_WARNING, WORKER_LOGGER,
                 "Connection refused: the limit of %lld connections is reached",
                 (long long)worker->config->connections_max);

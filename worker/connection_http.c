@@ -20,6 +20,7 @@ struct connection_http {
     bool upgraded;    /* 101 was sent */
     bool on_stack;    /* http_session_input or _timeout is running */
     bool idle;        /* between two requests, or before the first byte */
+    bool begun;       /* something was received */
     char peer[INET6_ADDRSTRLEN + 8];
 };
 
@@ -58,7 +59,7 @@ static void http_deadline(void *argument, enum http_deadline deadline)
     if (connection->state != CONNECTION_HTTP)
         return;
     deadline_set(connection->worker->deadlines, &connection->deadline, classes[deadline]);
-    connection->http->idle = deadline == HTTP_DEADLINE_IDLE;
+    connection->http->idle = deadline == HTTP_DEADLINE_IDLE || !connection->http->begun;
     if (connection->http->idle && connection->worker->draining)
         connection->http->over = true;
     connection_settle_later(connection); /* it may want input again */
@@ -149,6 +150,7 @@ void connection_http_input(struct connection *connection, char *bytes, size_t le
     if (http->over)
         return;
     http->idle = false;
+    http->begun = true;
     http->on_stack = true;
     bool more = http_session_input(http->session, bytes, length);
     http->on_stack = false;
@@ -177,7 +179,9 @@ void connection_http_timeout(struct connection *connection)
 
 void connection_http_drain(struct connection *connection)
 {
-    if (connection->http->idle) {
+    char byte;
+    /* a request that has arrived but was not read yet is served; the session then ends at its next idle time */
+    if (connection->http->idle && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
         connection->http->over = true;
         connection_settle_later(connection);
     }
