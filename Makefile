@@ -173,6 +173,8 @@ $(OUT)/tests/kafka_driver: $(OUT)/obj/tests/integration/kafka_driver.o $(BROADCA
 
 # ---- fuzzers: tests/fuzz/fuzz_NAME.c with the sources it names here; clang, with sanitizers of their own (tests/run runs them)
 fuzz_sources_json := $(wildcard server/common/*.c)
+fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
+fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c $(wildcard server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_PROGRAMS): $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(fuzz_sources_$$*)
