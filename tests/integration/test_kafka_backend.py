@@ -411,14 +411,19 @@ def test_order_when_batches_are_refused(strict_kafka, topic, driver):
     """Many requests under way while some are refused for good: what is behind a refused batch must not overtake it."""
     strict_kafka.create_topic(topic, config={"max.message.bytes": 20000})
     one, two = driver(strict_kafka.uri, topic, A).up(), driver(strict_kafka.uri, topic, B).up()
-    big, pad = json.dumps("x" * 25000), " " * 400
-    for i in range(1500):
-        one.say(f"publish t {i}{pad}")
-        if i % 300 == 0:  # also as the very first message of a producer
+    big, count, refused = json.dumps("x" * 25000), 2000, 0
+    one.say(f"publish t {big}")  # as the very first message of a producer too
+    for i in range(count):
+        one.say(f"publish t {i}")
+        if i % 50 == 0:
             one.say(f"publish t {big}")
-    assert [int(d) for _, d in two.wait_events(1500, 60)] == list(range(1500))
-    assert one.wait_counts(20, sent=1500, too_large=5)["send_failed"] == 0
-    assert [json.loads(r.value)["data"] for r in strict_kafka.read(topic, 1500)] == list(range(1500))
+            refused += 1
+        until = time.perf_counter() + 0.0003  # several small requests at once, not one large one
+        while time.perf_counter() < until:
+            pass
+    assert numbers(two.wait_events(count, 60)) == list(range(count))
+    assert one.wait_counts(20, sent=count, too_large=refused + 1)["send_failed"] == 0
+    assert [json.loads(r.value)["data"] for r in strict_kafka.read(topic, count)] == list(range(count))
     assert one.close() == 0
 
 
