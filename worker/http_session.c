@@ -327,7 +327,7 @@ static void exchange_finished(struct http_exchange *exchange)
 
 void http_session_timeout(struct http_session *session)
 {
-    static struct log_limiter limiter;
+    static struct log_limiter limiters[2]; /* the silent must not hide the slow */
     if (session->magic != HTTP_SESSION_MAGIC)
         abort();
     if (session->over)
@@ -339,8 +339,8 @@ void http_session_timeout(struct http_session *session)
     bool begun = http_reader_in_head(session->reader) || session->route;
     if (begun || !session->served) {
         session_count(session, COUNTER_HTTP_TIMEOUTS);
-        log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: cut off: %s", session_peer(session),
-            begun ? "the request did not come in time" : "no request came in time");
+        log_write_limited(&limiters[begun], LOG_WARNING, HTTP_LOGGER, "%s: cut off: %s",
+            session_peer(session), begun ? "the request did not come in time" : "no request came in time");
     }
     if (begun && !session->answered) {
         struct http_reply reply = {0};
