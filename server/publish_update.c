@@ -214,7 +214,7 @@ int publish_update_build(
     const struct publish_update *update, struct text *body, struct text *shown, struct error *err)
 {
     struct slice reason = slice_from_string(update->reason ? update->reason : "");
-    if (!update->src_url && (!update->entries || is_empty_array(update->entries)))
+    if ((!update->src_url || !*update->src_url) && (!update->entries || is_empty_array(update->entries)))
         return error_set(err, EINVAL,
             "You must provide either multiple entries (-e / --entries) or a single entry update (--src-url)");
     text_append_string(body, "{\"id\": null, \"entries\": [");

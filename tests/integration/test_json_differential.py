@@ -8,9 +8,11 @@ import subprocess
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.environ.get("OPALD_BUILD", os.path.join(ROOT, "build"))
-DRIVER = os.path.join(BUILD, "unit", "common", "json_driver")
+from harness.paths import OPALD, ROOT, SANITIZER
+
+OUT = OPALD.parent  # the build that is under test
+BUILD = OUT.parent if SANITIZER else OUT
+DRIVER = OUT / "unit" / "common" / "json_driver"
 COUNT = int(os.environ.get("OPALD_JSON_TEXTS", "20000"))
 SEED = int(os.environ.get("OPALD_JSON_SEED", "1"))
 
@@ -32,10 +34,13 @@ def load(text):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def built_driver():
+    subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={BUILD}", f"SAN={SANITIZER}", DRIVER], check=True)
+
+
 class Driver:
     def __init__(self, depth=512):
-        if not os.path.exists(DRIVER):
-            subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={BUILD}", DRIVER], check=True)
         self.process = subprocess.Popen([DRIVER, str(depth)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, data):
