@@ -23,19 +23,29 @@ static void print_note(void *context, const char *line)
     printf("note: %s\n", line);
 }
 
+bool command_check_backbone(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    if (!config->broadcast_uri || broadcast_check_uri(config->broadcast_uri, &err) == 0)
+        return true;
+    struct text shown = {0};
+    options_append_url(&shown, config->broadcast_uri);
+    snprintf(line, size, "OPAL_BROADCAST_URI=%s: %s", text_slice(&shown).data, err.text);
+    text_free(&shown);
+    return false;
+}
+
 int command_check_config(int argc, char **argv)
 {
     struct config config;
     struct options_command command;
-    struct error err = {0};
+    char line[ERROR_TEXT_MAX + 512];
     size_t problems = options_load_all(&config, argc, argv, &command, print_problem, NULL);
     if (command.argument_count) {
         printf("%s: check-config has no such option\n", command.arguments[0]);
         problems++;
     }
-    if (config.broadcast_uri && broadcast_check_uri(config.broadcast_uri, &err) < 0) {
-        char line[ERROR_TEXT_MAX + 32];
-        snprintf(line, sizeof line, "OPAL_BROADCAST_URI: %s", err.text);
+    if (!command_check_backbone(&config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }

@@ -51,11 +51,16 @@ static int run_worker(const struct config *config)
 
 static int run(const struct config *config, const struct options_command *command, int argc, char **argv)
 {
+    char line[ERROR_TEXT_MAX + 512];
     if (check_run_arguments(command) < 0)
         return EXIT_USAGE;
     log_configure(&config->log);
     if (command->as_worker)
         return run_worker(config);
+    if (!command_check_backbone(config, line, sizeof line)) {
+        print_problem(NULL, line);
+        return EXIT_USAGE;
+    }
     options_log_unused(config);
     return master_run(config, argc, argv);
 }

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include "server/common/error.h"
+#include "server/common/text.h"
 #include "server/config.h"
 
 /* What the command line asks for. Points into argv. */
@@ -52,6 +53,8 @@ size_t options_report_unknown(options_report *report, void *context);
 void options_print_help(FILE *out);
 /* Two JSON objects as the reference prints them: server, common. Secrets are ***. */
 void options_print_config(const struct config *config, FILE *out);
+/* Appends a URL without its credentials, however odd the password is ('/' and '@' in it), and without sensitive query values. */
+void options_append_url(struct text *out, const char *url);
 /* README's table. */
 void options_print_markdown(FILE *out);
 

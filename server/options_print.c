@@ -105,7 +105,7 @@ void options_print_help(FILE *out)
 /* ---- print-config ---- */
 
 /* Everything between "://" and the last '@', however odd the password is; then what the log hides too. */
-static void append_secret_url(struct text *out, const char *url)
+void options_append_url(struct text *out, const char *url)
 {
     struct text plain = {0};
     const char *authority = strstr(url, "://");
@@ -147,7 +147,7 @@ static void print_object(const struct config *config, bool common, FILE *out)
         else if (sorted[i]->secrecy == OPTION_SECRET)
             text_append_string(&shown, "***");
         else if (sorted[i]->secrecy == OPTION_SECRET_URL)
-            append_secret_url(&shown, value);
+            options_append_url(&shown, value);
         else
             text_append_string(&shown, value);
         text_append_json_ascii(&line, text_slice(&shown));
