@@ -16,11 +16,11 @@ struct broadcast {
 };
 
 /* To add a backbone: one operations table, one line here. */
-static const struct broadcast_backend *const broadcast_backends[] = {&broadcast_kafka};
+static const struct broadcast_backend *const broadcast_backends[] = {
+    &broadcast_kafka, &broadcast_redis, &broadcast_postgres};
 
 /* The reference carries these; a configuration that names one must not be told it has a typing error. */
-static const char *const broadcast_known_elsewhere[] = {
-    "redis", "rediss", "postgres", "postgresql", "memory", "pulsar"};
+static const char *const broadcast_known_elsewhere[] = {"memory", "pulsar"};
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 

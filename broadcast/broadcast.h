@@ -45,6 +45,14 @@ struct broadcast_settings {
     double reconnect_backoff_min; /* seconds */
     double reconnect_backoff_max;
     bool debug; /* librdkafka's own debug lines go to the log */
+
+    /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay.h). In each of these 0 stands for the
+     * default, a negative number for "off" where that makes sense. */
+    bool no_reconnect;          /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
+    int64_t replay_buffer_size; /* messages kept while away (10000; negative: none) */
+    double settle_seconds;      /* from the return to replay, and then to the resync (2; negative: none) */
+    double heartbeat_deadline;  /* the longest a deaf connection may go unnoticed, seconds (60) */
+    const char *postgres_schema; /* where large events are kept ("opald") */
 };
 
 struct broadcast;
@@ -76,5 +84,7 @@ struct broadcast_backend {
     size_t (*close)(void *self, int grace_ms);
 };
 extern const struct broadcast_backend broadcast_kafka;
+extern const struct broadcast_backend broadcast_redis;
+extern const struct broadcast_backend broadcast_postgres;
 
 #endif

@@ -175,6 +175,11 @@ int main(int argc, char **argv)
         .reconnect_backoff_min = option(argc, argv, "backoff_min", 0.1),
         .reconnect_backoff_max = option(argc, argv, "backoff_max", 1),
         .debug = debug,
+        .replay_buffer_size = (int64_t)option(argc, argv, "replay", 0),
+        .settle_seconds = option(argc, argv, "settle", 0),
+        .heartbeat_deadline = option(argc, argv, "deadline", 0),
+        .no_reconnect = option(argc, argv, "no_reconnect", 0) > 0,
+        .postgres_schema = getenv("DRIVER_SCHEMA"),
     };
     driver.base = event_base_new();
     driver.broadcast = broadcast_open(driver.base, &settings, &callbacks, &driver, &err);
