@@ -74,7 +74,7 @@ struct connection {
     uint8_t state; /* enum connection_state */
     bool was_websocket;
     bool ended;    /* websocket_session_ended was called */
-    bool failed;   /* the end came from our side */
+    bool refused;  /* the application closed it: the log has its end already */
     bool settling; /* in the settle list */
     bool read_armed;
     bool write_armed;

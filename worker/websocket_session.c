@@ -40,7 +40,6 @@ static void session_log_end(const struct connection *connection, const char *how
     char channel[IDENTITY_HEX + 1] = {0};
     identity_format(&connection->channel, channel);
     log_write(LOG_INFO, WORKER_LOGGER, "%s - %u :: %s", how, connection->port, channel);
-    log_write(LOG_INFO, WORKER_LOGGER, "connection closed");
 }
 
 void websocket_session_ended(struct connection *connection)
@@ -50,7 +49,8 @@ void websocket_session_ended(struct connection *connection)
     connection->ended = true;
     session_detach(connection);
     worker_count(connection->worker, COUNTER_WEBSOCKETS_CLOSED, 1);
-    session_log_end(connection, connection->failed ? "Client connection failed" : "Client disconnected");
+    if (!connection->refused)
+        session_log_end(connection, "Client disconnected");
 }
 
 /* ---- output ---- */
@@ -87,7 +87,8 @@ void websocket_session_close(struct connection *connection, uint16_t code, const
     if (connection->state != CONNECTION_OPEN)
         return;
     connection->state = CONNECTION_CLOSING;
-    connection->failed = true;
+    connection->refused = true;
+    session_log_end(connection, "Client connection failed");
     session_detach(connection);
     session_send_close(connection, code, reason);
     if (connection->state != CONNECTION_CLOSING)
@@ -98,10 +99,8 @@ void websocket_session_close(struct connection *connection, uint16_t code, const
 
 void websocket_session_fail(struct connection *connection, uint16_t code, const char *reason)
 {
-    if (connection->state == CONNECTION_OPEN) {
-        connection->failed = true;
+    if (connection->state == CONNECTION_OPEN)
         session_send_close(connection, code, reason);
-    }
     connection_finish(connection);
 }
 
