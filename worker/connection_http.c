@@ -35,8 +35,19 @@ static struct connection *connection_check(void *argument)
 static void http_send(void *argument, const void *bytes, size_t length)
 {
     struct connection *connection = connection_check(argument);
-    if (length > 0)
-        connection_send(connection, &(struct output_parts){.head = {bytes, length}});
+    struct worker *worker = connection->worker;
+    if (length == 0 || connection->state == CONNECTION_DEAD)
+        return;
+    /* Reading stops while replies wait (connection_http_wants_input); what is left is one read's worth of pipelined requests. */
+    if (connection_over_limit(connection, length)) {
+        worker_count(worker, COUNTER_CLIENTS_TOO_SLOW, 1);
+        log_write_limited(&worker->limit_slow, LOG_WARNING, WORKER_LOGGER,
+            "%s: closed: asks for more than it reads, %zu bytes of replies are waiting",
+            connection->http->peer, connection_queued_bytes(connection));
+        connection_kill(connection);
+        return;
+    }
+    connection_send(connection, &(struct output_parts){.head = {bytes, length}});
 }
 
 static void http_finish(void *argument)
@@ -141,7 +152,8 @@ void connection_http_open(struct connection *connection)
 bool connection_http_wants_input(const struct connection *connection)
 {
     const struct connection_http *http = connection->http;
-    return !http->over && http_session_wants_input(http->session);
+    /* A client that does not read its replies gets no further request answered: the backlog stays small, and the stall limit ends it. */
+    return !http->over && !connection->backlog && http_session_wants_input(http->session);
 }
 
 void connection_http_input(struct connection *connection, char *bytes, size_t length)
