@@ -35,6 +35,10 @@
  * used up. */
 #define FLUSH_LEAST_MS 1000
 
+/* WATCHDOG=1 goes out each quarter of what the service manager allows, so that it has half of it even when a tick comes a little early
+ * and the next one is taken. */
+#define WATCHDOG_PARTS 4
+
 enum master_state { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
 
 struct master {
@@ -48,7 +52,7 @@ struct master {
     struct service_notify notify;
     struct event *signals[SIGNAL_COUNT];
     struct event *grace;     /* the stop has taken long enough */
-    struct event *report;    /* once a second: STATUS= and the watchdog */
+    struct event *report;    /* each second, or more often for a short watchdog: STATUS= and WATCHDOG=1 */
     struct event *keepalive; /* the reference's session keepalive on the backbone */
     uint64_t stop_deadline_ns;
     uint64_t watchdog_sent_ns;
@@ -83,7 +87,8 @@ static void master_report(struct master *master)
     }
     /* Only while the workers beat: a master that lives while nobody serves must not look healthy. While
      * stopping the grace timer is the judge. */
-    if (master->notify.watchdog_ns && now - master->watchdog_sent_ns >= master->notify.watchdog_ns / 3 &&
+    if (master->notify.watchdog_ns &&
+        now - master->watchdog_sent_ns >= master->notify.watchdog_ns / WATCHDOG_PARTS &&
         (master->state == MASTER_STOPPING || supervisor_healthy(master->supervisor))) {
         service_notify_send(&master->notify, "WATCHDOG=1");
         master->watchdog_sent_ns = now;
@@ -303,7 +308,7 @@ int master_run(const struct config *config, int argc, char **argv)
 {
     struct master master = {.config = config, .notify = {.socket = -1}};
     struct error err = {0};
-    struct timeval each_second = {1, 0};
+    uint64_t report_us = 1000000;
 
     log_write(
         LOG_WARNING, LOGGER, "OPAL was not provided with JWT encryption keys, cannot verify api requests!");
@@ -323,7 +328,10 @@ int master_run(const struct config *config, int argc, char **argv)
         return 1;
     }
     master_start_keepalive(&master);
-    event_add(master.report, &each_second);
+    if (master.notify.watchdog_ns && master.notify.watchdog_ns / WATCHDOG_PARTS < CLOCK_SECOND)
+        report_us = master.notify.watchdog_ns / WATCHDOG_PARTS / 1000 + 1;
+    struct timeval interval = {(time_t)(report_us / 1000000), (suseconds_t)(report_us % 1000000)};
+    event_add(master.report, &interval);
     event_base_dispatch(master.base);
     log_write(LOG_INFO, LOGGER, "all workers have ended");
     master_close(&master);
