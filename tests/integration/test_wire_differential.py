@@ -728,6 +728,11 @@ DIFFERENT = {
     for name in ("subscribe_all_topics", "subscribe_purge_topic", "publish_all_topics", "publish_purge_topic", "publish_purge_topic_async")
 }
 
+DIFFERENT["frame_message_then_close"] = (
+    "what came before a close frame is answered before the close; the reference drops it",
+    [("a", "text", '{"request": null, "response": {"result": "pong", "result_type": "str", "call_id": "c"}}'), ("a", "close", 1000, ""), ("a", "eof")],
+)
+
 
 # ---------------------------------------------------------------- running
 def run_script(function, port: int):

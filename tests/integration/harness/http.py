@@ -2,6 +2,7 @@
 
 import json as json_module
 import socket
+import time
 from dataclasses import dataclass, field
 
 from .paths import scaled
@@ -131,9 +132,12 @@ class HttpConnection:
 
     def is_closed_by_peer(self, seconds: float = 0) -> bool:
         """True when EOF or a reset arrives within `seconds` (scaled); bytes that come first are kept."""
-        self.socket.settimeout(max(scaled(seconds), 0.001))
+        deadline = time.monotonic() + scaled(seconds)
         try:
-            return not self._fill()
+            while True:
+                self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                if not self._fill():
+                    return True
         except (TimeoutError, BlockingIOError):
             return False
         finally:
