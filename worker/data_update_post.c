@@ -48,8 +48,9 @@ static void publish_decided(void *context, enum publish_outcome outcome)
 
 static void log_update(const struct data_update *update)
 {
-    const char *url = update->without_topics.data;
-    const char *end = url + update->without_topics.length;
+    struct slice urls = text_slice(&update->without_topics);
+    const char *url = urls.data;
+    const char *end = url + urls.length;
     for (; url < end; url += strlen(url) + 1)
         log_write(LOG_WARNING, HTTP_LOGGER, "[%d] No topics were provided for the entry with url: %s",
             (int)getpid(), url);

@@ -42,6 +42,7 @@ struct http_reader {
     enum reader_phase phase;
     enum head_scan scan;
     unsigned empty_lines;
+    size_t header_lines;
     struct http_reader_limits limits;
     enum http_reader_failure failure;
     const char *reason;
@@ -75,7 +76,7 @@ static enum http_reader_event reader_fail(
     return HTTP_READER_FAILED;
 }
 
-/* ---- callbacks of http-parser; non-zero stops it ---- */
+/* ---- callbacks of http-parser; none of them refuses anything ---- */
 
 static struct http_reader *reader_of(http_parser *parser)
 {
@@ -105,10 +106,6 @@ static int on_header_field(http_parser *parser, const char *at, size_t length)
 {
     struct http_reader *reader = reader_of(parser);
     if (reader->last_was_value || reader->extent_count == 0) {
-        if (reader->extent_count == reader->limits.header_max_count) {
-            reader_fail(reader, HTTP_FAILURE_HEADER_COUNT, "too many headers");
-            return 1;
-        }
         if (reader->extent_count == reader->extent_capacity) {
             reader->extent_capacity = reader->extent_capacity ? 2 * reader->extent_capacity : 16;
             reader->extents =
@@ -153,6 +150,7 @@ static void reader_start(struct http_reader *reader)
     reader->phase = PHASE_HEAD;
     reader->scan = SCAN_START;
     reader->empty_lines = 0;
+    reader->header_lines = 0;
     reader->head_complete = reader->chunked = false;
     reader->chunks = (struct http_chunked){0};
     reader->body_left = 0;
@@ -205,7 +203,7 @@ void http_reader_next(struct http_reader *reader)
 
 /* ---- the head ---- */
 
-/* Moves the scan over one byte. 1: the head ends with it; 0: go on; -1: refused, with the reason set. */
+/* Moves the scan over one byte. 1: the head ends with it; 0: go on; -1: refused, with failure and reason set. */
 static int scan_byte(struct http_reader *reader, char byte)
 {
     switch (reader->scan) {
@@ -228,12 +226,18 @@ static int scan_byte(struct http_reader *reader, char byte)
             return 0;
         }
         if (byte == ' ' || byte == '\t') {
+            reader->failure = HTTP_FAILURE_SYNTAX;
             reader->reason = "folded header line";
             return -1;
         }
         reader->scan = SCAN_TEXT;
         if (byte == '\n')
             goto bare;
+        if (++reader->header_lines > reader->limits.header_max_count) {
+            reader->failure = HTTP_FAILURE_HEADER_COUNT;
+            reader->reason = "too many headers";
+            return -1;
+        }
         return 0;
     case SCAN_TEXT:
         if (byte == '\r')
@@ -252,6 +256,7 @@ static int scan_byte(struct http_reader *reader, char byte)
         return 1;
     }
 bare:
+    reader->failure = HTTP_FAILURE_SYNTAX;
     reader->reason = "bare CR or LF, or too many empty lines";
     return -1;
 }
@@ -284,6 +289,17 @@ static bool is_token(struct slice name)
             return false;
     }
     return name.length > 0;
+}
+
+/* No control characters but tabs. The library overlooks one at the start of a value, and values are echoed. */
+static bool is_field_value(struct slice value)
+{
+    for (size_t i = 0; i < value.length; i++) {
+        unsigned char c = (unsigned char)value.data[i];
+        if ((c < ' ' && c != '\t') || c == 0x7f)
+            return false;
+    }
+    return true;
 }
 
 static bool header_is(const struct http_header *header, const char *name)
@@ -363,6 +379,8 @@ static const char *check_framing(struct http_reader *reader)
         const struct http_header *header = &request->headers[i];
         if (!is_token(header->name))
             return "invalid header name";
+        if (!is_field_value(header->value))
+            return "invalid header value";
         if (header_is(header, "content-length")) {
             lengths++;
             for (size_t k = 0; k < header->value.length; k++)
@@ -445,17 +463,19 @@ static enum http_reader_event feed_head(
         scanned = scan_byte(reader, bytes[take++]);
     *used = take;
     if (scanned < 0)
-        return reader_fail(reader, HTTP_FAILURE_SYNTAX, reader->reason);
+        take--; /* what stands before the refused byte has its say first, however the stream was cut */
 
     /* Offsets are relative to the buffer, which may move when it grows; the parser keeps no pointers between calls. */
     size_t before = reader->head.length;
     text_append(&reader->head, bytes, take);
-    size_t parsed = http_parser_execute(&reader->parser, &reader_settings, reader->head.data + before, take);
-    if (reader->phase == PHASE_FAILED)
-        return HTTP_READER_FAILED; /* a callback said why */
+    size_t parsed =
+        take == 0 ? 0
+                  : http_parser_execute(&reader->parser, &reader_settings, reader->head.data + before, take);
     if (HTTP_PARSER_ERRNO(&reader->parser) != HPE_OK || (parsed != take && !reader->parser.upgrade))
         return reader_fail(
             reader, HTTP_FAILURE_SYNTAX, http_errno_description(HTTP_PARSER_ERRNO(&reader->parser)));
+    if (scanned < 0)
+        return reader_fail(reader, reader->failure, reader->reason);
     if (scanned == 1) {
         if (!reader->head_complete)
             return reader_fail(reader, HTTP_FAILURE_SYNTAX, "unfinished head");

@@ -221,6 +221,8 @@ static void test_malformed(void **state)
         "GET / HTTP/1.1\r\n Host: x\r\n\r\n",
         "GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
         "GET / HTTP/1.1\r\nX: a\x01\r\n\r\n",
+        "GET / HTTP/1.1\r\nX: \x01\r\n\r\n", /* http-parser lets these two through */
+        "GET / HTTP/1.1\r\nX: \x7f\r\n\r\n",
         "GET / HTTP/1.1\r\nX(y): a\r\n\r\n",
         "GET / HTTP/1.1\r\nno colon\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
