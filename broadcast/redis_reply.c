@@ -46,7 +46,9 @@ static void *reply_integer(const redisReadTask *task, long long value)
 
 static void *reply_nil(const redisReadTask *task)
 {
-    return reply_make(task);
+    struct redis_reply *reply = reply_make(task);
+    reply->type = REDIS_REPLY_NIL; /* the task's is that of a string or an array */
+    return reply;
 }
 
 void redis_reply_free(void *object)
