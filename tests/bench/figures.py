@@ -14,8 +14,9 @@ def machine() -> dict:
     memory = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                             cwd=Path(__file__).parent).stdout.strip()
+    dirty = subprocess.run(["git", "diff", "--quiet", "HEAD"], stderr=subprocess.DEVNULL, cwd=Path(__file__).parent).returncode == 1
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory / 2**20, 1),
-            "kernel": f"{platform.system()} {platform.release()}", "commit": commit or None,
+            "kernel": f"{platform.system()} {platform.release()}", "commit": (commit + (" with changes" if dirty else "")) if commit else None,
             "load_average": round(os.getloadavg()[0], 2)}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,9 @@ _harness.__path__ = [str(Path(__file__).resolve().parents[1] / "integration" / "
 sys.modules["harness"] = _harness
 
 WORKERS = 2
+
+# Ended from outside, a run still stops the servers it started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Programs:
