@@ -31,8 +31,8 @@ void python_append_string(struct text *out, struct slice value)
         } else if ((unsigned char)c < 0x20 || c == 0x7f) {
             text_append_format(out, "\\x%02x", (unsigned)(unsigned char)c);
         } else if (is_surrogate(value, i)) {
-            text_append_format(
-                out, "\\u%04x", 0xd000u | ((value.data[i + 1] & 0x3fu) << 6) | (value.data[i + 2] & 0x3fu));
+            unsigned middle = (unsigned char)value.data[i + 1], last = (unsigned char)value.data[i + 2];
+            text_append_format(out, "\\u%04x", 0xd000u | (middle & 0x3f) << 6 | (last & 0x3f));
             i += 2;
         } else {
             text_append_char(out, c);
