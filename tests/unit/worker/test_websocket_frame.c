@@ -209,9 +209,7 @@ static void test_utf8(void **state)
         "\xf5\x80\x80\x80", "\xc3", "\xe2\x82", "\xf0\x9f\x98", "\xc3(", "\xe2(\xa1", "\xf0(\x8c\xbc",
         "12345678\xff"};
     static const char *const good[] = {"\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
-        "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf",
-        "12345678\xc3\xa9"
-        "12345678"};
+        "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "12345678\xc3\xa9 2345678"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         expect_one(FINAL | 1, bad[i], "failed 1007 \n");
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
