@@ -481,6 +481,115 @@ static void test_input_pieces(void **state)
     fixture_stop(&fixture);
 }
 
+/* Many frames in one batch to clients of which some take only part of them: nothing lost, nothing twice, in order. */
+static void test_batches(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.client_queue_max_bytes = 64 << 20;
+    fixture_start(&fixture);
+    int quick = client_open(&fixture), late = client_open_buffer(&fixture, 4096);
+    client_subscribe(&fixture, quick, "[\"t\"]");
+    client_subscribe(&fixture, late, "[\"t\"]");
+    struct text all[400];
+    for (int i = 0; i < 400; i++) {
+        all[i] = filler(20 + (size_t)(i * 977 % 30000));
+        int length = snprintf(all[i].data + 1, 12, "%09d", i);
+        all[i].data[1 + length] = 'z';
+        fixture_event_quiet(&fixture, "t", NULL, text_slice(&all[i]));
+        if (i % 40 == 39)
+            ring_writer_wake(fixture.ring);
+    }
+    for (int i = 0; i < 400; i++)
+        expect_notify(&fixture, quick, "t", all[i].data);
+    for (int i = 0; i < 400; i++)
+        expect_notify(&fixture, late, "t", all[i].data);
+    assert_true(fixture_counter(&fixture, COUNTER_SEND_CALLS) < 900);
+    for (int i = 0; i < 400; i++)
+        text_free(&all[i]);
+    close(quick);
+    close(late);
+    fixture_stop(&fixture);
+}
+
+/* More than the ring holds goes through it: the worker gives its memory back. */
+static void test_ring_goes_round(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture_start(&fixture);
+    int fd = client_open(&fixture);
+    client_subscribe(&fixture, fd, "[\"t\"]");
+    struct text data = filler(400000);
+    for (int i = 0; i < 120; i++) {
+        fixture_event(&fixture, "t", NULL, text_slice(&data));
+        expect_notify(&fixture, fd, "t", data.data);
+    }
+    text_free(&data);
+    close(fd);
+    fixture_stop(&fixture);
+}
+
+/* The ring brings an event of this slot's former worker with a ticket that this one has given too: it answers nobody. */
+static void test_predecessor(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture_start(&fixture);
+    int fd = client_open(&fixture);
+    fixture.hold = true;
+    publish(fd, "{\"topics\":[\"t\"]}", "1");
+    usleep(20000);
+    struct slice topic = SLICE_LITERAL("t"), data = SLICE_LITERAL("1");
+    struct event event = {.ticket = 1,
+        .origin = 0,
+        .incarnation = worker_table_incarnation(fixture.segment, 0) - 1,
+        .topic_count = 1,
+        .data = data};
+    event_encode(fixture_reserve(&fixture, RING_EVENT, event_encoded_size(&topic, 1, event.notifier, data)),
+        &event, &topic);
+    ring_writer_commit(fixture.ring);
+    ring_writer_wake(fixture.ring);
+    expect_silence(&fixture, fd);
+    fixture.hold = false;
+    client_expect(&fixture, fd, REPLY("true", "bool", "1"));
+    close(fd);
+    fixture_stop(&fixture);
+}
+
+/* While a synchronous publish waits, the worker does not read on: what a client sends meanwhile stays in the kernel. */
+static void test_back_pressure(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    static char zeros[65536];
+    fixture_config(&fixture);
+    fixture_start(&fixture);
+    int fd = client_open(&fixture);
+    fixture.hold = true;
+    publish(fd, "{\"topics\":[\"t\"]}", "1");
+    usleep(20000);
+    size_t sent = 0;
+    for (int idle = 0; idle < 40 && sent < (256u << 20);) {
+        ssize_t length = send(fd, zeros, sizeof(zeros), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (length > 0) {
+            sent += (size_t)length;
+            idle = 0;
+        } else {
+            idle++;
+            usleep(5000);
+        }
+    }
+    assert_true(sent < (64u << 20));
+    fixture.hold = false;
+    client_expect(&fixture, fd, REPLY("true", "bool", "1"));
+    close(fd);
+    fixture_stop(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -488,6 +597,10 @@ int main(void)
         cmocka_unit_test(test_replies_keep_order),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_ring_goes_round),
+        cmocka_unit_test(test_predecessor),
+        cmocka_unit_test(test_back_pressure),
         cmocka_unit_test(test_slow_client),
         cmocka_unit_test(test_stalled_client),
         cmocka_unit_test(test_keepalive),
