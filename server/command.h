@@ -11,10 +11,12 @@
 /* Tells on standard output all that is wrong, one line each, and what was given and does nothing. 0 or 2. */
 int command_check_config(int argc, char **argv);
 /*
- * The one check that the options cannot make (they know nothing of backbones): true when the configured broadcast URI can work. Otherwise
+ * A check that the options cannot make (they know nothing of backbones): true when the configured broadcast URI can work. Otherwise
  * `line` gets the sentence to show: option, value without its credentials, what would be right.
  */
 bool command_check_backbone(const struct config *config, char *line, size_t size);
+/* The other one: true when OPAL_DATA_CONFIG_SOURCES is unset or can be served; otherwise `line` says what is wrong and where. */
+bool command_check_sources(const struct config *config, char *line, size_t size);
 int command_print_config(const struct config *config);
 /* `options [--markdown]` */
 int command_options(const struct options_command *command);

@@ -7,6 +7,7 @@
 #include "broadcast/broadcast.h"
 #include "server/common/log_redact.h"
 #include "server/options_table.h"
+#include "worker/data_sources.h"
 
 static void print_problem(void *context, const char *line)
 {
@@ -35,6 +36,17 @@ bool command_check_backbone(const struct config *config, char *line, size_t size
     return false;
 }
 
+bool command_check_sources(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct data_sources *sources = NULL;
+    bool good = data_sources_load(config, &sources, &err) == 0;
+    data_sources_free(sources);
+    if (!good)
+        snprintf(line, size, "%s", err.text);
+    return good;
+}
+
 int command_check_config(int argc, char **argv)
 {
     struct config config;
@@ -46,6 +58,11 @@ int command_check_config(int argc, char **argv)
         problems++;
     }
     if (!command_check_backbone(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    /* last, and only when nothing is wrong so far: the options have looked at its outline themselves */
+    if (!problems && !command_check_sources(&config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }

@@ -57,7 +57,8 @@ static int run(const struct config *config, const struct options_command *comman
     log_configure(&config->log);
     if (command->as_worker)
         return run_worker(config);
-    if (!command_check_backbone(config, line, sizeof line)) {
+    if (!command_check_backbone(config, line, sizeof line) ||
+        !command_check_sources(config, line, sizeof line)) {
         print_problem(NULL, line);
         return EXIT_USAGE;
     }

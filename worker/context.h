@@ -35,6 +35,7 @@ struct worker {
     struct fanout *fanout;
     struct acceptor *acceptor;
     struct closing *closing;
+    struct data_sources *data_sources;
     struct http_services services;
 
     struct connection *connections; /* all of them, newest first */

@@ -21,6 +21,7 @@
 #include "worker/acceptor.h"
 #include "worker/closing.h"
 #include "worker/context.h"
+#include "worker/data_sources.h"
 #include "worker/fanout.h"
 
 #define WORKER_HEARTBEAT_MS      500
@@ -186,11 +187,15 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker_set_durations(worker);
     worker->publisher = publisher_open(worker->segment, worker->slot, WORKER_PUBLISH_QUEUE_MAX);
     worker->closing = closing_open(worker);
+    struct error err = {0};
+    if (data_sources_load(worker->config, &worker->data_sources, &err) < 0) /* the master has checked it */
+        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
     worker->services = (struct http_services){
         .config = worker->config,
         .segment = worker->segment,
         .slot = worker->slot,
         .publisher = worker->publisher,
+        .data_sources = worker->data_sources,
     };
     worker->fanout = fanout_open(worker);
 
@@ -228,6 +233,7 @@ static void worker_close(struct worker_process *process)
     fanout_close(worker->fanout);
     closing_close(worker->closing);
     publisher_close(worker->publisher);
+    data_sources_free(worker->data_sources);
     deadlines_close(worker->deadlines);
     subscriptions_close(worker->subscriptions);
     event_free(worker->settle_event);
