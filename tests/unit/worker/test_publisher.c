@@ -173,11 +173,9 @@ static void test_full_uplink(void **state)
     assert_true(publisher_is_blocked(fixture.publisher));
     assert_true(taken >= 8 && taken < 16); /* what fits in 64 KiB and in a queue of 40000 bytes */
     assert_int_equal(counter_read(fixture.master, 1, COUNTER_EVENTS_REFUSED_BUSY), 1);
-    for (int i = 0; i < 5; i++)
-        assert_int_equal(take(&fixture, 9000), tickets[i]);
-    uint64_t newest; /* there is room for it now, but those in the queue go first */
+    uint64_t newest; /* the uplink has room for one so small, but those in the queue go first */
     assert_int_equal(publish(&fixture, 10, done, &outcomes[63], &newest), PUBLISH_ORDERED);
-    for (int i = 5; i < taken; i++) {
+    for (int i = 0; i < taken; i++) {
         assert_int_equal(take(&fixture, 9000), tickets[i]);
         publisher_flush(fixture.publisher);
     }
