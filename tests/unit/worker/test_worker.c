@@ -384,6 +384,7 @@ static void test_handoff(void **state)
     fixture_config(&fixture);
     fixture_start(&fixture);
     worker_table_set_state(fixture.segment, 1, WORKER_READY);
+    worker_table_beat(fixture.segment, 1, clock_monotonic_ns());
     for (int i = 0; i < 20; i++)
         clients[i] = client_connect(&fixture, 0);
     int given = 0;
