@@ -30,6 +30,13 @@ struct config {
     int64_t broadcast_keepalive_interval;
     const char *broadcast_keepalive_topic;
     bool broadcast_healthcheck_enabled;
+    bool broadcast_reconnect_enabled;
+    int64_t broadcast_replay_buffer_size; /* messages */
+    bool broadcast_resync_on_reconnect;
+    double broadcast_resync_settle_seconds;
+    double broadcast_heartbeat_seconds;
+    double broadcast_start_wait_seconds; /* before clients are taken */
+    const char *broadcast_postgres_schema;
     int64_t kafka_queue_max_bytes;
     int64_t kafka_queue_max_messages;
     int64_t resync_closes_per_second; /* for the whole host, after a gap that may have lost events */

@@ -31,6 +31,8 @@
 #define SIGNAL_COUNT 9
 /* How long the quick stop (INT, QUIT) waits before it kills. */
 #define QUICK_STOP_SECONDS 2
+/* How often the start looks whether the backbone is there. */
+#define START_POLL_MS 20
 /* What the backbone's queue may still take after the workers' end, in milliseconds, when the grace time is
  * used up. */
 #define FLUSH_LEAST_MS 1000
@@ -52,11 +54,16 @@ struct master {
     struct service_notify notify;
     struct event *signals[SIGNAL_COUNT];
     struct event *grace;     /* the stop has taken long enough */
+    struct event *start;     /* waits for the backbone before the workers are started */
     struct event *report;    /* each second, or more often for a short watchdog: STATUS= and WATCHDOG=1 */
     struct event *keepalive; /* the reference's session keepalive on the backbone */
+    uint64_t start_deadline_ns;
     uint64_t stop_deadline_ns;
+    bool failed; /* could not start the workers */
     uint64_t watchdog_sent_ns;
     bool at_once; /* told twice to stop */
+    int argc;
+    char **argv;
     char status_sent[256];
 };
 
@@ -73,7 +80,7 @@ static void master_report(struct master *master)
     uint64_t now = clock_monotonic_ns();
     char status[256];
     uint32_t connections = 0;
-    if (master->notify.socket < 0)
+    if (master->notify.socket < 0 || !master->supervisor)
         return;
     for (unsigned slot = 0; slot < segment_slot_count(master->segment); slot++)
         connections += worker_table_connections(master->segment, slot);
@@ -131,6 +138,10 @@ static void master_stop(struct master *master, int signal_number)
     service_notify_send(&master->notify, "STOPPING=1");
     listeners_close(&master->listeners);
     event_add(master->grace, &after);
+    if (!master->supervisor) { /* still waiting for the backbone */
+        event_base_loopbreak(master->base);
+        return;
+    }
     supervisor_stop(master->supervisor, quick ? SIGQUIT : SIGTERM);
 }
 
@@ -163,6 +174,9 @@ static void master_on_signal(evutil_socket_t signal_number, short what, void *co
 {
     struct master *master = context;
     (void)what;
+    if (!master->supervisor &&
+        (signal_number == SIGCHLD || signal_number == SIGTTIN || signal_number == SIGTTOU))
+        return; /* no worker yet */
     switch ((int)signal_number) {
     case SIGCHLD:
         supervisor_reap(master->supervisor);
@@ -237,12 +251,47 @@ static void master_raise_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* Clients are taken once the backbone is heard: an event that another server publishes before that would reach none of them, and they
+ * would not know. A backbone that is away must not keep the host's own clients waiting, hence the limit (router_serving). */
+static void master_on_start(evutil_socket_t descriptor, short what, void *context)
+{
+    struct master *master = context;
+    struct error err = {0};
+    const struct supervisor_settings workers = {.base = master->base,
+        .config = master->config,
+        .segment = master->segment,
+        .router = master->router,
+        .listeners = &master->listeners,
+        .argv = master->argv,
+        .argc = master->argc,
+        .ready = master_on_ready,
+        .stopped = master_on_stopped,
+        .context = master};
+    (void)descriptor;
+    (void)what;
+    if (backbone_state_read(master->segment) == BACKBONE_CONNECTING &&
+        clock_monotonic_ns() < master->start_deadline_ns)
+        return;
+    event_del(master->start);
+    if (backbone_state_read(master->segment) == BACKBONE_CONNECTING)
+        log_write(LOG_WARNING, LOGGER, "the backbone is not there after %.1f s: taking clients without it",
+            master->config->broadcast_start_wait_seconds);
+    router_serving(master->router);
+    master->supervisor = supervisor_open(&workers, &err);
+    if (!master->supervisor) {
+        log_write(LOG_CRITICAL, LOGGER, "cannot start: %s", err.text);
+        master->failed = true;
+        event_base_loopbreak(master->base);
+    }
+}
+
 static int master_open(struct master *master, int argc, char **argv, struct error *err)
 {
     const struct config *config = master->config;
     const struct segment_settings memory = {.ring_bytes = (size_t)config->ring_bytes,
         .uplink_bytes = (size_t)config->uplink_bytes,
         .slots = (unsigned)config->workers_max};
+    const struct timeval each_poll = {0, START_POLL_MS * 1000};
     const struct router_hooks hooks = {.worker_stuck = master_worker_stuck, .context = master};
     if (listeners_open(
             &master->listeners, config->host, (int)config->port, (int)config->listen_backlog, err) < 0)
@@ -261,18 +310,14 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
     master->router = router_open(master->base, config, master->segment, &hooks, err);
     if (!master->router)
         return -1;
-    const struct supervisor_settings workers = {.base = master->base,
-        .config = config,
-        .segment = master->segment,
-        .router = master->router,
-        .listeners = &master->listeners,
-        .argv = argv,
-        .argc = argc,
-        .ready = master_on_ready,
-        .stopped = master_on_stopped,
-        .context = master};
-    master->supervisor = supervisor_open(&workers, err);
-    return master->supervisor ? 0 : -1;
+    master->argc = argc;
+    master->argv = argv;
+    master->start = event_new(master->base, -1, EV_PERSIST, master_on_start, master);
+    master->start_deadline_ns =
+        clock_monotonic_ns() + (uint64_t)(config->broadcast_start_wait_seconds * (double)CLOCK_SECOND);
+    event_add(master->start, &each_poll);
+    event_active(master->start, EV_TIMEOUT, 0);
+    return 0;
 }
 
 static void master_close(struct master *master)
@@ -292,6 +337,8 @@ static void master_close(struct master *master)
             event_free(master->signals[i]);
     if (master->grace)
         event_free(master->grace);
+    if (master->start)
+        event_free(master->start);
     if (master->report)
         event_free(master->report);
     if (master->keepalive)
@@ -322,8 +369,6 @@ int master_run(const struct config *config, int argc, char **argv)
     service_notify_open(&master.notify);
     if (master_open(&master, argc, argv, &err) < 0) {
         log_write(LOG_CRITICAL, LOGGER, "cannot start: %s", err.text);
-        if (master.supervisor)
-            supervisor_kill_all(master.supervisor);
         master_close(&master);
         return 1;
     }
@@ -336,5 +381,5 @@ int master_run(const struct config *config, int argc, char **argv)
     log_write(LOG_INFO, LOGGER, "all workers have ended");
     master_close(&master);
     log_write(LOG_INFO, LOGGER, "opald has stopped");
-    return 0;
+    return master.failed ? 1 : 0;
 }

@@ -49,8 +49,11 @@ struct router {
     unsigned slots;
     unsigned next_slot;  /* round robin */
     bool backbone_waits; /* it offered an event while the ring was full */
-    bool ring_full;      /* the last reserve failed */
-    bool resync_waits;   /* a resync that found the ring full */
+    bool serving;        /* clients are taken */
+    bool backbone_was_up;
+    uint64_t serving_since_ns;
+    bool ring_full;    /* the last reserve failed */
+    bool resync_waits; /* a resync that found the ring full */
     struct event_resync resync;
     unsigned stall_slot; /* who holds up the ring, where it stood and since when (0: nobody does) */
     uint64_t stall_cursor;
@@ -293,18 +296,17 @@ static void router_on_backbone_batch_end(void *context)
     ring_writer_wake(router->ring);
 }
 
-static void router_on_backbone_state(void *context, enum broadcast_state state)
-{
-    static const enum backbone_state states[] = {[BROADCAST_CONNECTING] = BACKBONE_CONNECTING,
-        [BROADCAST_UP] = BACKBONE_UP,
-        [BROADCAST_GAP] = BACKBONE_GAP};
-    struct router *router = context;
-    backbone_state_write(router->segment, states[state]);
-}
-
 static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *why)
 {
     struct router *router = context;
+    if (!router->config->broadcast_resync_on_reconnect) {
+        log_write(LOG_WARNING, LOGGER,
+            "events of other servers may have been lost (%s; away for %.1f s); clients stay as they are, "
+            "because "
+            "OPAL_BROADCAST_RESYNC_ON_RECONNECT is false",
+            why, (double)gap_ns / (double)CLOCK_SECOND);
+        return;
+    }
     router->resync = (struct event_resync){
         .gap_ns = gap_ns, .closes_per_second = (uint32_t)router->config->resync_closes_per_second};
     log_write(LOG_WARNING, LOGGER,
@@ -312,6 +314,29 @@ static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *w
         "refetch, %u a second",
         why, (double)gap_ns / (double)CLOCK_SECOND, router->resync.closes_per_second);
     router_put_resync(router);
+}
+
+static void router_on_backbone_state(void *context, enum broadcast_state state)
+{
+    static const enum backbone_state states[] = {[BROADCAST_CONNECTING] = BACKBONE_CONNECTING,
+        [BROADCAST_UP] = BACKBONE_UP,
+        [BROADCAST_GAP] = BACKBONE_GAP};
+    struct router *router = context;
+    uint64_t limit = (uint64_t)router->config->event_max_bytes;
+    backbone_state_write(router->segment, states[state]);
+    if (state == BROADCAST_UP && !router->backbone_was_up) {
+        router->backbone_was_up = true;
+        if (router->serving)
+            router_on_backbone_gap(router, clock_monotonic_ns() - router->serving_since_ns,
+                "the backbone was not there when clients began to come");
+    }
+    /* What the backbone can't carry is refused at the door (413), not heard by half of the fleet. Its envelope is shorter than the
+     * websocket's, which the limit counts. */
+    if (router->backbone && broadcast_message_max(router->backbone) < limit)
+        limit = broadcast_message_max(router->backbone);
+    if (limit != event_limit_read(router->segment))
+        log_write(LOG_INFO, LOGGER, "events of up to %" PRIu64 " bytes are taken", limit);
+    event_limit_write(router->segment, limit);
 }
 
 static void router_on_backbone_count(void *context, enum broadcast_count what, uint64_t amount)
@@ -349,6 +374,14 @@ static int router_open_backbone(struct router *router, struct error *err)
         .reconnect_backoff_min = config->broadcast_reconnect_backoff_min_seconds,
         .reconnect_backoff_max = config->broadcast_reconnect_backoff_max_seconds,
         .debug = config->log.level <= LOG_DEBUG,
+        .no_reconnect = !config->broadcast_reconnect_enabled,
+        /* 0 means "none" to the operator and "the default" to the backends. */
+        .replay_buffer_size =
+            config->broadcast_replay_buffer_size ? config->broadcast_replay_buffer_size : -1,
+        .settle_seconds =
+            config->broadcast_resync_settle_seconds > 0 ? config->broadcast_resync_settle_seconds : -1,
+        .heartbeat_deadline = config->broadcast_heartbeat_seconds,
+        .postgres_schema = config->broadcast_postgres_schema,
     };
     backbone_state_write(router->segment, BACKBONE_CONNECTING);
     router->backbone = broadcast_open(router->base, &settings, &callbacks, router, err);
@@ -404,6 +437,12 @@ void router_close(struct router *router, int grace_ms)
     ring_writer_close(router->ring);
     text_free(&router->scratch);
     free(router);
+}
+
+void router_serving(struct router *router)
+{
+    router->serving = true;
+    router->serving_since_ns = clock_monotonic_ns();
 }
 
 void router_attach_worker(struct router *router, unsigned slot)

@@ -35,6 +35,9 @@ struct router *router_open(struct event_base *base, const struct config *config,
 /* Sends what is queued for the backbone, at most `grace_ms`, and frees everything. */
 void router_close(struct router *router, int grace_ms);
 
+/* Workers take clients from now on. When the backbone comes up for the first time only after this, what other servers published meanwhile
+ * was not heard, and the clients are asked to refetch. */
+void router_serving(struct router *router);
 /* A worker is about to start in `slot` (its uplink is prepared): it sees every event from now on. */
 void router_attach_worker(struct router *router, unsigned slot);
 /* The worker of `slot` has ended: the ring no longer waits for it. Takes in what it had committed. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "worker/context.h"
@@ -19,6 +20,8 @@
 #define ACCEPTOR_BATCH     16 /* per wake-up, then the others get their turn */
 #define ACCEPTOR_SLACK_MIN 4
 #define ACCEPTOR_PAUSE_MS  100 /* after an error that is likely to stay */
+#define ACCEPTOR_BEAT_NS \
+    (2 * CLOCK_SECOND) /* a worker that has not beaten for this long gets no connections */
 
 struct acceptor {
     struct worker *worker;
@@ -29,6 +32,7 @@ struct acceptor {
     int handoff_receive;
     int handoff_send[SEGMENT_SLOTS_MAX];
     unsigned slot_count;
+    uint64_t now_ns;                   /* of this batch */
     uint32_t loads[SEGMENT_SLOTS_MAX]; /* of this batch: what the table says and what was given since */
     struct event *resume;
     int spare; /* kept open for the moment when descriptors run out */
@@ -40,13 +44,18 @@ struct acceptor {
 
 static bool acceptor_slot_open(const struct acceptor *acceptor, unsigned slot)
 {
-    return worker_table_state(acceptor->worker->segment, slot) == WORKER_READY &&
-           (slot == acceptor->worker->slot || acceptor->handoff_send[slot] >= 0);
+    const struct segment *segment = acceptor->worker->segment;
+    if (slot == acceptor->worker->slot)
+        return true;
+    /* A stopped worker has few connections and would be given all the new ones, which nobody would serve. */
+    return worker_table_state(segment, slot) == WORKER_READY && acceptor->handoff_send[slot] >= 0 &&
+           worker_table_heartbeat(segment, slot) + ACCEPTOR_BEAT_NS > acceptor->now_ns;
 }
 
 static uint64_t acceptor_load_all(struct acceptor *acceptor)
 {
     uint64_t total = 0;
+    acceptor->now_ns = clock_monotonic_ns();
     for (unsigned slot = 0; slot < acceptor->slot_count; slot++) {
         acceptor->loads[slot] = worker_table_connections(acceptor->worker->segment, slot);
         total += acceptor->loads[slot];

@@ -31,5 +31,6 @@ http_handler data_sources_get;     /* GET data_config_route */
 http_handler data_update_post;     /* POST data_config_route */
 http_handler data_all_get;         /* GET all_data_route */
 http_handler callback_report_post; /* POST data_callback_default_route */
+http_handler metrics_get;          /* GET /metrics */
 
 #endif

@@ -49,6 +49,7 @@ static const struct http_route routes[] = {
     {"GET", "/healthcheck", 0, 200, OK_BODY, NULL, false, false},
     {"GET", "/livez", 0, 200, OK_BODY, NULL, false, false},
     {"GET", "/readyz", 0, 0, NULL, ready_get, false, false},
+    {"GET", "/metrics", 0, 0, NULL, metrics_get, false, false},
 };
 
 static http_handler not_found, wrong_method, redirect_slash, preflight;

@@ -19,11 +19,14 @@ bool rpc_is_stock_reply(struct slice text)
         return false;
     if (memcmp(text.data, head, sizeof(head) - 1) != 0)
         return false;
-    for (size_t i = 0; i < id; i++) {
-        char byte = text.data[sizeof(head) - 1 + i];
-        if (!((byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f')))
-            return false;
+    unsigned bad = 0;
+    for (size_t i = 0; i < id;
+         i++) { /* no branches: the digits are random, each guess would be wrong half the time */
+        uint8_t byte = (uint8_t)text.data[sizeof(head) - 1 + i];
+        bad |= (unsigned)(((uint8_t)(byte - '0') > 9) & ((uint8_t)(byte - 'a') > 5));
     }
+    if (bad)
+        return false;
     return memcmp(text.data + sizeof(head) - 1 + id, tail, sizeof(tail) - 1) == 0;
 }
 
