@@ -153,16 +153,10 @@ bench: deps
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench --out $(OUT)/bench
 
 # ---- tests: tests/run sums everything up; the last line is "N passed, N failed"
-STRESS_PROGRAMS := $(patsubst tests/stress/%.c,$(OUT)/stress/%,$(wildcard tests/stress/ring_*.c))
-$(OUT)/stress/%: $(OUT)/obj/tests/stress/%.o $(SHM) $(COMMON)
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
-stress-programs: $(STRESS_PROGRAMS)
-.PHONY: stress-programs
 test:
-	@SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run
+	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' tests/run
 unit:
-	@SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run unit
+	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' tests/run unit
 # ---- end of tests
 
 # ---- the backbone's driver for tests/integration/test_kafka_backend.py
