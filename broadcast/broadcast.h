@@ -35,12 +35,12 @@ struct broadcast_callbacks {
 };
 
 struct broadcast_settings {
-    const char *uri;      /* kafka://h1:9092,h2:9092 | kafka+mock:// */
-    const char *channel;  /* Kafka topic */
+    const char *uri;         /* kafka://h1:9092,h2:9092 | kafka+mock:// */
+    const char *channel;     /* Kafka topic */
     const char *notifier_id; /* this server's, 32 hex digits */
     size_t event_max_bytes;
     unsigned json_max_depth;
-    size_t queue_max_bytes;    /* producer's bound */
+    size_t queue_max_bytes; /* producer's bound */
     size_t queue_max_messages;
     double reconnect_backoff_min; /* seconds */
     double reconnect_backoff_max;
@@ -48,10 +48,10 @@ struct broadcast_settings {
 
     /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay.h). In each of these 0 stands for the
      * default, a negative number for "off" where that makes sense. */
-    bool no_reconnect;          /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
-    int64_t replay_buffer_size; /* messages kept while away (10000; negative: none) */
-    double settle_seconds;      /* from the return to replay, and then to the resync (2; negative: none) */
-    double heartbeat_deadline;  /* the longest a deaf connection may go unnoticed, seconds (60) */
+    bool no_reconnect;           /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
+    int64_t replay_buffer_size;  /* messages kept while away (10000; negative: none) */
+    double settle_seconds;       /* from the return to replay, and then to the resync (2; negative: none) */
+    double heartbeat_deadline;   /* the longest a deaf connection may go unnoticed, seconds (60) */
     const char *postgres_schema; /* where large events are kept ("opald") */
 };
 

@@ -17,9 +17,9 @@ struct config {
     /* process */
     const char *host;
     int64_t port;
-    int64_t workers;        /* resolved: at least 1 */
-    int64_t workers_max;    /* slots in shared memory (TTIN can go up to this) */
-    double grace_seconds;   /* from TERM to the end */
+    int64_t workers;      /* resolved: at least 1 */
+    int64_t workers_max;  /* slots in shared memory (TTIN can go up to this) */
+    double grace_seconds; /* from TERM to the end */
     int64_t listen_backlog;
 
     /* backbone */
@@ -44,14 +44,14 @@ struct config {
     /* shared memory */
     int64_t ring_bytes;
     int64_t uplink_bytes;
-    double ring_stall_seconds;      /* a reader that holds up a full ring longer than this is killed */
-    double worker_hang_seconds;     /* a worker without a heartbeat for this long is killed */
+    double ring_stall_seconds;  /* a reader that holds up a full ring longer than this is killed */
+    double worker_hang_seconds; /* a worker without a heartbeat for this long is killed */
 
     /* events and JSON */
     int64_t event_max_bytes; /* the largest notify frame with its envelope */
     int64_t json_max_depth;
     int64_t json_max_tokens;
-    int64_t topics_max;      /* in one publish or subscribe call */
+    int64_t topics_max; /* in one publish or subscribe call */
     int64_t topic_max_bytes;
 
     /* HTTP */
@@ -70,14 +70,14 @@ struct config {
     struct config_list allowed_origins;
 
     /* clients */
-    int64_t connections_max;              /* for the whole host */
-    int64_t websocket_message_max_bytes;  /* 16 MiB as the reference */
-    int64_t subscriptions_max;            /* per client */
-    int64_t client_queue_max_bytes;       /* what a client may leave unread */
-    double client_queue_max_seconds;      /* ... and for how long nothing may drain */
-    double websocket_ping_interval;       /* 20 */
-    double websocket_ping_timeout;        /* 20 */
-    int64_t drain_batch_records;          /* a worker's budget per turn of its loop */
+    int64_t connections_max;             /* for the whole host */
+    int64_t websocket_message_max_bytes; /* 16 MiB as the reference */
+    int64_t subscriptions_max;           /* per client */
+    int64_t client_queue_max_bytes;      /* what a client may leave unread */
+    double client_queue_max_seconds;     /* ... and for how long nothing may drain */
+    double websocket_ping_interval;      /* 20 */
+    double websocket_ping_timeout;       /* 20 */
+    int64_t drain_batch_records;         /* a worker's budget per turn of its loop */
     int64_t drain_batch_bytes;
 
     /* forbidden topic of the reference */
@@ -87,7 +87,8 @@ struct config {
     const char *auth_private_key; /* set: this version refuses to start (JWT is not there yet) */
     const char *auth_public_key;
     /* further fields are added with their option, in options.c's table */
-    struct options_values *values; /* options.c's own: what was given, and where; NULL in a config made by hand */
+    struct options_values
+        *values; /* options.c's own: what was given, and where; NULL in a config made by hand */
 };
 
 #endif

@@ -7,7 +7,7 @@
 /* Master only. Opens nothing when the service manager doesn't listen. The variables are taken out of the environment, so that
  * workers don't speak for the service. */
 struct service_notify {
-    int socket; /* -1: nobody to notify */
+    int socket;           /* -1: nobody to notify */
     uint64_t watchdog_ns; /* how often it wants WATCHDOG=1 at the latest; 0 when it doesn't */
 };
 

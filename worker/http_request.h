@@ -7,22 +7,22 @@
 #include "server/common/text.h"
 
 struct http_header {
-    struct slice name; /* as sent; compare without case */
+    struct slice name;  /* as sent; compare without case */
     struct slice value; /* optional white space trimmed */
 };
 
 /* Views are valid until the request is reset. */
 struct http_request {
-    struct slice method;     /* "GET" */
-    struct slice target;     /* as sent: "/data/config?x=1" */
-    struct slice path;       /* percent-decoded, without the query */
-    struct slice query;      /* raw, without '?'; absent when there is none */
-    unsigned version_minor;  /* HTTP/1.x */
+    struct slice method;    /* "GET" */
+    struct slice target;    /* as sent: "/data/config?x=1" */
+    struct slice path;      /* percent-decoded, without the query */
+    struct slice query;     /* raw, without '?'; absent when there is none */
+    unsigned version_minor; /* HTTP/1.x */
     const struct http_header *headers;
     size_t header_count;
-    struct slice body;       /* de-chunked */
+    struct slice body; /* de-chunked */
     bool keep_alive;
-    bool upgrade_websocket;  /* Connection: upgrade and Upgrade: websocket on a GET */
+    bool upgrade_websocket; /* Connection: upgrade and Upgrade: websocket on a GET */
 };
 
 /* First header of that name (any case); absent slice when there is none. */

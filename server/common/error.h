@@ -14,7 +14,8 @@ struct error {
 int error_set(struct error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* As error_set with strerror(code) appended after ": ". */
-int error_set_errno(struct error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int error_set_errno(struct error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Puts "prefix: " before the text that is there; always returns -1. */
 int error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -26,11 +26,19 @@ struct json_token {
     uint32_t start; /* byte offset of the first byte (the quote of a string, the brace of an object) */
     uint32_t end;   /* byte offset after the last byte */
     uint32_t next;
-    uint32_t size;  /* elements of an array, members of an object; for a string: 1 if it contains escapes, else 0;
-                       for a number: 1 if it is an integer (no '.', no exponent, not NaN/Infinity), else 0 */
+    /* Elements of an array, members of an object. A string: 1 if it contains escapes, else 0. A number: 1 if it is an integer (no '.',
+     * no exponent, not NaN or Infinity), else 0. */
+    uint32_t size;
 };
 
-enum json_failure { JSON_OK, JSON_SYNTAX, JSON_TOO_DEEP, JSON_TOO_MANY, JSON_TOO_LONG /* over 4 GiB-1 */, JSON_BAD_UTF8 };
+enum json_failure {
+    JSON_OK,
+    JSON_SYNTAX,
+    JSON_TOO_DEEP,
+    JSON_TOO_MANY,
+    JSON_TOO_LONG /* over 4 GiB-1 */,
+    JSON_BAD_UTF8
+};
 
 struct json_document {
     const char *text; /* the caller's, must outlive the document */
@@ -39,7 +47,7 @@ struct json_document {
     size_t count;
     size_t capacity;
     /* after a failure */
-    const char *message;   /* Python's, e.g. "Expecting value"; static */
+    const char *message;    /* Python's, e.g. "Expecting value"; static */
     size_t error_character; /* offset in code points, as Python counts */
 };
 
@@ -47,9 +55,11 @@ struct json_document {
 
 /* Parses a whole text (white space around it is allowed, anything else after it is "Extra data"). Reuses the document's token
  * memory: zero-initialise once, json_free at the end. Checks UTF-8 as well. */
-enum json_failure json_parse(struct json_document *document, const char *text, size_t length, unsigned max_depth, size_t max_tokens);
+enum json_failure json_parse(
+    struct json_document *document, const char *text, size_t length, unsigned max_depth, size_t max_tokens);
 /* The same check without tokens: for a payload of which only validity matters. Sets message and error_character. */
-enum json_failure json_check(struct json_document *document, const char *text, size_t length, unsigned max_depth);
+enum json_failure json_check(
+    struct json_document *document, const char *text, size_t length, unsigned max_depth);
 void json_free(struct json_document *document);
 
 /* The bytes of a token as they stand in the text (a string with its quotes). */

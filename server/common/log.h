@@ -27,7 +27,8 @@ bool log_level_parse(const char *name, enum log_level *level); /* "INFO", any ca
 bool log_enabled(enum log_level level);
 
 /* `logger` names the module ("opald.worker"); the text is printf-formatted, cut at 16 KiB, line feeds inside become "\n" text. */
-void log_write(enum log_level level, const char *logger, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void log_write(enum log_level level, const char *logger, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* A limiter lets the first line through and then one per `LOG_LIMIT_SECONDS`, with "(N more of these)" appended. Zero-initialise;
  * one per place and reason, static or in the context. */
@@ -36,7 +37,7 @@ struct log_limiter {
     uint64_t next_ns;
     uint64_t suppressed;
 };
-void log_write_limited(struct log_limiter *limiter, enum log_level level, const char *logger, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void log_write_limited(struct log_limiter *limiter, enum log_level level, const char *logger,
+    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 #endif

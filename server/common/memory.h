@@ -8,6 +8,7 @@
 void *memory_allocate(size_t size) __attribute__((malloc, returns_nonnull, warn_unused_result)); /* zeroed */
 void *memory_resize(void *block, size_t size) __attribute__((returns_nonnull, warn_unused_result));
 char *memory_copy_string(const char *string) __attribute__((returns_nonnull, warn_unused_result));
-void *memory_copy(const void *bytes, size_t length) __attribute__((returns_nonnull, warn_unused_result)); /* + a NUL */
+void *memory_copy(const void *bytes, size_t length)
+    __attribute__((returns_nonnull, warn_unused_result)); /* + a NUL */
 
 #endif

@@ -204,24 +204,26 @@ static void test_field_errors(void **state)
         "{\"entries\":[5,null,{\"url\":null,\"config\":5,\"topics\":[1,null,[]],\"dst_path\":null}],"
         "\"id\":[],\"callback\":null}",
         "422",
-        ERRORS(
-            NO_STRING(",\"id\"") "," NOT_DICT(",\"entries\",0") "," NO_NULL(",\"entries\",1") "," NO_NULL(","
-                                                                                                          "\""
-                                                                                                          "en"
-                                                                                                          "tr"
-                                                                                                          "ie"
-                                                                                                          "s"
-                                                                                                          "\""
-                                                                                                          ",2"
-                                                                                                          ","
-                                                                                                          "\""
-                                                                                                          "ur"
-                                                                                                          "l"
-                                                                                                          "\"") "," NOT_DICT(",\"entries\",2,\"config\"") "," NO_NULL(
-                ",\"entries\",2,\"topics\""
-                ",1") "," NO_STRING(",\"entries\",2,\"topics\",2") "," NO_NULL(",\"entries\",2,"
-                                                                               "\"dst_path\"") "," NO_NULL(","
-                                                                                                           "\"callback\"")));
+        ERRORS(NO_STRING(",\"id\"") "," NOT_DICT(",\"entries\",0") "," NO_NULL(",\"entries\",1") "," NO_NULL(
+            ","
+            "\""
+            "en"
+            "tr"
+            "ie"
+            "s"
+            "\""
+            ",2"
+            ","
+            "\""
+            "ur"
+            "l"
+            "\"") "," NOT_DICT(",\"entries\",2,\"config\"") "," NO_NULL(",\"entries\",2,\"topics\""
+                                                                        ",1") "," NO_STRING(",\"entries\""
+                                                                                            ",2,"
+                                                                                            "\"topics\","
+                                                                                            "2") "," NO_NULL(",\"entries\",2,"
+                                                                                                             "\"dst_path\"") "," NO_NULL(","
+                                                                                                                                         "\"callback\"")));
     expect_detail("", "{\"entries\":[{\"url\":\"u\",\"data\":5}]}", "422",
         ERRORS(NOT_LIST(",\"entries\",0,\"data\"") "," NOT_LIST(",\"entries\",0,\"data\"") "," NOT_DICT(
             ",\"entries\",0,\"data\"")));
@@ -244,21 +246,21 @@ static void test_field_errors(void **state)
                                              "\"wrong tuple length 0, expected 2\","
                                              "\"type\":\"value_error.tuple.length\",\"ctx\":{\"actual_"
                                              "length\":0,\"expected_length\":2}}"
-                                             "," NO_STRING(",\"callback\",\"callbacks\",2") "," NOT_DICT(",\""
-                                                                                                         "cal"
-                                                                                                         "lba"
-                                                                                                         "ck"
-                                                                                                         "\","
-                                                                                                         "\"c"
-                                                                                                         "all"
-                                                                                                         "bac"
-                                                                                                         "ks"
-                                                                                                         "\","
-                                                                                                         "2,"
-                                                                                                         "1") "," NO_STRING(
-                                                 ",\"callback\",\"callbacks\",3") "," ERROR_AT(",\"callback\""
-                                                                                               ",\"callbacks"
-                                                                                               "\",3",
+                                             "," NO_STRING(",\"callback\",\"callbacks\",2") "," NOT_DICT(
+                                                 ",\""
+                                                 "cal"
+                                                 "lba"
+                                                 "ck"
+                                                 "\","
+                                                 "\"c"
+                                                 "all"
+                                                 "bac"
+                                                 "ks"
+                                                 "\","
+                                                 "2,"
+                                                 "1") "," NO_STRING(",\"callback\",\"callbacks\",3") "," ERROR_AT(",\"callback\""
+                                                                                                                  ",\"callbacks"
+                                                                                                                  "\",3",
                                                  "value is not a valid tuple",
                                                  "type_error.tuple") "," NO_STRING(",\"callback\","
                                                                                    "\"callbacks\",4") "," NO_NULL(",\"callback\",\"callbacks\",4,0") ","
@@ -484,10 +486,10 @@ static void test_log_lines(void **state)
     char *log = log_of(post_update);
     (void)state;
     assert_non_null(strstr(log, "] No topics were provided for the entry with url: v\n"));
-    assert_non_null(strstr(log,
-        "] Publishing data update to topics: {'a', 'a/b'}, reason: it's, entries: [{'url': 'u', "
-        "'method': 'PUT', 'path': '/', 'inline_data': False, 'topics': ['a/b']}, {'url': 'v', "
-        "'method': 'PUT', 'path': '/p', 'inline_data': True, 'topics': []}]\n"));
+    assert_non_null(
+        strstr(log, "] Publishing data update to topics: {'a', 'a/b'}, reason: it's, entries: [{'url': 'u', "
+                    "'method': 'PUT', 'path': '/', 'inline_data': False, 'topics': ['a/b']}, {'url': 'v', "
+                    "'method': 'PUT', 'path': '/p', 'inline_data': True, 'topics': []}]\n"));
     assert_non_null(strstr(log, "127.0.0.1:33210 - \"POST /data/config?x=1 HTTP/1.1\" 200\n"));
     free(log);
     log = log_of(post_report);
