@@ -1,5 +1,5 @@
 /*
- * Opens one backbone and speaks it by lines, for test_kafka_backend.py.
+ * Opens one backbone, of any kind, and speaks it by lines, for test_kafka_backend.py, test_redis_backbone.py and test_postgres_backbone.py.
  *   kafka_driver URI CHANNEL NOTIFIER_ID [option=value ...]
  * In:  publish TOPIC JSON | flood TOPIC COUNT | pause | resume | counts | close
  * Out: event TOPIC[,TOPIC] TIME DATA | state NAME | gap MILLISECONDS WHY | refused NAME | counts ... | closed UNSENT
@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,7 @@ int main(int argc, char **argv)
     }
     bool debug = option(argc, argv, "debug", 0) > 0;
     log_configure(&(struct log_settings){.level = debug ? LOG_DEBUG : LOG_INFO});
+    signal(SIGPIPE, SIG_IGN); /* as the master does */
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
     struct broadcast_settings settings = {
         .uri = argv[1],

@@ -1,0 +1,215 @@
+"""The Redis backbone alone (broadcast/), through the driver, against real Redis servers."""
+
+import re
+import time
+
+import pytest
+
+from harness import backbone_cases as cases
+from harness.backbone_driver import A, B, driver, driver_program  # noqa: F401 (fixtures)
+from harness.backbones import Authority, RedisServer, proxied
+from harness.paths import scaled
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_redis(work):
+    """One that the test may hurt."""
+    server = RedisServer(work, name="own-redis")
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("case", [
+    cases.round_trip, cases.what_others_write, cases.resync_asked_by_another, cases.flow_control, cases.half_open,
+    cases.replay_buffer_overflows, cases.no_replay_buffer, cases.no_reconnect, cases.name_that_does_not_exist],
+    ids=lambda case: case.__name__)
+def test_case(redis, driver, topic, case):
+    case(redis, driver, topic)
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("case", [cases.killed_and_restarted, cases.frozen, cases.frozen_too_long, cases.not_there_at_first,
+                                  cases.close_sends_what_is_queued], ids=lambda case: case.__name__)
+def test_hurt(own_redis, driver, topic, case):
+    case(own_redis, driver, topic)
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("settle", [1.5, 0.2])
+def test_cut_every_second(redis, driver, topic, settle):
+    cases.cut_every_second(redis, driver, topic, settle)
+
+
+@pytest.mark.limit(180)
+def test_a_thousand_reconnects(redis, driver, topic):
+    cases.a_thousand_reconnects(redis, driver, topic)
+
+
+def test_what_it_sends(redis, driver, topic):
+    """Seen by MONITOR: one SUBSCRIBE, one PUBLISH an event, no new connection for it."""
+    with redis.connection() as connection:
+        before = connection.info("clients")["connected_clients"]
+        one = driver(redis.uri, topic).up()
+        one.say("flood n 1000")
+        one.wait_counts(sent=1000)
+        assert connection.info("clients")["connected_clients"] == before + 2
+        assert connection.pubsub_numsub(topic)[0][1] == 1
+    assert one.close() == 0
+
+
+def test_deaf(redis, driver, topic):
+    """Redis answers everything but delivers nothing: only the heartbeat finds that out."""
+    deaf = [False]
+    pong = b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+
+    def without_messages(direction, data):
+        return pong * data.count(pong) if deaf[0] and direction == "down" and b"message" in data else data
+
+    proxy, uri = proxied(redis, without_messages)
+    one = driver(uri, topic, A, deadline=2, settle=0.3).up()
+    deaf[0] = True
+    began = time.monotonic()
+    one.wait(lambda: "deaf: the backbone took our heartbeat but did not deliver it" in one.log(), 6, "deafness")
+    assert time.monotonic() - began < scaled(2.5)
+    deaf[0] = False
+    one.wait_line("gap")
+    assert one.close() == 0
+    proxy.close()
+
+
+def test_user_password_database(work, driver, topic):
+    server = RedisServer(work, "user default off", "user opal on >p@ss/w:rd resetchannels &* +@all", name="redis-acl")
+    uri = f"redis://opal:p%40ss%2Fw%3Ard@127.0.0.1:{server.port}/3"
+    one, two = driver(uri, topic, A).up(), driver(uri, topic, B).up()
+    one.say("publish t 1")
+    assert two.wait_events(1) == [("t", "1")]
+    assert one.close() == 0 and two.close() == 0
+    assert "p@ss" not in one.log() and "p%40ss" not in one.log()
+    cases.refused_at_the_door(driver, f"redis://opal:hunter2@127.0.0.1:{server.port}", topic,
+                              r"Broadcaster listener error \(attempt 1\): AUTH: WRONGPASS", secret="hunter2")
+    cases.refused_at_the_door(driver, f"redis://127.0.0.1:{server.port}", topic, r"\(attempt 1\): SUBSCRIBE: NOAUTH")
+    cases.refused_at_the_door(driver, uri.replace("/3", "/99"), topic, r"\(attempt 1\): SELECT: ERR")
+    server.stop()
+
+
+def test_password_without_user(work, driver, topic):
+    server = RedisServer(work, "requirepass s3cret", name="redis-pass")
+    one = driver(f"redis://:s3cret@localhost:{server.port}", topic).up()
+    assert one.close() == 0
+    cases.refused_at_the_door(driver, f"redis://:hunter2@localhost:{server.port}", topic, r"AUTH: WRONGPASS", secret="hunter2")
+    server.stop()
+
+
+def test_publishing_not_permitted(work, driver, topic):
+    """Subscribing works, publishing does not: nothing is dropped, and it goes on when the permission comes."""
+    server = RedisServer(work, name="redis-perm")
+    with server.connection() as admin:
+        admin.execute_command("ACL", "SETUSER", "half", "on", ">pw", "&*", "+subscribe", "+ping")
+        one = driver(f"redis://half:pw@127.0.0.1:{server.port}", topic, A)
+        two = driver(server.uri, topic, B).up()
+        one.say("publish n 0", "publish n 1")
+        one.wait(lambda: re.search(r"Broadcaster sender error \(attempt 2\): NOPERM", one.log()), 10, "NOPERM")
+        admin.execute_command("ACL", "SETUSER", "half", "+publish")
+    cases.settle_numbers(two, 1)
+    assert cases.numbers(two) == [0, 1]
+    assert one.close() == 0 and two.close() == 0
+    server.stop()
+
+
+def test_longer_than_redis_takes(work, driver, topic):
+    """A lower proto-max-bulk-len: only the event that is too long is given up, what is behind it goes on."""
+    server = RedisServer(work, "proto-max-bulk-len 1mb", name="redis-bulk")
+    one, two = driver(server.uri, topic, A, settle=0.3).up(), driver(server.uri, topic, B, settle=0.3).up()
+    one.say("publish n 0", 'publish big "%s"' % ("x" * (2 << 20)), "publish n 1")
+    cases.settle_numbers(two, 1, 15)
+    assert cases.numbers(two) == [0, 1]
+    assert one.wait_counts(too_large=1)["too_large"] == 1
+    two.wait_line("gap")
+    assert one.close() == 0 and two.close() == 0
+    server.stop()
+
+
+def test_large_events(redis, driver, topic):
+    one, two = driver(redis.uri, topic, A).up(), driver(redis.uri, topic, B).up()
+    texts = ['"%s"' % (letter * size) for letter, size in (("a", 10), ("b", 1 << 20), ("c", 10), ("d", 5 << 20), ("e", 1))]
+    one.say(*(f"publish t {text}" for text in texts))
+    assert [data for _, data in two.wait_events(5, 20)] == texts
+    assert one.close() == 0 and two.close() == 0
+
+
+def test_killed_by_redis(redis, driver, topic):
+    """CLIENT KILL: the listener comes back at once."""
+    one, two = driver(redis.uri, topic, A, settle=0.3).up(), driver(redis.uri, topic, B, settle=0.3).up()
+    redis.drop_clients()
+    one.wait_line("gap")
+    two.wait_line("gap")
+    one.say("publish t 1")
+    assert two.wait_events(1) == [("t", "1")]
+    assert one.close() == 0 and two.close() == 0
+
+
+# ---- TLS
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    ca, other = Authority(folder), Authority(folder, "other-ca")
+    server = RedisServer(folder, certificate=ca.issue("localhost", "127.0.0.1"), name="redis-tls")
+    elsewhere = RedisServer(folder, certificate=ca.issue("elsewhere.example"), name="redis-tls-elsewhere")
+    yield ca, other, server, elsewhere
+    server.stop()
+    elsewhere.stop()
+
+
+def test_tls(tls, driver, topic):
+    ca, _, server, _ = tls
+    one = driver(f"rediss://localhost:{server.port}/0?ssl_ca_certs={ca.ca}", topic, A).up()
+    two = driver(f"rediss://127.0.0.1:{server.port}?ssl_ca_certs={ca.ca}&ssl_cert_reqs=required", topic, B).up()
+    texts = ['"%s"' % (letter * size) for letter, size in (("a", 10), ("b", 1 << 20), ("c", 10))]
+    one.say(*(f"publish t {text}" for text in texts), "flood n 5000")
+    cases.settle_numbers(two, 4999)
+    assert [data for t, data in two.events() if t == "t"] == texts
+    assert cases.numbers(two) == list(range(5000))
+    assert one.close() == 0 and two.close() == 0
+
+
+def test_tls_flow_control(tls, driver, topic):
+    ca, _, server, _ = tls
+    one = driver(f"rediss://localhost:{server.port}?ssl_ca_certs={ca.ca}", topic, A).up()
+    two = driver(f"rediss://localhost:{server.port}?ssl_ca_certs={ca.ca}", topic, B).up()
+    two.say("pause")
+    one.say("flood n 20000")
+    one.wait_counts(sent=20000)
+    two.say("resume")
+    two.wait(lambda: len(cases.numbers(two)) >= 20000, 20, "20,000 events")
+    assert cases.numbers(two) == list(range(20000))
+    one.say("flood m 3000", "close")
+    one.process.wait(scaled(15))
+    cases.settle_numbers(two, 2999, topic="m")
+    assert two.close() == 0
+
+
+def test_tls_refusals(tls, driver, topic):
+    ca, other, server, elsewhere = tls
+    failed = r"\(attempt 1\): TLS handshake with localhost:\d+: certificate verify failed: "
+    cases.refused_at_the_door(driver, f"rediss://localhost:{server.port}?ssl_ca_certs={other.ca}", topic, failed)
+    cases.refused_at_the_door(driver, f"rediss://localhost:{server.port}", topic, failed)
+    cases.refused_at_the_door(driver, f"rediss://localhost:{elsewhere.port}?ssl_ca_certs={ca.ca}", topic, failed + "hostname mismatch")
+    cases.refused_at_the_door(driver, f"redis://localhost:{server.port}", topic, r"\(attempt 1\): ")
+    one = driver(f"rediss://localhost:{elsewhere.port}?ssl_ca_certs={ca.ca}&ssl_check_hostname=false", topic).up()
+    assert one.close() == 0
+    one = driver(f"rediss://localhost:{server.port}?ssl_cert_reqs=none", topic).up()
+    assert "is not verified" in one.log()
+    assert one.close() == 0
+    one = driver(f"rediss://localhost:{server.port}?ssl_ca_certs=/nonexistent.pem", topic)
+    assert "cannot load the CA certificates /nonexistent.pem" in one.wait_line("error")
+
+
+def test_plain_server_behind_rediss(redis, driver, topic):
+    cases.refused_at_the_door(driver, f"rediss://localhost:{redis.port}", topic, r"\(attempt 1\): TLS handshake with localhost:\d+: no answer in time", seconds=15)
