@@ -17,7 +17,7 @@ OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
 OPTIMIZE ?= -O2
 VERSION  := 0.1.0
 # "installed" marks that the packages were looked for in this tree
-PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev libcjson-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev
+PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 HARDEN   := -fstack-protector-strong -fPIE
@@ -32,7 +32,7 @@ ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN)
 LDFLAGS  += -fsanitize=$(SAN)
 endif
-LIBS     := -lrdkafka -levent_core -levent_extra -lcjson -luuid -lhttp_parser -lhiredis -lpq -lssl -lcrypto -lpthread -lm
+LIBS     := -lrdkafka -levent_core -levent_extra -luuid -lhttp_parser -lhiredis -lpq -lssl -lcrypto -lpthread -lm
 
 # One archive a folder: a unit test links only what its folder may know.
 sources   = $(wildcard $(1)/*.c)
