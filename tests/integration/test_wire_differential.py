@@ -756,8 +756,10 @@ def slow_transcripts(background, shared_reference, shared_opald):
 
 
 @pytest.fixture(scope="module")
-def transcripts(background, slow_transcripts, shared_reference, shared_opald):
-    """Futures of (reference, opald) for each script; the slow ones run beside them."""
+def transcripts(request, background, shared_reference, shared_opald):
+    """Futures of (reference, opald) for each script; the slow ones, when they are wanted at all, run beside them."""
+    if any("slow_transcripts" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("slow_transcripts")
     return {name: tuple(background.submit(run_script, function, server.port) for server in (shared_reference, shared_opald)) for name, function in SCRIPTS.items()}
 
 
