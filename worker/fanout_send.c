@@ -173,8 +173,14 @@ void fanout_sender_add(
     size_t head_length = notify_head_length(topic.length);
     bool copy = event->data.length <= SENDER_COPY_MAX;
     size_t need = WEBSOCKET_HEADER_MAX + head_length + NOTIFY_TAIL_LENGTH + (copy ? event->data.length : 0);
-    if (sender->frame_count == SENDER_FRAMES || sender->used + need > sender->scratch_size)
+    if (sender->frame_count == SENDER_FRAMES || sender->used + need > sender->scratch_size) {
         sender_flush(sender);
+        /* The client may be gone now, and its subscriptions and topics with it. */
+        if (sender->refused > 0 || sender->connection->state != CONNECTION_OPEN) {
+            sender->refused++;
+            return;
+        }
+    }
 
     struct sender_frame *frame = &sender->frames[sender->frame_count++];
     char *start = sender->scratch + sender->used;

@@ -1,0 +1,92 @@
+/* Clients that go away at a bad moment, and what the worker owes those that only ended their own side. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/unit/worker/worker_fixture.h"
+
+static void client_reset(int fd)
+{
+    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    close(fd);
+}
+
+/*
+ * The reset is found by a write in the middle of a batch: more events wait for the client than go out in one call. Its topic, of which it
+ * was the last subscriber, is gone from then on (SAN=address tells of a use), and each delivery is counted as made or as dropped.
+ */
+static void test_reset_within_batch(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.drain_batch_records = 1000;
+    fixture_start(&fixture);
+    int fd = client_open(&fixture);
+    client_subscribe(&fixture, fd, "[\"only\"]");
+    usleep(50000); /* the worker sleeps: the wake-up comes before the reset */
+    kill(fixture.pid, SIGSTOP);
+    for (int i = 0; i < 700; i++)
+        fixture_event_quiet(&fixture, "only", NULL, SLICE_LITERAL("\"some data\""));
+    ring_writer_wake(fixture.ring);
+    client_reset(fd);
+    kill(fixture.pid, SIGCONT);
+    for (int i = 0; i < 500 && worker_table_connections(fixture.segment, 0) > 0; i++)
+        usleep(2000);
+    usleep(50000); /* the counters are written at the end of the batch */
+    assert_int_equal(worker_table_connections(fixture.segment, 0), 0);
+    assert_int_equal(
+        fixture_counter(&fixture, COUNTER_DELIVERIES) + fixture_counter(&fixture, COUNTER_DELIVERIES_DROPPED),
+        700);
+    fd = client_open(&fixture);
+    client_subscribe(&fixture, fd, "[\"only\"]");
+    close(fd);
+    fixture_stop(&fixture);
+}
+
+/* The same when the client is given up in the middle of a batch because it doesn't read. */
+static void test_too_slow_within_batch(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.drain_batch_records = 2000;
+    fixture.config.drain_batch_bytes = 64 << 20;
+    fixture.config.client_queue_max_bytes = 65536;
+    fixture_start(&fixture);
+    int fd = client_open_buffer(&fixture, 4096), opcode;
+    client_subscribe(&fixture, fd, "[\"only\"]");
+    char large[4000];
+    memset(large, 'x', sizeof(large));
+    large[0] = large[sizeof(large) - 1] = '"';
+    usleep(50000);
+    kill(fixture.pid, SIGSTOP);
+    for (int i = 0; i < 2000; i++)
+        fixture_event_quiet(&fixture, "only", NULL, (struct slice){large, sizeof(large)});
+    ring_writer_wake(fixture.ring);
+    kill(fixture.pid, SIGCONT);
+    for (int i = 0; i < 1000 && fixture_counter(&fixture, COUNTER_CLIENTS_TOO_SLOW) == 0; i++)
+        usleep(2000);
+    usleep(50000);
+    struct text got = {0};
+    uint64_t received = 0;
+    while ((opcode = client_read(&fixture, fd, &got, 3000)) == 1)
+        received++;
+    assert_int_equal(opcode, 8);
+    assert_int_equal(received + fixture_counter(&fixture, COUNTER_DELIVERIES_DROPPED), 2000);
+    text_free(&got);
+    close(fd);
+    fixture_stop(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reset_within_batch),
+        cmocka_unit_test(test_too_slow_within_batch),
+    };
+    return cmocka_run_group_tests_name("worker_gone", tests, NULL, NULL);
+}
