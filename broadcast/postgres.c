@@ -15,7 +15,6 @@
 #include "server/common/memory.h"
 
 #define POSTGRES_SCHEMA_DEFAULT "opald"
-#define POSTGRES_TABLE_NAME     "events"
 
 /* ---- the relay's driver ---- */
 
@@ -40,8 +39,7 @@ static bool postgres_send(void *self, struct slice message)
 
 static void postgres_flush(void *self)
 {
-    struct postgres *postgres = self;
-    postgres_connection_flush(postgres->sender);
+    postgres_sender_flush(self);
 }
 
 static void postgres_read(void *self, bool on)

@@ -6,8 +6,9 @@
 #include "broadcast/relay.h"
 #include "server/common/log.h"
 
-#define POSTGRES_MAGIC  0x70677371u
-#define POSTGRES_LOGGER "opald.broadcast.postgres"
+#define POSTGRES_MAGIC      0x70677371u
+#define POSTGRES_LOGGER     "opald.broadcast.postgres"
+#define POSTGRES_TABLE_NAME "events"
 /* NOTIFY takes payloads shorter than 8000 bytes (src/backend/commands/async.c, NOTIFY_PAYLOAD_MAX_LENGTH with the usual block size). */
 #define POSTGRES_NOTIFY_MAX 7999
 /* NAMEDATALEN - 1: pg_notify refuses longer channel names, LISTEN would cut them. */
@@ -17,19 +18,32 @@
 
 /* What the sender has asked and Postgres has not answered yet, oldest first. */
 enum postgres_ask_kind {
-    POSTGRES_ASK_MESSAGE,   /* pg_notify, with or without a row */
-    POSTGRES_ASK_TOO_LARGE, /* nothing was sent: the table for it is missing; keeps the order of the answers */
-    POSTGRES_ASK_ROW,
+    POSTGRES_ASK_MESSAGE, /* pg_notify, with or without a row; part of a batch */
+    POSTGRES_ASK_BATCH,   /* the sync that ends a batch: committed, or not */
+    POSTGRES_ASK_ROW,     /* with a sync of its own, like the next one */
     POSTGRES_ASK_CLEAN,
 };
 
 struct postgres_ask {
     enum postgres_ask_kind kind;
-    size_t length; /* of a message */
     uint64_t row;
 };
 
-#define POSTGRES_ASKS_MAX 1024
+#define POSTGRES_BATCH_MAX 256
+#define POSTGRES_ASKS_MAX  512
+
+/* The messages of one transaction; at most one batch at a time. */
+struct postgres_batch {
+    unsigned count;
+    size_t bytes;
+    bool sent;       /* its sync is out */
+    bool no_table;   /* its only message needs the table that is not there; nothing was sent */
+    bool data_error; /* the first error is the message's own fault */
+    bool too_long;
+    unsigned singles; /* so many of the next messages go in batches of one: a batch with several has failed */
+    struct text error;
+    uint64_t hashes[POSTGRES_BATCH_MAX];
+};
 
 struct postgres {
     uint32_t magic;
@@ -59,13 +73,13 @@ struct postgres {
     unsigned ask_first;
     unsigned ask_count;
     unsigned rows_asked;
-    size_t bytes_in_flight;
+    struct postgres_batch batch;
     bool broken;      /* libpq refused a statement: the connection is lost, told from the loop */
-    PGresult *result; /* of the oldest ask, until its sync comes */
+    PGresult *result; /* of the oldest ask with a sync of its own, until that comes */
     struct text row_prefix;
     struct text row_suffix;
     struct text escaped;
-    struct event *again; /* asks that need no answer */
+    struct event *again; /* a batch that needs no answer */
     struct event *clean;
     uint64_t clean_ns;     /* how often */
     uint64_t retention_ns; /* how old a row must be */
@@ -81,6 +95,7 @@ extern const struct postgres_connection_callbacks postgres_sender_callbacks;
 void postgres_sender_make(struct postgres *postgres, struct event_base *base, uint64_t deadline_ns);
 void postgres_sender_free(struct postgres *postgres);
 bool postgres_sender_send(struct postgres *postgres, struct slice message);
+void postgres_sender_flush(struct postgres *postgres); /* ends the batch */
 void postgres_sender_fetch_rows(struct postgres *postgres);
 void postgres_sender_close(struct postgres *postgres);
 void postgres_sender_ready(struct postgres *postgres);

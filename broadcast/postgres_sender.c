@@ -1,7 +1,15 @@
 /*
- * The sender's connection, in libpq's pipeline mode: statements go out without waiting, each with a sync of its own and so a
- * transaction of its own. (Within one transaction Postgres would deliver two equal notifications as one.) Answers
- * come in order; `asks` remembers what each one belongs to.
+ * The sender's connection, in libpq's pipeline mode. Messages go in batches: one transaction each, begun with the first
+ * statement and ended by a sync, and the next batch only when this one is committed. So a commit is paid once for many messages when there
+ * are many, a single message waits for nothing, and when something fails all of it is as if never sent: order holds. (Statements
+ * with a transaction each, one behind the other, would be delivered around one that fails.) A batch that failed is sent again message by message, to
+ * find the one to blame.
+ *
+ * Within one transaction Postgres delivers two equal notifications as one. So a message that may equal one of its batch (same
+ * hash) starts the next one.
+ *
+ * Fetching rows and cleaning are statements with a sync of their own; they may be on their way beside a batch. `asks` remembers what each answer
+ * belongs to.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,8 +19,8 @@
 #include "broadcast/postgres_internal.h"
 #include "server/common/clock.h"
 
-#define SENDER_MESSAGES_IN_FLIGHT 512
-#define SENDER_BYTES_IN_FLIGHT    ((size_t)1024 * 1024)
+/* More than one message only up to this size. */
+#define SENDER_BATCH_BYTES ((size_t)1024 * 1024)
 /* Each may be as large as an event. */
 #define SENDER_ROWS_IN_FLIGHT 8
 
@@ -23,7 +31,6 @@ static void ask_push(struct postgres *postgres, struct postgres_ask ask)
     postgres->asks[(postgres->ask_first + postgres->ask_count++) % POSTGRES_ASKS_MAX] = ask;
     if (ask.kind == POSTGRES_ASK_ROW)
         postgres->rows_asked++;
-    postgres->bytes_in_flight += ask.length;
 }
 
 static struct postgres_ask ask_pop(struct postgres *postgres)
@@ -33,18 +40,17 @@ static struct postgres_ask ask_pop(struct postgres *postgres)
     postgres->ask_count--;
     if (ask.kind == POSTGRES_ASK_ROW)
         postgres->rows_asked--;
-    postgres->bytes_in_flight -= ask.length;
     return ask;
 }
 
 /* ---- sending ---- */
 
-/* A statement and its sync. False when libpq does not take it: the connection is broken. */
-static bool sender_statement(struct postgres *postgres, const char *name, int count,
-    const char *const *values, const int *lengths, const int *formats)
+/* False when libpq does not take the statement: the connection is broken. */
+static bool sender_statement(
+    struct postgres *postgres, const char *name, int count, const char *const *values, bool sync)
 {
     PGconn *handle = postgres_connection_handle(postgres->sender);
-    if (PQsendQueryPrepared(handle, name, count, values, lengths, formats, 0) && PQpipelineSync(handle))
+    if (PQsendQueryPrepared(handle, name, count, values, NULL, NULL, 0) && (!sync || PQpipelineSync(handle)))
         return true;
     postgres->broken = true;
     postgres_connection_fail(postgres->sender, postgres_connection_message(postgres->sender));
@@ -82,29 +88,74 @@ static struct slice escape_non_ascii(struct text *out, struct slice in)
     return text_slice(out);
 }
 
+/* FNV-1a, 64 bits. Two different messages with one hash only cost a second transaction. */
+static uint64_t hash_message(struct slice message)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < message.length; i++)
+        hash = (hash ^ (unsigned char)message.data[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static bool batch_contains(const struct postgres_batch *batch, uint64_t hash)
+{
+    for (unsigned i = 0; i < batch->count; i++)
+        if (batch->hashes[i] == hash)
+            return true;
+    return false;
+}
+
+static bool batch_has_room(const struct postgres_batch *batch, size_t length)
+{
+    if (batch->sent || batch->no_table)
+        return false;
+    return !batch->count || (!batch->singles && batch->count < POSTGRES_BATCH_MAX &&
+                                batch->bytes + length <= SENDER_BATCH_BYTES);
+}
+
 bool postgres_sender_send(struct postgres *postgres, struct slice message)
 {
-    unsigned messages = postgres->ask_count - postgres->rows_asked;
-    if (postgres->broken || messages >= SENDER_MESSAGES_IN_FLIGHT ||
-        (messages && postgres->bytes_in_flight + message.length > SENDER_BYTES_IN_FLIGHT))
+    struct postgres_batch *batch = &postgres->batch;
+    if (postgres->broken || !batch_has_room(batch, message.length) ||
+        postgres->ask_count + 2 > POSTGRES_ASKS_MAX)
         return false;
     if (postgres->escape)
         message = escape_non_ascii(&postgres->escaped, message);
-    struct postgres_ask ask = {.kind = POSTGRES_ASK_MESSAGE, .length = message.length};
+    uint64_t hash = hash_message(message);
+    if (batch_contains(batch, hash))
+        return false;
+    bool large = message.length > POSTGRES_NOTIFY_MAX;
     const char *values[] = {
         postgres->channel, message.data, postgres->row_prefix.data, postgres->row_suffix.data};
-    if (message.length <= POSTGRES_NOTIFY_MAX) {
-        if (!sender_statement(postgres, "opald_notify", 2, values, NULL, NULL))
-            return false;
-    } else if (postgres->table_usable) {
-        if (!sender_statement(postgres, "opald_store", 4, values, NULL, NULL))
-            return false;
-    } else {
-        ask.kind = POSTGRES_ASK_TOO_LARGE;
+    if (large && !postgres->table_usable) {
+        if (batch->count)
+            return false; /* alone, so that it is the oldest in flight when it is refused */
+        batch->no_table = true;
         event_active(postgres->again, EV_TIMEOUT, 0);
+    } else if (!sender_statement(
+                   postgres, large ? "opald_store" : "opald_notify", large ? 4 : 2, values, false)) {
+        return false;
+    } else {
+        ask_push(postgres, (struct postgres_ask){.kind = POSTGRES_ASK_MESSAGE});
     }
-    ask_push(postgres, ask);
+    batch->hashes[batch->count++] = hash;
+    batch->bytes += message.length;
     return true;
+}
+
+void postgres_sender_flush(struct postgres *postgres)
+{
+    struct postgres_batch *batch = &postgres->batch;
+    if (postgres->broken || !batch->count || batch->sent || batch->no_table)
+        return;
+    batch->sent = true;
+    if (!PQpipelineSync(postgres_connection_handle(postgres->sender))) {
+        postgres->broken = true;
+        postgres_connection_fail(postgres->sender, postgres_connection_message(postgres->sender));
+        return;
+    }
+    ask_push(postgres, (struct postgres_ask){.kind = POSTGRES_ASK_BATCH});
+    postgres_connection_flush(postgres->sender);
 }
 
 void postgres_sender_fetch_rows(struct postgres *postgres)
@@ -123,7 +174,7 @@ void postgres_sender_fetch_rows(struct postgres *postgres)
     while (!postgres->broken && postgres->rows_asked < SENDER_ROWS_IN_FLIGHT &&
            postgres->ask_count < POSTGRES_ASKS_MAX - 1 && relay_next_row(postgres->relay, &row)) {
         snprintf(number, sizeof number, "%" PRIu64, row);
-        if (sender_statement(postgres, "opald_row", 2, (const char *const[]){number, most}, NULL, NULL))
+        if (sender_statement(postgres, "opald_row", 2, (const char *const[]){number, most}, true))
             ask_push(postgres, (struct postgres_ask){.kind = POSTGRES_ASK_ROW, .row = row});
     }
     postgres_connection_flush(postgres->sender);
@@ -140,28 +191,79 @@ static void sender_on_clean(evutil_socket_t descriptor, short what, void *contex
         postgres->ask_count >= POSTGRES_ASKS_MAX - 1)
         return;
     snprintf(seconds, sizeof seconds, "%.3f", (double)postgres->retention_ns / (double)CLOCK_SECOND);
-    if (sender_statement(postgres, "opald_clean", 1, values, NULL, NULL))
+    if (sender_statement(postgres, "opald_clean", 1, values, true))
         ask_push(postgres, (struct postgres_ask){.kind = POSTGRES_ASK_CLEAN});
     postgres_connection_flush(postgres->sender);
 }
 
 /* ---- answers ---- */
 
-static void sender_on_message_error(struct postgres *postgres, const PGresult *result)
+static void batch_clear(struct postgres_batch *batch)
 {
+    batch->count = 0;
+    batch->bytes = 0;
+    batch->sent = batch->no_table = batch->data_error = batch->too_long = false;
+    text_clear(&batch->error);
+}
+
+/* One statement of the batch is answered; what it comes to is decided by the sync. */
+static void batch_on_result(struct postgres_batch *batch, const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+    if (status == PGRES_TUPLES_OK || batch->error.length)
+        return; /* after the first error the rest is only skipped */
     const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    struct text why = {0};
-    postgres_append_error(&why, result);
+    postgres_append_error(&batch->error, result);
+    if (!batch->error.length)
+        text_append_string(&batch->error, "the statement failed");
     /* Class 22 (data exception: too long, not to be represented) is the message's fault and will be so again. Anything else, such
-     * as a full disk or a dropped table, is the server's and may pass: the message is kept, the start of the next connection looks again. */
-    if (code && strncmp(code, "22", 2) == 0) {
-        if (!relay_refused(postgres->relay, why.data, strcmp(code, "22023") == 0))
-            postgres_connection_fail(postgres->sender, "an answer to nothing");
+     * as a full disk or a dropped table, is the server's and may pass: the message is kept, and the start of the next connection looks again. */
+    batch->data_error = code && strncmp(code, "22", 2) == 0;
+    batch->too_long = code && strcmp(code, "22023") == 0;
+}
+
+static void batch_on_sync(struct postgres *postgres)
+{
+    struct postgres_batch *batch = &postgres->batch;
+    unsigned count = batch->count;
+    bool known = true;
+    if (!batch->error.length) {
+        batch_clear(batch);
+        batch->singles -= batch->singles > count ? count : batch->singles;
+        while (count-- && known)
+            known = relay_acknowledged(postgres->relay);
+    } else if (batch->data_error && count == 1) {
+        struct text why = batch->error;
+        bool too_long = batch->too_long;
+        batch->error = (struct text){0};
+        batch_clear(batch);
+        batch->singles -= batch->singles > 0;
+        known = relay_refused(postgres->relay, why.data, too_long);
+        text_free(&why);
+    } else if (batch->data_error) {
+        batch_clear(batch);
+        batch->singles = count;
+        relay_send_again(postgres->relay);
     } else {
         postgres->broken = true;
-        postgres_connection_fail(postgres->sender, why.data);
+        postgres_connection_fail(postgres->sender, batch->error.data);
     }
-    text_free(&why);
+    if (!known)
+        postgres_connection_fail(postgres->sender, "an answer to nothing");
+}
+
+/* The message that would need the table. */
+static void sender_on_again(evutil_socket_t descriptor, short what, void *context)
+{
+    struct postgres *postgres = context;
+    (void)descriptor;
+    (void)what;
+    if (!postgres->sender_live || !postgres->batch.no_table)
+        return;
+    batch_clear(&postgres->batch);
+    if (!relay_refused(
+            postgres->relay, "longer than NOTIFY takes, and the table for large events can't be had", true))
+        postgres_connection_fail(postgres->sender, "an answer to nothing");
 }
 
 static void sender_on_row(struct postgres *postgres, const PGresult *result, uint64_t row)
@@ -180,51 +282,29 @@ static void sender_on_row(struct postgres *postgres, const PGresult *result, uin
     relay_row(postgres->relay, row, message);
 }
 
-/* The oldest ask is answered by `result`. */
-static void sender_settle(struct postgres *postgres, const PGresult *result)
+static void sender_on_cleaned(struct postgres *postgres, const PGresult *result)
 {
+    struct text why = {0};
+    if (PQresultStatus(result) == PGRES_COMMAND_OK)
+        return;
+    postgres_append_error(&why, result);
+    log_write(LOG_WARNING, POSTGRES_LOGGER, "cannot remove old rows from %s: %s", postgres->table, why.data);
+    text_free(&why);
+}
+
+/* The sync of the oldest ask came. */
+static void sender_on_sync(struct postgres *postgres)
+{
+    PGresult *result = postgres->result;
     struct postgres_ask ask = ask_pop(postgres);
-    bool good = PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK;
-    switch (ask.kind) {
-    case POSTGRES_ASK_MESSAGE:
-        if (!good)
-            sender_on_message_error(postgres, result);
-        else if (!relay_acknowledged(postgres->relay))
-            postgres_connection_fail(postgres->sender, "an acknowledgement of nothing");
-        break;
-    case POSTGRES_ASK_ROW:
+    postgres->result = NULL;
+    if (ask.kind == POSTGRES_ASK_BATCH)
+        batch_on_sync(postgres);
+    else if (ask.kind == POSTGRES_ASK_ROW)
         sender_on_row(postgres, result, ask.row);
-        break;
-    case POSTGRES_ASK_CLEAN:
-        if (!good)
-            log_write(LOG_WARNING, POSTGRES_LOGGER, "cannot remove old rows from %s: %s", postgres->table,
-                PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)
-                    ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)
-                    : "unknown reason");
-        break;
-    case POSTGRES_ASK_TOO_LARGE:
-        break;
-    }
-}
-
-/* Asks at the head for which nothing was sent. */
-static void sender_settle_unsent(struct postgres *postgres)
-{
-    while (postgres->ask_count && postgres->asks[postgres->ask_first].kind == POSTGRES_ASK_TOO_LARGE) {
-        ask_pop(postgres);
-        if (!relay_refused(postgres->relay,
-                "longer than NOTIFY takes, and the table for large events can't be had", true))
-            postgres_connection_fail(postgres->sender, "an answer to nothing");
-    }
-}
-
-static void sender_on_again(evutil_socket_t descriptor, short what, void *context)
-{
-    struct postgres *postgres = context;
-    (void)descriptor;
-    (void)what;
-    if (postgres->sender_live)
-        sender_settle_unsent(postgres);
+    else
+        sender_on_cleaned(postgres, result);
+    PQclear(result);
 }
 
 static void sender_take_answers(struct postgres *postgres, PGconn *handle)
@@ -240,19 +320,19 @@ static void sender_take_answers(struct postgres *postgres, PGconn *handle)
             continue;
         }
         ended = false;
-        if (PQresultStatus(result) != PGRES_PIPELINE_SYNC) {
+        if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+            PQclear(result);
+            sender_on_sync(postgres);
+            if (postgres_connection_generation(postgres->sender) != generation)
+                return;
+        } else if (postgres->asks[postgres->ask_first].kind == POSTGRES_ASK_MESSAGE) {
+            batch_on_result(&postgres->batch, result);
+            ask_pop(postgres);
+            PQclear(result);
+        } else {
             PQclear(postgres->result);
-            postgres->result = result; /* until the sync says that it is committed */
-            continue;
+            postgres->result = result; /* until the sync says that it is so */
         }
-        PQclear(result);
-        result = postgres->result;
-        postgres->result = NULL;
-        sender_settle(postgres, result);
-        PQclear(result);
-        if (postgres_connection_generation(postgres->sender) != generation)
-            return;
-        sender_settle_unsent(postgres);
     }
 }
 
@@ -286,11 +366,12 @@ void postgres_sender_ready(struct postgres *postgres)
     relay_set_message_max(postgres->relay, postgres->table_usable ? POSTGRES_ROW_MAX : POSTGRES_NOTIFY_MAX);
     if (!postgres->table_usable && !postgres->table_told)
         log_write(LOG_WARNING, POSTGRES_LOGGER,
-            "the table %s for large events can't be had (%s): events above %d bytes are refused. An owner of "
-            "the database can help with: "
-            "CREATE SCHEMA IF NOT EXISTS \"%s\"; GRANT USAGE, CREATE ON SCHEMA \"%s\" TO the role of the URI",
-            postgres->table, postgres->table_why.data, POSTGRES_NOTIFY_MAX, postgres->schema,
-            postgres->schema);
+            "the table %s for large events can't be had (%s): events above %d bytes are refused. %s",
+            postgres->table, postgres->table_why.data, POSTGRES_NOTIFY_MAX,
+            postgres->table_is_there ? "Its owner can help by GRANT USAGE on the schema and GRANT SELECT, "
+                                       "INSERT, DELETE on the table"
+                                     : "An owner of the database can help by creating the schema, with GRANT "
+                                       "USAGE, CREATE on it to this role");
     postgres->table_told = !postgres->table_usable;
     postgres_connection_ready(postgres->sender);
     struct timeval each = {
@@ -313,7 +394,8 @@ void postgres_sender_close(struct postgres *postgres)
     postgres->sender_live = false;
     postgres->broken = false;
     postgres->ask_first = postgres->ask_count = postgres->rows_asked = 0;
-    postgres->bytes_in_flight = 0;
+    batch_clear(&postgres->batch);
+    postgres->batch.singles = 0;
     event_del(postgres->again);
     event_del(postgres->clean);
 }
@@ -336,6 +418,7 @@ void postgres_sender_free(struct postgres *postgres)
     text_free(&postgres->row_prefix);
     text_free(&postgres->row_suffix);
     text_free(&postgres->escaped);
+    text_free(&postgres->batch.error);
     text_free(&postgres->table_why);
 }
 

@@ -60,22 +60,22 @@ static void append_session(struct text *sql)
                             "PREPARE opald_notify(text, text) AS SELECT pg_catalog.pg_notify($1, $2)");
 }
 
+/* By the catalogue: to_regclass and the like raise an error where the schema may not be used. The names may also belong to somebody
+ * else's table; then it can't be had, and the log says so. */
 static void append_look(struct postgres *postgres, struct text *sql)
 {
-    struct text schema = {0};
-    postgres_append_identifier(&schema, postgres->schema);
-    text_append_string(sql, "SELECT pg_catalog.pg_is_in_recovery(), t IS NOT NULL");
     static const char *const rights[] = {"SELECT", "INSERT", "DELETE"};
+    text_append_string(sql,
+        "SELECT pg_catalog.pg_is_in_recovery(), coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE')");
     for (size_t i = 0; i < sizeof rights / sizeof *rights; i++)
-        text_append_format(
-            sql, " AND coalesce(pg_catalog.has_table_privilege(t::oid, '%s'), false)", rights[i]);
-    /* Both names may belong to somebody else; then the table can't be had, and the log says so. */
-    text_append_string(sql, ", pg_catalog.to_regnamespace(");
-    postgres_append_literal(sql, schema.data);
-    text_append_string(sql, ") IS NOT NULL, t IS NOT NULL FROM pg_catalog.to_regclass(");
-    postgres_append_literal(sql, postgres->table);
-    text_append_string(sql, ") AS t");
-    text_free(&schema);
+        text_append_format(sql, " AND pg_catalog.has_table_privilege(c.oid, '%s')", rights[i]);
+    text_append_string(sql, ", false), n.oid IS NOT NULL, c.oid IS NOT NULL FROM (VALUES (1)) AS one LEFT "
+                            "JOIN pg_catalog.pg_namespace n "
+                            "ON n.nspname = ");
+    postgres_append_literal(sql, postgres->schema);
+    text_append_string(sql,
+        " LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = '" POSTGRES_TABLE_NAME
+        "'");
 }
 
 static void append_create(struct postgres *postgres, struct text *sql)

@@ -157,6 +157,16 @@ static void relay_sender_lost(struct relay *relay)
         dropped);
 }
 
+/* A sender that is waiting for its next attempt waits for the listener instead. */
+static void relay_park_sender(struct relay *relay)
+{
+    struct relay_link *sender = &relay->links[RELAY_SENDER];
+    if (sender->state != RELAY_LINK_WAITING)
+        return;
+    event_del(sender->retry);
+    sender->state = RELAY_LINK_IDLE;
+}
+
 void relay_lost(struct relay *relay, enum relay_side side, const char *why)
 {
     struct relay_link *link = &relay->links[side];
@@ -176,8 +186,10 @@ void relay_lost(struct relay *relay, enum relay_side side, const char *why)
         return;
     log_write(LOG_ERROR, relay->driver->logger, "Broadcaster %s error (attempt %u): %s", side_names[side],
         link->backoff.attempt, why);
-    if (side == RELAY_LISTENER)
+    if (side == RELAY_LISTENER) {
         relay_recovery_listener_lost(relay, was_live, why);
+        relay_park_sender(relay);
+    }
     relay_tell_state(relay);
     if (relay->no_reconnect && relay->was_live) {
         link->state = RELAY_LINK_IDLE;
@@ -277,9 +289,10 @@ bool relay_refused(struct relay *relay, const char *why, bool too_large)
     return true;
 }
 
-bool relay_oldest_in_flight(const struct relay *relay, struct slice *message)
+void relay_send_again(struct relay *relay)
 {
-    return replay_buffer_oldest_in_flight(relay->outbox, message);
+    replay_buffer_rewind(relay->outbox);
+    relay_schedule_pump(relay);
 }
 
 /* `dropped` older messages had to go, or this one did not fit at all. */

@@ -87,8 +87,8 @@ void relay_batch_end(struct relay *relay);
 bool relay_acknowledged(struct relay *relay) __attribute__((warn_unused_result));
 /* The backbone will never take the oldest in flight (not a matter of the connection): dropped, counted, logged. False as above. */
 bool relay_refused(struct relay *relay, const char *why, bool too_large) __attribute__((warn_unused_result));
-/* The message that is the oldest in flight. */
-bool relay_oldest_in_flight(const struct relay *relay, struct slice *message);
+/* Everything in flight is to be sent again on the same connection: the backbone has taken none of it. */
+void relay_send_again(struct relay *relay);
 
 /* Rows (Postgres): the next one to ask for; its content (an absent slice: there is none). */
 bool relay_next_row(struct relay *relay, uint64_t *row);

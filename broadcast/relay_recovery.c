@@ -80,7 +80,8 @@ static void recovery_release(struct relay *relay)
 void relay_recovery_sender_live(struct relay *relay)
 {
     /* Only after a gap: others have to come back as well before they can hear the replay. When the sender alone was away they never left. */
-    if (relay->gap_since_ns && clock_monotonic_ns() < relay->recover_at_ns) {
+    if (relay->gap_since_ns &&
+        (!relay_is_live(relay, RELAY_LISTENER) || clock_monotonic_ns() < relay->recover_at_ns)) {
         relay->held = true;
         return;
     }
