@@ -26,7 +26,9 @@
 #define ROUTER_MAGIC        0x726f7574u
 #define ROUTER_BUDGET       512
 #define ROUTER_FULL_POLL_US 500
-#define LOGGER              "opald.router"
+/* A look at the full ring that comes so late says that this process did not run (a paused container or machine), nor did the readers. */
+#define ROUTER_PAUSED_NS (1 * CLOCK_SECOND)
+#define LOGGER           "opald.router"
 
 struct router_uplink {
     struct uplink *uplink;     /* NULL until the slot is first used */
@@ -58,6 +60,7 @@ struct router {
     unsigned stall_slot; /* who holds up the ring, where it stood and since when (0: nobody does) */
     uint64_t stall_cursor;
     uint64_t stall_since_ns;
+    uint64_t stall_looked_ns; /* the last look */
     char notifier_id[IDENTITY_HEX + 1];
     struct text scratch;
     struct log_limiter limit_full;
@@ -75,7 +78,7 @@ static void router_note_full(struct router *router)
         router->stall_slot = ring_writer_slowest(router->ring, &lag);
         router->stall_cursor =
             router->stall_slot == UINT32_MAX ? 0 : ring_writer_cursor(router->ring, router->stall_slot);
-        router->stall_since_ns = clock_monotonic_ns();
+        router->stall_since_ns = router->stall_looked_ns = clock_monotonic_ns();
         log_write_limited(&router->limit_full, LOG_WARNING, LOGGER,
             "the ring is full: worker slot %u is %" PRIu64
             " bytes behind; taking in no events until it has moved on",
@@ -94,7 +97,9 @@ static void router_check_stall(struct router *router)
     if (slot == UINT32_MAX)
         return;
     uint64_t cursor = ring_writer_cursor(router->ring, slot);
-    if (slot != router->stall_slot || cursor != router->stall_cursor) {
+    bool paused = now - router->stall_looked_ns > ROUTER_PAUSED_NS;
+    router->stall_looked_ns = now;
+    if (paused || slot != router->stall_slot || cursor != router->stall_cursor) {
         router->stall_slot = slot;
         router->stall_cursor = cursor;
         router->stall_since_ns = now;

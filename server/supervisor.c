@@ -24,6 +24,9 @@
 #define BACKOFF_FIRST_NS (100 * CLOCK_MILLISECOND)
 #define BACKOFF_LAST_NS  (10 * CLOCK_SECOND)
 #define TICK_MS          100
+/* A tick that comes so late says that this process did not run (a paused container or machine): nor did the workers, so their
+ * heartbeats are judged from then on only. */
+#define PAUSED_NS (1 * CLOCK_SECOND)
 
 enum slot_state { SLOT_EMPTY, SLOT_RUNNING, SLOT_BACKOFF, SLOT_RETIRING };
 
@@ -46,6 +49,8 @@ struct supervisor {
     int lifeline_read;  /* the workers' end */
     int lifeline_write; /* held open, never written: closes with the master */
     struct event *tick;
+    uint64_t ticked_ns;  /* the last tick */
+    uint64_t resumed_ns; /* the end of the last pause; 0: none */
     bool announced_ready;
     bool stopping;
     bool announced_stopped;
@@ -198,17 +203,22 @@ void supervisor_kill_stuck(struct supervisor *supervisor, unsigned number, const
 static bool supervisor_heart_beats(const struct supervisor *supervisor, unsigned number, uint64_t now)
 {
     uint64_t beat = worker_table_heartbeat(supervisor->settings.segment, number);
+    if (beat < supervisor->resumed_ns)
+        beat = supervisor->resumed_ns;
     return beat > now ||
            (double)(now - beat) < supervisor->settings.config->worker_hang_seconds * (double)CLOCK_SECOND;
 }
 
-/* A connection may have been on its way to a worker that has since retired. */
+/* A connection may have been on its way to a worker that takes none any more, or not for a while. Without another it waits for the
+ * slot's next worker. */
 static void supervisor_rescue_connections(struct supervisor *supervisor, unsigned number)
 {
     int to = -1;
     for (unsigned i = 0; i < supervisor->slot_count && to < 0; i++)
         if (supervisor->slots[i].state == SLOT_RUNNING)
             to = supervisor->slots[i].handoff_send;
+    if (to < 0 && supervisor->slots[number].state == SLOT_BACKOFF)
+        return;
     handoff_rescue(supervisor->slots[number].handoff_receive, to);
 }
 
@@ -218,13 +228,20 @@ static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *con
     uint64_t now = clock_monotonic_ns();
     (void)descriptor;
     (void)what;
+    if (now - supervisor->ticked_ns > PAUSED_NS) {
+        log_write(LOG_WARNING, LOGGER,
+            "the master did not run for %.1f s: the workers' heartbeats count from now on",
+            (double)(now - supervisor->ticked_ns) / (double)CLOCK_SECOND);
+        supervisor->resumed_ns = now;
+    }
+    supervisor->ticked_ns = now;
     for (unsigned i = 0; i < supervisor->slot_count; i++) {
         struct slot *slot = &supervisor->slots[i];
         if (slot->state == SLOT_BACKOFF && now >= slot->restart_ns && !supervisor->stopping)
             supervisor_start(supervisor, i);
         else if (slot->pid > 0 && !supervisor_heart_beats(supervisor, i, now))
             supervisor_kill_stuck(supervisor, i, "no heartbeat within the limit");
-        else if (slot->state == SLOT_EMPTY)
+        else if (slot->state == SLOT_EMPTY || slot->state == SLOT_BACKOFF)
             supervisor_rescue_connections(supervisor, i);
     }
     if (!supervisor->announced_ready && !supervisor->stopping &&
@@ -267,6 +284,7 @@ struct supervisor *supervisor_open(const struct supervisor_settings *settings, s
     }
     supervisor->tick = event_new(settings->base, -1, EV_PERSIST, supervisor_on_tick, supervisor);
     event_add(supervisor->tick, &interval);
+    supervisor->ticked_ns = clock_monotonic_ns();
     for (unsigned i = 0; i < supervisor->wanted; i++)
         supervisor_start(supervisor, i);
     return supervisor;

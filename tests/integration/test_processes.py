@@ -198,6 +198,57 @@ def test_a_hung_idle_worker_is_replaced(opald):
     wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
 
 
+def test_a_paused_container_keeps_its_workers(opald):
+    """A frozen container or machine goes on where it was: nobody beat while nobody ran, so nobody is hung."""
+    server = opald(workers=2, args=["--worker-hang-seconds", "2"])
+    workers = server.worker_pids()
+
+    async def go():
+        client = await RawClient.connect(server.port)
+        assert await client.subscribe("t")
+        for pid in [server.pid, *workers]:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(3)
+        for pid in [server.pid, *workers]:
+            os.kill(pid, signal.SIGCONT)
+            await asyncio.sleep(0.2)  # the master is the first to look
+        assert await client.publish("t", 1, notifier_id="another")
+        await client.expect(1)
+        await client.close()
+
+    asyncio.run(go())
+    assert server.worker_pids() == workers
+
+
+def test_connections_given_to_a_worker_that_backs_off(opald):
+    """What was on its way to a worker that dies young again and again is served by another, not after the delay."""
+    server = opald(workers=2)
+    other = server.worker_pids()[0]
+
+    def victim():
+        wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
+        return next(pid for pid in server.worker_pids() if pid != other)
+
+    for _ in range(5):
+        pid = victim()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: process_state(pid) in ("", "Z"), 5, "end of the worker")
+    pid = victim()
+    wait_until(lambda: f"pid {pid}" in server.log(), 10, "the worker's start")
+    time.sleep(0.2)
+    os.kill(pid, signal.SIGSTOP)
+    connections = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(40)]
+    for connection in connections:
+        connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(0.3)
+    os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
+    for connection in connections:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        connection.close()
+    assert time.monotonic() - began < scaled(1)
+
+
 # ---------------------------------------------------------------- the end
 @pytest.mark.sanitize
 def test_term_closes_clients_with_1012_and_ends_with_0(opald):
