@@ -34,6 +34,13 @@ LDFLAGS  += -fsanitize=$(SAN)
 endif
 LIBS     := -lrdkafka -levent_core -levent_extra -luuid -lhttp_parser -lhiredis -lpq -lssl -lcrypto -lpthread -lm
 
+ifeq ($(SAN),thread)
+# librdkafka's threads, as ThreadSanitizer can know them
+TSAN_THREADS := $(OUT)/obj/tests/stress/thread_sanitizer.o
+LIBS     := $(TSAN_THREADS) $(LIBS)
+$(OUT)/lib/common.a: | $(TSAN_THREADS)
+endif
+
 # One archive a folder: a unit test links only what its folder may know.
 sources   = $(wildcard $(1)/*.c)
 objects   = $(patsubst %.c,$(OUT)/obj/%.o,$(call sources,$(1)))
@@ -44,6 +51,7 @@ WORKER   := $(OUT)/lib/worker.a
 SERVER   := $(OUT)/lib/server.a
 MAIN     := $(OUT)/obj/server/main.o
 
+.DEFAULT_GOAL := all
 .PHONY: all run demo test unit lint format bench clean deps install
 all: $(OUT)/opald
 
