@@ -80,6 +80,14 @@ int broadcast_check_uri(const char *uri, struct error *err)
     return backend ? backend->check_uri(uri, err) : -1;
 }
 
+int broadcast_check_settings(const struct broadcast_settings *settings, struct error *err)
+{
+    const struct broadcast_backend *backend = broadcast_find(settings->uri, err);
+    if (!backend || backend->check_uri(settings->uri, err) < 0)
+        return -1;
+    return backend->check_settings ? backend->check_settings(settings, err) : 0;
+}
+
 struct broadcast *broadcast_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err)
 {
@@ -96,9 +104,9 @@ struct broadcast *broadcast_open(struct event_base *base, const struct broadcast
     return broadcast;
 }
 
-int broadcast_publish(struct broadcast *broadcast, struct slice topic, struct slice data)
+int broadcast_publish(struct broadcast *broadcast, struct slice topic, struct slice data, uint64_t token)
 {
-    return broadcast->backend->publish(broadcast->self, topic, data);
+    return broadcast->backend->publish(broadcast->self, topic, data, token);
 }
 
 void broadcast_resume(struct broadcast *broadcast)

@@ -32,6 +32,10 @@ struct broadcast_callbacks {
     void (*gap)(void *context, uint64_t gap_ns, const char *why);
     void (*count)(void *context, enum broadcast_count what, uint64_t amount);
     void (*batch_end)(void *context); /* after a batch of event callbacks: wake whoever has to read them */
+    /* What became of a message that was published with a token: `ok` when the backbone has acknowledged it, else it was given up (refused,
+     * pushed out of a full queue). Once a message, in any order, also from within broadcast_publish and broadcast_close; what is unsent
+     * at the close gets none. NULL: nobody asks. It must not call broadcast_publish. */
+    void (*acknowledged)(void *context, uint64_t token, bool ok);
 };
 
 struct broadcast_settings {
@@ -53,18 +57,24 @@ struct broadcast_settings {
     double settle_seconds;       /* from the return to replay, and then to the resync (2; negative: none) */
     double heartbeat_deadline;   /* the longest a deaf connection may go unnoticed, seconds (60) */
     const char *postgres_schema; /* where large events are kept ("opald") */
+
+    const char *kafka_config; /* the operator's settings of librdkafka, "key=value" a line, applied after ours; NULL: none */
+    bool kafka_create_topic;  /* make a missing topic */
 };
 
 struct broadcast;
 
 /* Checks scheme and URI without connecting; -1 with a text that lists the schemes. */
 int broadcast_check_uri(const char *uri, struct error *err);
+/* The same, and whether these settings can work at all; connects to nothing. -1 with the reason. */
+int broadcast_check_settings(const struct broadcast_settings *settings, struct error *err);
 /* Starts connecting; NULL with `err` set when the settings can't work. `settings` and its strings are copied. */
 struct broadcast *broadcast_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err);
 /* Hands one event, one message per topic, to the backbone: queued in memory (bounded), sent in order, retried until acknowledged.
- * -1 with errno ENOBUFS when the queue is full, EMSGSIZE when it can't be carried; the backend has logged and counted it. */
-int broadcast_publish(struct broadcast *broadcast, struct slice topic, struct slice data);
+ * -1 with errno ENOBUFS when the queue is full, EMSGSIZE when it can't be carried; the backend has logged and counted it.
+ * `token`: 0, or the caller's name for the message, told to callbacks.acknowledged (several may share one); not after a -1. */
+int broadcast_publish(struct broadcast *broadcast, struct slice topic, struct slice data, uint64_t token);
 /* After an event callback returned false. */
 void broadcast_resume(struct broadcast *broadcast);
 /* The largest message the backbone takes, in bytes (UINT64_MAX when unknown). */
@@ -78,10 +88,11 @@ struct broadcast_backend {
     int (*check_uri)(const char *uri, struct error *err);
     void *(*open)(struct event_base *base, const struct broadcast_settings *settings,
         const struct broadcast_callbacks *callbacks, void *context, struct error *err);
-    int (*publish)(void *self, struct slice topic, struct slice data);
+    int (*publish)(void *self, struct slice topic, struct slice data, uint64_t token);
     void (*resume)(void *self);
     uint64_t (*message_max)(const void *self);
     size_t (*close)(void *self, int grace_ms);
+    int (*check_settings)(const struct broadcast_settings *settings, struct error *err); /* NULL: nothing to check beyond the URI */
 };
 extern const struct broadcast_backend broadcast_kafka;
 extern const struct broadcast_backend broadcast_redis;

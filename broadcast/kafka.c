@@ -47,6 +47,7 @@ static void kafka_free(struct kafka *kafka)
     free((char *)(uintptr_t)kafka->settings.uri);
     free((char *)(uintptr_t)kafka->settings.channel);
     free((char *)(uintptr_t)kafka->settings.notifier_id);
+    free((char *)(uintptr_t)kafka->settings.kafka_config);
     kafka->magic = 0;
     free(kafka);
 }
@@ -108,6 +109,15 @@ static int kafka_check_channel(const char *channel, struct error *err)
     return 0;
 }
 
+static int kafka_check_settings(const struct broadcast_settings *settings, struct error *err)
+{
+    bool mock = kafka_config_is_mock(settings->uri);
+    struct kafka_consumer_options options = {.secure = !mock, .fetch_wait_ms = KAFKA_FETCH_WAIT_MS};
+    if (kafka_check_channel(settings->channel, err) < 0 || kafka_producer_check(settings, !mock, err) < 0)
+        return -1;
+    return kafka_consumer_check(settings, &options, err);
+}
+
 static void *kafka_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err)
 {
@@ -119,6 +129,8 @@ static void *kafka_open(struct event_base *base, const struct broadcast_settings
     kafka->settings.uri = memory_copy_string(settings->uri);
     kafka->settings.channel = memory_copy_string(settings->channel);
     kafka->settings.notifier_id = memory_copy_string(settings->notifier_id);
+    kafka->settings.kafka_config =
+        settings->kafka_config ? memory_copy_string(settings->kafka_config) : NULL;
     kafka->callbacks = *callbacks;
     if (kafka_open_parts(kafka, base, context, err) < 0) {
         if (kafka->producer)
@@ -129,12 +141,12 @@ static void *kafka_open(struct event_base *base, const struct broadcast_settings
     return kafka;
 }
 
-static int kafka_publish(void *self, struct slice topic, struct slice data)
+static int kafka_publish(void *self, struct slice topic, struct slice data, uint64_t token)
 {
     struct kafka *kafka = self;
     text_clear(&kafka->message);
     notification_encode(&kafka->message, slice_from_string(kafka->settings.notifier_id), topic, data);
-    return kafka_producer_send(kafka->producer, text_slice(&kafka->message));
+    return kafka_producer_send(kafka->producer, text_slice(&kafka->message), token);
 }
 
 static void kafka_resume(void *self)
@@ -145,8 +157,9 @@ static void kafka_resume(void *self)
 
 static uint64_t kafka_message_max(const void *self)
 {
-    (void)self;
-    return UINT64_MAX; /* the topic's limit is the broker's own; a refusal is counted and logged */
+    const struct kafka *kafka = self;
+    /* While it is not known, a refusal by the broker is counted and logged. */
+    return kafka->consumer ? kafka_consumer_message_max(kafka->consumer) : UINT64_MAX;
 }
 
 static size_t kafka_close(void *self, int grace_ms)
@@ -166,4 +179,5 @@ const struct broadcast_backend broadcast_kafka = {
     .resume = kafka_resume,
     .message_max = kafka_message_max,
     .close = kafka_close,
+    .check_settings = kafka_check_settings,
 };

@@ -18,17 +18,24 @@
  * each handle goes alone ("proven" after its acknowledgement). After a fatal error a new handle takes over with what was not
  * acknowledged: in that one case a message may be in Kafka twice (never lost, never out of order).
  *
+ * What is lost for other servers (the queue was full, Kafka refused it for another reason than its size) is made up for: once there is room
+ * again (half of the queue) one message tells them to have their clients refetch. It stands in the topic behind everything that
+ * waited, so what is fetched then is not older than the events that were lost.
+ *
  * A refusal concerns a whole batch. Its messages are sent again one at a time ("alone"), so that only the one that is refused when it
  * is alone is given up.
  */
 #include "broadcast/kafka_producer.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "broadcast/kafka_config.h"
+#include "broadcast/kafka_extra.h"
 #include "broadcast/kafka_log.h"
 #include "broadcast/kafka_outbox.h"
+#include "broadcast/kafka_tokens.h"
 #include "broadcast/kafka_watch.h"
 #include "server/common/clock.h"
 #include "server/common/memory.h"
@@ -40,6 +47,7 @@
 #define KAFKA_MESSAGE_SLACK       (512 * 1024) /* topic and envelope beside the event's data */
 #define KAFKA_LIBRDKAFKA_MAX_KB   2147483647LL
 #define KAFKA_LIBRDKAFKA_MAX_SIZE 1000000000LL
+#define KAFKA_RESYNC_APART        (10 * CLOCK_SECOND) /* between two calls for a resync */
 
 struct kafka_producer {
     uint32_t magic;
@@ -53,7 +61,11 @@ struct kafka_producer {
     rd_kafka_topic_t *topic;
     struct kafka_watch watch;
     struct event *retry;
+    struct event *resync; /* runs when it is too early for the next call for a resync */
+    uint64_t resync_ns;   /* the last one */
+    uint64_t lost;        /* events that other servers don't get, since then */
     struct kafka_outbox outbox;
+    struct kafka_tokens tokens; /* of pending messages that somebody asks after */
     uint64_t next_number;
     size_t pending; /* messages in librdkafka and in the outbox */
     size_t pending_bytes;
@@ -155,9 +167,19 @@ static void kafka_producer_forget(struct kafka_producer *producer, size_t length
     producer->pending_bytes -= length;
 }
 
-static void kafka_producer_give_up(struct kafka_producer *producer, rd_kafka_resp_err_t code, size_t length)
+/* Tells whoever asks after the message. */
+static void kafka_producer_tell(struct kafka_producer *producer, uint64_t number, bool ok)
+{
+    uint64_t token = producer->tokens.count ? kafka_tokens_take(&producer->tokens, number) : 0;
+    if (token && producer->callbacks->acknowledged)
+        producer->callbacks->acknowledged(producer->context, token, ok);
+}
+
+static void kafka_producer_give_up(
+    struct kafka_producer *producer, uint64_t number, rd_kafka_resp_err_t code, size_t length)
 {
     kafka_producer_forget(producer, length);
+    kafka_producer_tell(producer, number, false);
     if (kafka_producer_is_size(code)) {
         producer->callbacks->count(producer->context, BROADCAST_COUNT_TOO_LARGE, 1);
         log_write_limited(&producer->limit_large, LOG_ERROR, KAFKA_LOGGER,
@@ -166,6 +188,7 @@ static void kafka_producer_give_up(struct kafka_producer *producer, rd_kafka_res
             "get this event (raise the topic's max.message.bytes, or lower OPAL_EVENT_MAX_BYTES)",
             length);
     } else {
+        producer->lost++;
         producer->callbacks->count(producer->context, BROADCAST_COUNT_SEND_FAILED, 1);
         log_write_limited(&producer->limit_failed, LOG_ERROR, KAFKA_LOGGER,
             "Broadcast to backbone failed (%s: %s): other servers don't get this event",
@@ -179,7 +202,7 @@ static void kafka_producer_take_back(
 {
     if (!kafka_producer_may_retry(code)) {
         if (producer->alone) {
-            kafka_producer_give_up(producer, code, message.length);
+            kafka_producer_give_up(producer, number, code, message.length);
             return;
         }
         if (number > producer->alone_until)
@@ -192,16 +215,17 @@ static void kafka_producer_take_back(
 static void kafka_producer_on_report(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
 {
     struct kafka_producer *producer = opaque;
+    uint64_t number = (uint64_t)(uintptr_t)message->_private;
     (void)handle;
     if (!message->err) {
         producer->sent++;
         producer->proven = true;
         producer->fatal_count = 0;
         kafka_producer_forget(producer, message->len);
+        kafka_producer_tell(producer, number, true);
         return;
     }
-    kafka_producer_take_back(producer, (uint64_t)(uintptr_t)message->_private,
-        (struct slice){message->payload, message->len}, message->err);
+    kafka_producer_take_back(producer, number, (struct slice){message->payload, message->len}, message->err);
 }
 
 /* Whether the message with this number must wait until nothing else is in flight. */
@@ -225,15 +249,16 @@ static rd_kafka_resp_err_t kafka_producer_hand_over(
     return rd_kafka_last_error();
 }
 
-int kafka_producer_send(struct kafka_producer *producer, struct slice message)
+int kafka_producer_send(struct kafka_producer *producer, struct slice message, uint64_t token)
 {
     if (producer->pending >= producer->settings->queue_max_messages ||
         producer->pending_bytes + message.length > producer->settings->queue_max_bytes) {
+        producer->lost++;
         producer->callbacks->count(producer->context, BROADCAST_COUNT_SEND_FAILED, 1);
         log_write_limited(&producer->limit_full, LOG_ERROR, KAFKA_LOGGER,
             "Broadcast to backbone failed: %zu events (%zu bytes) wait for Kafka already; other servers "
             "don't get this "
-            "event",
+            "event; their clients will be asked to refetch",
             producer->pending, producer->pending_bytes);
         errno = ENOBUFS;
         return -1;
@@ -246,14 +271,16 @@ int kafka_producer_send(struct kafka_producer *producer, struct slice message)
     if (wait) {
         producer->holding = true;
         kafka_outbox_put(&producer->outbox, number, message);
+        kafka_tokens_put(&producer->tokens, number, token);
         return 0;
     }
     rd_kafka_resp_err_t code = kafka_producer_hand_over(producer, number, message);
     if (kafka_producer_is_size(code)) { /* librdkafka's own limit: of the message, not of a batch */
-        kafka_producer_give_up(producer, code, message.length);
+        kafka_producer_give_up(producer, number, code, message.length);
         errno = EMSGSIZE;
         return -1;
     }
+    kafka_tokens_put(&producer->tokens, number, token);
     if (code)
         kafka_producer_take_back(producer, number, message, code);
     return 0;
@@ -275,9 +302,10 @@ static void kafka_producer_drain(struct kafka_producer *producer)
             return;
         }
         size_t length = item->length;
+        uint64_t number = item->number;
         kafka_outbox_drop_first(&producer->outbox);
         if (code) /* refused here, before any batch */
-            kafka_producer_give_up(producer, code, length);
+            kafka_producer_give_up(producer, number, code, length);
     }
     producer->holding = false;
     if (producer->hold_told)
@@ -325,11 +353,50 @@ static void kafka_producer_go_on(struct kafka_producer *producer)
     kafka_producer_drain(producer);
 }
 
+/* Not from a callback of librdkafka. */
+static void kafka_producer_call_for_resync(struct kafka_producer *producer)
+{
+    uint64_t now = clock_monotonic_ns();
+    uint64_t lost = producer->lost;
+    struct text reason = {0};
+    struct text message = {0};
+    if (!lost || producer->pending > producer->settings->queue_max_messages / 2 ||
+        producer->pending_bytes > producer->settings->queue_max_bytes / 2)
+        return;
+    if (producer->resync_ns && now - producer->resync_ns < KAFKA_RESYNC_APART) {
+        uint64_t rest_us = (KAFKA_RESYNC_APART - (now - producer->resync_ns)) / 1000 + 1;
+        struct timeval rest = {(time_t)(rest_us / 1000000), (suseconds_t)(rest_us % 1000000)};
+        if (!event_pending(producer->resync, EV_TIMEOUT, NULL))
+            event_add(producer->resync, &rest);
+        return;
+    }
+    producer->resync_ns = now;
+    producer->lost = 0;
+    text_append_format(&reason, "%" PRIu64 " events could not be sent to Kafka", lost);
+    notification_encode_resync(
+        &message, slice_from_string(producer->settings->notifier_id), text_slice(&reason));
+    if (kafka_producer_send(producer, text_slice(&message), 0) == 0)
+        log_write(LOG_WARNING, KAFKA_LOGGER,
+            "%s: other servers are told to have their clients refetch", reason.data);
+    else
+        producer->lost += lost; /* and one more that was counted, as it should */
+    text_free(&reason);
+    text_free(&message);
+}
+
+static void kafka_producer_on_resync(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    kafka_producer_call_for_resync(context);
+}
+
 static void kafka_producer_on_retry(evutil_socket_t descriptor, short what, void *context)
 {
     (void)descriptor;
     (void)what;
     kafka_producer_go_on(context);
+    kafka_producer_call_for_resync(context);
 }
 
 static void kafka_producer_end_turn(struct kafka_producer *producer)
@@ -337,6 +404,7 @@ static void kafka_producer_end_turn(struct kafka_producer *producer)
     if (producer->sent)
         producer->callbacks->count(producer->context, BROADCAST_COUNT_SENT, producer->sent);
     producer->sent = 0;
+    kafka_producer_call_for_resync(producer);
     if (!producer->holding || kafka_producer_in_flight(producer) ||
         event_pending(producer->retry, EV_TIMEOUT, NULL))
         return;
@@ -411,6 +479,8 @@ static int kafka_producer_configure(struct kafka_producer *producer, rd_kafka_co
         kafka_config_set_number(conf, "queue.buffering.max.kbytes", kilobytes, err) < 0 ||
         kafka_config_set(conf, "queue.buffering.max.messages", "0", err) < 0)
         return -1;
+    if (kafka_extra_apply(conf, KAFKA_EXTRA_PRODUCER, settings->kafka_config, err) < 0)
+        return -1;
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_dr_msg_cb(conf, kafka_producer_on_report);
     rd_kafka_conf_set_error_cb(conf, kafka_producer_on_error);
@@ -418,19 +488,38 @@ static int kafka_producer_configure(struct kafka_producer *producer, rd_kafka_co
     return 0;
 }
 
-static int kafka_producer_start(struct kafka_producer *producer, struct error *err)
+static rd_kafka_t *kafka_producer_make_handle(struct kafka_producer *producer, struct error *err)
 {
     char reason[512] = "";
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     if (kafka_producer_configure(producer, conf, err) < 0) {
         rd_kafka_conf_destroy(conf);
-        return -1;
+        return NULL;
     }
-    producer->handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof reason);
-    if (!producer->handle) {
+    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof reason);
+    if (!handle) {
         rd_kafka_conf_destroy(conf);
-        return error_set(err, -1, "Kafka producer: %s", reason);
+        error_set(err, -1, "Kafka producer: %s", reason);
     }
+    return handle;
+}
+
+int kafka_producer_check(const struct broadcast_settings *settings, bool secure, struct error *err)
+{
+    struct kafka_producer producer = {
+        .magic = KAFKA_PRODUCER_MAGIC, .settings = settings, .secure = secure};
+    rd_kafka_t *handle = kafka_producer_make_handle(&producer, err);
+    if (!handle)
+        return -1;
+    rd_kafka_destroy(handle);
+    return 0;
+}
+
+static int kafka_producer_start(struct kafka_producer *producer, struct error *err)
+{
+    producer->handle = kafka_producer_make_handle(producer, err);
+    if (!producer->handle)
+        return -1;
     rd_kafka_set_log_queue(producer->handle, NULL);
     producer->topic = rd_kafka_topic_new(producer->handle, producer->settings->channel, NULL);
     if (!producer->topic) {
@@ -461,10 +550,14 @@ struct kafka_producer *kafka_producer_open(struct event_base *base, const struct
     producer->context = context;
     producer->next_number = 1;
     kafka_outbox_init(&producer->outbox);
+    kafka_tokens_init(&producer->tokens);
     producer->retry = event_new(base, -1, 0, kafka_producer_on_retry, producer);
-    if (!producer->retry || kafka_producer_start(producer, err) < 0) {
+    producer->resync = event_new(base, -1, 0, kafka_producer_on_resync, producer);
+    if (!producer->retry || !producer->resync || kafka_producer_start(producer, err) < 0) {
         if (producer->retry)
             event_free(producer->retry);
+        if (producer->resync)
+            event_free(producer->resync);
         free(producer);
         return NULL;
     }
@@ -485,6 +578,7 @@ size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms)
 {
     uint64_t end = clock_monotonic_ns() + (uint64_t)(grace_ms > 0 ? grace_ms : 0) * CLOCK_MILLISECOND;
     uint64_t now;
+    producer->resync_ns = 0; /* the last call is not to come too early */
     while (producer->pending && (now = clock_monotonic_ns()) < end) {
         uint64_t left_ms = (end - now) / CLOCK_MILLISECOND + 1;
         kafka_producer_go_on(producer);
@@ -503,7 +597,9 @@ size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms)
     }
     kafka_producer_stop(producer);
     event_free(producer->retry);
+    event_free(producer->resync);
     kafka_outbox_clear(&producer->outbox);
+    kafka_tokens_clear(&producer->tokens);
     producer->magic = 0;
     free(producer);
     return unsent;

@@ -15,12 +15,14 @@ struct kafka_producer;
 struct kafka_producer *kafka_producer_open(struct event_base *base, const struct broadcast_settings *settings,
     const char *brokers, bool secure, const struct broadcast_callbacks *callbacks, void *context,
     struct error *err);
-/* Copies the message. -1 with errno ENOBUFS or EMSGSIZE: logged and counted. */
-int kafka_producer_send(struct kafka_producer *producer, struct slice message);
+/* Copies the message. -1 with errno ENOBUFS or EMSGSIZE: logged and counted. `token`: as in broadcast_publish. */
+int kafka_producer_send(struct kafka_producer *producer, struct slice message, uint64_t token);
 /* Messages not yet acknowledged. */
 size_t kafka_producer_pending(const struct kafka_producer *producer);
 /* Blocks for at most about `grace_ms` while messages are unsent. Returns how many stay unsent. */
 size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms);
+/* -1 when a producer can't be made with these settings. Connects to nothing. */
+int kafka_producer_check(const struct broadcast_settings *settings, bool secure, struct error *err);
 /* The handle, for tests that inject errors. */
 rd_kafka_t *kafka_producer_handle(struct kafka_producer *producer);
 

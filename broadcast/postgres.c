@@ -123,10 +123,10 @@ static void *postgres_open(struct event_base *base, const struct broadcast_setti
     return postgres;
 }
 
-static int postgres_publish(void *self, struct slice topic, struct slice data)
+static int postgres_publish(void *self, struct slice topic, struct slice data, uint64_t token)
 {
     struct postgres *postgres = self;
-    return relay_publish(postgres->relay, topic, data);
+    return relay_publish(postgres->relay, topic, data, token);
 }
 
 static void postgres_resume(void *self)

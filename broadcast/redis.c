@@ -234,10 +234,10 @@ static void *redis_open(struct event_base *base, const struct broadcast_settings
     return redis;
 }
 
-static int redis_publish(void *self, struct slice topic, struct slice data)
+static int redis_publish(void *self, struct slice topic, struct slice data, uint64_t token)
 {
     struct redis *redis = self;
-    return relay_publish(redis->relay, topic, data);
+    return relay_publish(redis->relay, topic, data, token);
 }
 
 static void redis_resume(void *self)

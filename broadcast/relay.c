@@ -254,9 +254,22 @@ static void relay_on_pump(evutil_socket_t descriptor, short what, void *context)
     relay_pump(context);
 }
 
+/* A message's fate, to whoever asks after it. Also called by the replay buffer for what it drops. */
+static void relay_tell(struct relay *relay, uint64_t token, bool ok)
+{
+    if (token && relay->callbacks.acknowledged)
+        relay->callbacks.acknowledged(relay->context, token, ok);
+}
+
+static void relay_on_dropped(void *context, uint64_t token)
+{
+    relay_tell(context, token, false);
+}
+
 bool relay_acknowledged(struct relay *relay)
 {
     bool control;
+    uint64_t token = replay_buffer_token_in_flight(relay->outbox);
     if (!replay_buffer_done(relay->outbox, &control))
         return false;
     relay->progress_ns = clock_monotonic_ns();
@@ -267,6 +280,7 @@ bool relay_acknowledged(struct relay *relay)
     } else {
         relay_count(relay, BROADCAST_COUNT_SENT, 1);
         relay_recovery_done(relay);
+        relay_tell(relay, token, true);
     }
     relay_schedule_pump(relay);
     return true;
@@ -275,6 +289,7 @@ bool relay_acknowledged(struct relay *relay)
 bool relay_refused(struct relay *relay, const char *why, bool too_large)
 {
     bool control;
+    uint64_t token = replay_buffer_token_in_flight(relay->outbox);
     if (!replay_buffer_done(relay->outbox, &control))
         return false;
     relay->progress_ns = clock_monotonic_ns();
@@ -284,6 +299,7 @@ bool relay_refused(struct relay *relay, const char *why, bool too_large)
         relay_count(relay, too_large ? BROADCAST_COUNT_TOO_LARGE : BROADCAST_COUNT_SEND_FAILED, 1);
         relay->lost_messages++;
         relay_recovery_done(relay);
+        relay_tell(relay, token, false);
     }
     relay_schedule_pump(relay);
     return true;
@@ -317,7 +333,7 @@ static const char *relay_why_not_sending(const struct relay *relay)
     return relay->links[RELAY_SENDER].why[0] ? relay->links[RELAY_SENDER].why : "not connected yet";
 }
 
-int relay_publish(struct relay *relay, struct slice topic, struct slice data)
+int relay_publish(struct relay *relay, struct slice topic, struct slice data, uint64_t token)
 {
     size_t dropped = 0;
     text_clear(&relay->scratch);
@@ -337,6 +353,7 @@ int relay_publish(struct relay *relay, struct slice topic, struct slice data)
         errno = ENOBUFS;
         return -1;
     }
+    replay_buffer_set_token(relay->outbox, token);
     if (dropped)
         relay_note_overflow(relay, dropped, "the oldest is dropped");
     if (relay_sending(relay))
@@ -400,6 +417,7 @@ struct relay *relay_make(struct event_base *base, const struct broadcast_setting
     relay->no_reconnect = settings->no_reconnect;
     relay->message_max = UINT64_MAX;
     relay->outbox = replay_buffer_make(0, 0);
+    replay_buffer_on_dropped(relay->outbox, relay_on_dropped, relay);
     relay_set_bounds(relay);
     relay->inbox = inbox_make(RELAY_INBOX_MESSAGES, RELAY_INBOX_BYTES);
     relay->decoder = notification_decoder_make(settings->json_max_depth);

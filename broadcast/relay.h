@@ -67,7 +67,7 @@ void relay_start(struct relay *relay);
 size_t relay_close(struct relay *relay, int grace_ms);
 
 /* ---- the outside: what struct broadcast_backend wants */
-int relay_publish(struct relay *relay, struct slice topic, struct slice data);
+int relay_publish(struct relay *relay, struct slice topic, struct slice data, uint64_t token);
 void relay_resume(struct relay *relay);
 /* The largest message, in bytes; UINT64_MAX until the driver knows. */
 void relay_set_message_max(struct relay *relay, uint64_t message_max);

@@ -11,6 +11,7 @@
 struct replay_item {
     struct replay_item *next;
     size_t length;
+    uint64_t token; /* 0: nobody asks after it */
     bool control;
     char bytes[];
 };
@@ -26,6 +27,8 @@ struct replay_buffer {
     size_t bytes;
     size_t in_flight;
     size_t in_flight_bytes;
+    replay_buffer_dropped *dropped; /* NULL: nobody is told */
+    void *dropped_context;
 };
 
 struct replay_buffer *replay_buffer_make(size_t max_messages, size_t max_bytes)
@@ -39,6 +42,7 @@ void replay_buffer_free(struct replay_buffer *buffer)
 {
     if (!buffer)
         return;
+    buffer->dropped = NULL;
     replay_buffer_clear(buffer);
     free(buffer);
 }
@@ -47,6 +51,29 @@ void replay_buffer_limit(struct replay_buffer *buffer, size_t max_messages, size
 {
     buffer->max_messages = max_messages;
     buffer->max_bytes = max_bytes;
+}
+
+void replay_buffer_on_dropped(struct replay_buffer *buffer, replay_buffer_dropped *dropped, void *context)
+{
+    buffer->dropped = dropped;
+    buffer->dropped_context = context;
+}
+
+void replay_buffer_set_token(struct replay_buffer *buffer, uint64_t token)
+{
+    if (buffer->newest)
+        buffer->newest->token = token;
+}
+
+uint64_t replay_buffer_token_in_flight(const struct replay_buffer *buffer)
+{
+    return buffer->last_in_flight ? buffer->oldest->token : 0;
+}
+
+static void tell_dropped(const struct replay_buffer *buffer, uint64_t token)
+{
+    if (token && buffer->dropped)
+        buffer->dropped(buffer->dropped_context, token);
 }
 
 static struct replay_item *first_waiting(const struct replay_buffer *buffer)
@@ -81,7 +108,9 @@ static bool drop_oldest_waiting(struct replay_buffer *buffer)
     struct replay_item *before = buffer->last_in_flight;
     for (struct replay_item *item = first_waiting(buffer); item; item = item->next) {
         if (!item->control) {
+            uint64_t token = item->token;
             remove_after(buffer, before);
+            tell_dropped(buffer, token);
             return true;
         }
         before = item;
@@ -197,8 +226,11 @@ size_t replay_buffer_clear(struct replay_buffer *buffer)
     buffer->last_in_flight = NULL;
     buffer->in_flight = 0;
     buffer->in_flight_bytes = 0;
-    while (buffer->oldest)
+    while (buffer->oldest) {
+        uint64_t token = buffer->oldest->token;
         remove_after(buffer, NULL);
+        tell_dropped(buffer, token);
+    }
     return count;
 }
 

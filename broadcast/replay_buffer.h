@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "server/common/text.h"
 
 struct replay_buffer;
@@ -31,6 +32,15 @@ void replay_buffer_limit(struct replay_buffer *buffer, size_t max_messages, size
  * max_messages is 0): it is not appended, and nothing was dropped for it. */
 bool replay_buffer_append(struct replay_buffer *buffer, struct slice message, bool control, size_t *dropped)
     __attribute__((warn_unused_result));
+
+/* Tokens: the caller's name for a message somebody asks after (0: nobody does). `dropped` is told those of messages that append and clear
+ * throw away, from within these calls; it must not touch the buffer. */
+typedef void replay_buffer_dropped(void *context, uint64_t token);
+void replay_buffer_on_dropped(struct replay_buffer *buffer, replay_buffer_dropped *dropped, void *context);
+/* Names the newest message: the one appended last. */
+void replay_buffer_set_token(struct replay_buffer *buffer, uint64_t token);
+/* The token of the message that `done` would take; 0 when it has none, or nothing is in flight. */
+uint64_t replay_buffer_token_in_flight(const struct replay_buffer *buffer);
 
 /* The oldest waiting message, if any; valid until it is acknowledged, refused or dropped. It stays waiting until `sent`. */
 bool replay_buffer_next(const struct replay_buffer *buffer, struct slice *message);

@@ -15,10 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/certainty.h"
 #include "server/common/clock.h"
 #include "server/common/identity.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/freeze.h"
 #include "shm/event.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
@@ -29,6 +31,10 @@
 /* A look at the full ring that comes so late says that this process did not run (a paused container or machine), nor did the readers. */
 #define ROUTER_PAUSED_NS (1 * CLOCK_SECOND)
 #define LOGGER           "opald.router"
+/* Publishers that wait for the backbone at one time; more are told that it did not answer in time. */
+#define ROUTER_WAITING_MAX 65536
+/* After a gap in which publishes were frozen, how long the backend has to ask for the resync by itself, beyond its settle time. */
+#define ROUTER_FROZEN_RESYNC_SECONDS 1.0
 
 struct router_uplink {
     struct uplink *uplink;     /* NULL until the slot is first used */
@@ -47,6 +53,12 @@ struct router {
     struct event *doorbell;
     struct event *again;     /* more to do: next turn of the loop */
     struct event *full_poll; /* the ring was full */
+    struct certainty *certainty;
+    struct event *answer_due; /* answers of `certainty` are to be put on the ring */
+    struct freeze freeze;
+    bool frozen;                 /* something was dropped since the last resync */
+    uint64_t gap_since_ns;       /* the last gap of the backbone */
+    struct event *frozen_resync; /* the resync that has to follow, when the backend sees no need of one */
     struct router_uplink uplinks[SEGMENT_SLOTS_MAX];
     unsigned slots;
     unsigned next_slot;  /* round robin */
@@ -65,6 +77,7 @@ struct router {
     struct text scratch;
     struct log_limiter limit_full;
     struct log_limiter limit_corrupt;
+    struct log_limiter limit_waiting;
 };
 
 /* ---- a full ring ---- */
@@ -124,23 +137,94 @@ static void *router_reserve(struct router *router, enum ring_type type, uint32_t
     return body;
 }
 
+/* ---- publishers that wait for the backbone ---- */
+
+static void router_put_answers(struct router *router)
+{
+    struct event_acknowledgement answer;
+    while (certainty_due(router->certainty, &answer)) {
+        void *body = router_reserve(router, RING_ACKNOWLEDGED, sizeof answer);
+        if (!body)
+            break; /* full_poll tries again */
+        memcpy(body, &answer, sizeof answer);
+        ring_writer_commit(router->ring);
+        certainty_answered(router->certainty);
+    }
+    ring_writer_wake(router->ring);
+}
+
+static void router_on_answer_due(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    router_put_answers(context);
+}
+
+/* Never puts anything on the ring itself: it may be called in the middle of a record. */
+static void router_on_backbone_acknowledged(void *context, uint64_t token, bool ok)
+{
+    struct router *router = context;
+    if (certainty_done(router->certainty, token, ok))
+        event_active(router->answer_due, EV_TIMEOUT, 0);
+}
+
+static uint64_t router_begin_waiting(struct router *router, const struct event *event)
+{
+    uint64_t wait_ns = (uint64_t)(router->config->publish_wait_seconds * (double)CLOCK_SECOND);
+    uint64_t token =
+        certainty_begin(router->certainty, event, clock_monotonic_ns(), event->entered_ns + wait_ns);
+    if (!token)
+        log_write_limited(&router->limit_waiting, LOG_WARNING, LOGGER,
+            "%zu publishers wait for the backbone already: the next ones will hear that it did not answer in "
+            "time",
+            certainty_count(router->certainty));
+    return token;
+}
+
 /* ---- events of this host ---- */
 
 static void router_to_backbone(struct router *router, const struct event *event)
 {
     uint32_t offset = 0;
+    uint64_t token = 0;
     struct slice topic;
-    if (!router->backbone || (event->flags & EVENT_LOCAL_ONLY))
-        return;
-    while (event_topic_next(event, &offset, &topic)) {
+    if ((event->flags & EVENT_WANTS_ACKNOWLEDGEMENT) && event->ticket)
+        token = router_begin_waiting(router, event);
+    while (
+        router->backbone && !(event->flags & EVENT_LOCAL_ONLY) && event_topic_next(event, &offset, &topic)) {
         text_clear(&router->scratch);
         text_append_python_string(&router->scratch, topic);
         log_write(LOG_INFO, LOGGER, "Broadcasting incoming event: {'topic': %s, 'notifier_id': '%s'}",
             router->scratch.data, router->notifier_id);
+        if (token)
+            certainty_expect(router->certainty, token);
         /* A failure is logged and counted by the backend, which knows the reason. */
-        if (broadcast_publish(router->backbone, topic, event->data) == 0)
+        if (broadcast_publish(router->backbone, topic, event->data, token) == 0)
             counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
+        else if (token)
+            router_on_backbone_acknowledged(router, token, false);
     }
+    if (token)
+        router_on_backbone_acknowledged(router, token, true); /* our own share: all are handed over */
+}
+
+/* Drops the event, whose place on the ring is reserved. False when there is no room to tell its publisher. */
+static bool router_freeze(struct router *router, const struct event *event)
+{
+    struct event_refusal refusal = {.ticket = event->ticket,
+        .origin = event->origin,
+        .incarnation = event->incarnation,
+        .reason = EVENT_REFUSED_FROZEN};
+    if (refusal.ticket) {
+        void *body = router_reserve(router, RING_REFUSED, sizeof refusal);
+        if (!body)
+            return false;
+        memcpy(body, &refusal, sizeof refusal);
+        ring_writer_commit(router->ring);
+    }
+    router->frozen = true;
+    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_FROZEN, 1);
+    return true;
 }
 
 static void router_refuse_record(struct router *router, unsigned slot, const struct uplink_record *record)
@@ -168,6 +252,8 @@ static bool router_route(struct router *router, unsigned slot, const struct upli
         router_refuse_record(router, slot, record);
         return true;
     }
+    if (freeze_drops(&router->freeze, &event))
+        return router_freeze(router, &event);
     ring_writer_commit(router->ring);
     counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_ROUTED, 1);
     router_to_backbone(router, &event);
@@ -250,6 +336,7 @@ static void router_on_full_poll(evutil_socket_t descriptor, short what, void *co
     router_check_stall(router);
     if (router->resync_waits)
         router_put_resync(router);
+    router_put_answers(router);
     /* The backbone's event came before whatever is in the uplinks now: it gets the first room. */
     if (router->backbone_waits) {
         router->backbone_waits = false;
@@ -304,6 +391,8 @@ static void router_on_backbone_batch_end(void *context)
 static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *why)
 {
     struct router *router = context;
+    router->frozen = false;
+    event_del(router->frozen_resync);
     if (!router->config->broadcast_resync_on_reconnect) {
         log_write(LOG_WARNING, LOGGER,
             "events of other servers may have been lost (%s; away for %.1f s); clients stay as they are, "
@@ -321,6 +410,29 @@ static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *w
     router_put_resync(router);
 }
 
+/* The backbone is back and has lost nothing (Kafka goes on where it stopped), but this host's clients miss what was frozen. */
+static void router_on_frozen_resync(evutil_socket_t descriptor, short what, void *context)
+{
+    struct router *router = context;
+    (void)descriptor;
+    (void)what;
+    router_on_backbone_gap(router, clock_monotonic_ns() - router->gap_since_ns,
+        "publishes were frozen while the backbone was away");
+}
+
+static void router_set_gap(struct router *router, bool gap)
+{
+    double seconds = router->config->broadcast_resync_settle_seconds + ROUTER_FROZEN_RESYNC_SECONDS;
+    struct timeval later = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    if (gap && !router->freeze.gap)
+        router->gap_since_ns = clock_monotonic_ns();
+    freeze_set_gap(&router->freeze, gap);
+    if (gap)
+        event_del(router->frozen_resync);
+    else if (router->frozen)
+        event_add(router->frozen_resync, &later);
+}
+
 static void router_on_backbone_state(void *context, enum broadcast_state state)
 {
     static const enum backbone_state states[] = {[BROADCAST_CONNECTING] = BACKBONE_CONNECTING,
@@ -329,6 +441,7 @@ static void router_on_backbone_state(void *context, enum broadcast_state state)
     struct router *router = context;
     uint64_t limit = (uint64_t)router->config->event_max_bytes;
     backbone_state_write(router->segment, states[state]);
+    router_set_gap(router, state == BROADCAST_GAP);
     if (state == BROADCAST_UP && !router->backbone_was_up) {
         router->backbone_was_up = true;
         if (router->serving)
@@ -366,6 +479,7 @@ static int router_open_backbone(struct router *router, struct error *err)
         .gap = router_on_backbone_gap,
         .count = router_on_backbone_count,
         .batch_end = router_on_backbone_batch_end,
+        .acknowledged = router_on_backbone_acknowledged,
     };
     const struct config *config = router->config;
     struct broadcast_settings settings = {
@@ -412,6 +526,10 @@ struct router *router_open(struct event_base *base, const struct config *config,
         event_new(base, segment_own_eventfd(segment), EV_READ | EV_PERSIST, router_on_doorbell, router);
     router->again = event_new(base, -1, 0, router_on_again, router);
     router->full_poll = event_new(base, -1, 0, router_on_full_poll, router);
+    router->answer_due = event_new(base, -1, 0, router_on_answer_due, router);
+    router->frozen_resync = event_new(base, -1, 0, router_on_frozen_resync, router);
+    router->certainty = certainty_make(ROUTER_WAITING_MAX);
+    freeze_init(&router->freeze, config);
     event_add(router->doorbell, NULL);
     event_limit_write(segment, (uint64_t)config->event_max_bytes);
     backbone_state_write(segment, BACKBONE_NONE);
@@ -439,6 +557,9 @@ void router_close(struct router *router, int grace_ms)
     event_free(router->doorbell);
     event_free(router->again);
     event_free(router->full_poll);
+    event_free(router->answer_due);
+    event_free(router->frozen_resync);
+    certainty_free(router->certainty);
     ring_writer_close(router->ring);
     text_free(&router->scratch);
     free(router);
@@ -462,6 +583,7 @@ void router_detach_worker(struct router *router, unsigned slot)
 {
     ring_writer_deactivate(router->ring, slot);
     router_take_in(router);
+    certainty_forget_worker(router->certainty, slot);
 }
 
 int router_publish(struct router *router, struct slice topic, struct slice data)
@@ -474,7 +596,7 @@ int router_publish(struct router *router, struct slice topic, struct slice data)
     event_encode(body, &event, &topic);
     ring_writer_commit(router->ring);
     ring_writer_wake(router->ring);
-    if (router->backbone && broadcast_publish(router->backbone, topic, data) == 0)
+    if (router->backbone && broadcast_publish(router->backbone, topic, data, 0) == 0)
         counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
     return 0;
 }

@@ -24,6 +24,7 @@
     COUNTER(EVENTS_REFUSED_SIZE, "events_refused_size") \
     COUNTER(EVENTS_REFUSED_BUSY, "events_refused_busy") \
     COUNTER(EVENTS_ROUTED, "events_routed") \
+    COUNTER(EVENTS_FROZEN, "events_frozen") \
     COUNTER(EVENTS_FROM_BACKBONE, "events_from_backbone") \
     COUNTER(EVENTS_TO_BACKBONE, "events_to_backbone") \
     COUNTER(BACKBONE_ACKNOWLEDGED, "backbone_events_acknowledged") \
@@ -32,6 +33,7 @@
     COUNTER(BACKBONE_SEND_FAILED, "backbone_sends_failed") \
     COUNTER(BACKBONE_RECONNECTS, "backbone_reconnects") \
     COUNTER(BACKBONE_TOO_LARGE, "backbone_events_too_large") \
+    COUNTER(ACKNOWLEDGEMENTS_LATE, "backbone_acknowledgements_late") \
     COUNTER(RING_FULL_WAITS, "ring_full_waits") \
     COUNTER(WORKERS_STARTED, "workers_started") \
     COUNTER(WORKERS_DIED, "workers_died") \

@@ -20,6 +20,9 @@
 
 enum event_flag {
     EVENT_LOCAL_ONLY = 1, /* not to be sent to the backbone */
+    EVENT_WANTS_ACKNOWLEDGEMENT =
+        2, /* a RING_ACKNOWLEDGED has to follow: the backbone has all its messages, or gets them not */
+    EVENT_SERVER_SIDE = 4, /* published over HTTP: held back in a gap when freezing is on */
 };
 
 struct event {
@@ -53,7 +56,19 @@ struct event_refusal {
     uint32_t reason; /* enum event_refusal_reason */
     uint32_t reserved;
 };
-enum event_refusal_reason { EVENT_REFUSED_TOO_LARGE = 1, EVENT_REFUSED_BACKBONE = 2 };
+enum event_refusal_reason {
+    EVENT_REFUSED_TOO_LARGE = 1,
+    EVENT_REFUSED_BACKBONE = 2,
+    EVENT_REFUSED_FROZEN =
+        3, /* dropped in a gap of the backbone, as OPAL_BROADCAST_FREEZE_ON_DISCONNECT asks for */
+};
+struct event_acknowledgement {
+    uint64_t ticket;
+    uint32_t origin;
+    uint32_t incarnation;
+    uint32_t ok; /* 1: the backbone has every message of the event; 0: at least one never gets there */
+    uint32_t reserved;
+};
 struct event_resync {
     uint64_t gap_ns;            /* how long the backbone was away */
     uint32_t closes_per_second; /* for the whole host */

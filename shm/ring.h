@@ -17,6 +17,8 @@ enum ring_type {
     RING_REFUSED =
         2, /* a publish that was refused after it left its worker; body: struct event_refusal (shm/event.h) */
     RING_RESYNC = 3, /* body: struct event_resync: close the websockets with 1012 at the given pace */
+    RING_ACKNOWLEDGED =
+        4, /* what became of an event in the backbone; behind its RING_EVENT; body: struct event_acknowledgement */
 };
 
 struct ring_record {

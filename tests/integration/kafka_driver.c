@@ -1,8 +1,8 @@
 /*
  * Opens one backbone, of any kind, and speaks it by lines, for test_kafka_backend.py, test_redis_backbone.py and test_postgres_backbone.py.
  *   kafka_driver URI CHANNEL NOTIFIER_ID [option=value ...]
- * In:  publish TOPIC JSON | flood TOPIC COUNT | pause | resume | counts | close
- * Out: event TOPIC[,TOPIC] TIME DATA | state NAME | gap MILLISECONDS WHY | refused NAME | counts ... | closed UNSENT
+ * In:  publish TOPIC JSON | ask TOPIC JSON (publishes with a token: 1, 2, ...) | flood TOPIC COUNT | pause | resume | counts | close
+ * Out: event TOPIC[,TOPIC] TIME DATA | state NAME | gap MILLISECONDS WHY | refused NAME | acknowledged TOKEN OK | counts ... | closed UNSENT
  * TIME is CLOCK_MONOTONIC in ns. The log goes to standard error.
  */
 #include <errno.h>
@@ -25,6 +25,7 @@ struct driver {
     bool paused;
     unsigned batches;
     unsigned offers_refused;
+    uint64_t token; /* of the last `ask` */
     uint64_t counts[BROADCAST_COUNT_TOO_LARGE + 1];
 };
 
@@ -68,9 +69,15 @@ static void on_batch_end(void *context)
     driver->batches++;
 }
 
-static void publish(struct driver *driver, struct slice topic, struct slice data)
+static void on_acknowledged(void *context, uint64_t token, bool ok)
 {
-    if (broadcast_publish(driver->broadcast, topic, data) < 0)
+    (void)context;
+    printf("acknowledged %" PRIu64 " %d\n", token, ok);
+}
+
+static void publish(struct driver *driver, struct slice topic, struct slice data, uint64_t token)
+{
+    if (broadcast_publish(driver->broadcast, topic, data, token) < 0)
         printf("refused %s\n", errno == ENOBUFS    ? "ENOBUFS"
                                : errno == EMSGSIZE ? "EMSGSIZE"
                                                    : strerror(errno));
@@ -95,16 +102,18 @@ static void obey(struct driver *driver, char *line)
     if (data)
         *data++ = '\0';
     if (strcmp(line, "publish") == 0 && data) {
-        publish(driver, slice_from_string(rest), slice_from_string(data));
+        publish(driver, slice_from_string(rest), slice_from_string(data), 0);
+    } else if (strcmp(line, "ask") == 0 && data) {
+        publish(driver, slice_from_string(rest), slice_from_string(data), ++driver->token);
     } else if (strcmp(line, "stamp") == 0 && rest) { /* publishes the time */
         char now[32];
         snprintf(now, sizeof now, "%" PRIu64, clock_monotonic_ns());
-        publish(driver, slice_from_string(rest), slice_from_string(now));
+        publish(driver, slice_from_string(rest), slice_from_string(now), 0);
     } else if (strcmp(line, "flood") == 0 && data) {
         for (long i = 0, count = strtol(data, NULL, 10); i < count; i++) {
             char number[32];
             snprintf(number, sizeof number, "%ld", i);
-            publish(driver, slice_from_string(rest), slice_from_string(number));
+            publish(driver, slice_from_string(rest), slice_from_string(number), 0);
         }
     } else if (strcmp(line, "pause") == 0) {
         driver->paused = true;
@@ -154,8 +163,12 @@ static double option(int argc, char **argv, const char *name, double otherwise)
 
 int main(int argc, char **argv)
 {
-    static const struct broadcast_callbacks callbacks = {
-        .event = on_event, .state = on_state, .gap = on_gap, .count = on_count, .batch_end = on_batch_end};
+    static const struct broadcast_callbacks callbacks = {.event = on_event,
+        .state = on_state,
+        .gap = on_gap,
+        .count = on_count,
+        .batch_end = on_batch_end,
+        .acknowledged = on_acknowledged};
     struct driver driver = {0};
     struct error err = {0};
     if (argc < 4) {

@@ -76,7 +76,7 @@ static int send_number(unsigned number, size_t padding)
     text_append_format(&message, "%u", number);
     for (size_t i = 0; i < padding; i++)
         text_append_char(&message, ' ');
-    int result = kafka_producer_send(fixture.producer, text_slice(&message));
+    int result = kafka_producer_send(fixture.producer, text_slice(&message), 0);
     text_free(&message);
     return result;
 }
