@@ -1,12 +1,15 @@
 #include "server/common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -17,7 +20,7 @@
 
 #define LOG_TEXT_MAX     (16 * 1024)
 #define LOG_NAME_MAX     40
-#define LOG_POLL_MS      50 /* how long a line may wait for a full non-blocking pipe */
+#define LOG_POLL_MS      50 /* how long the first line may wait for a full pipe; the next ones don't */
 #define LOG_COLOUR_TIME  "\033[32m"
 #define LOG_COLOUR_NAME  "\033[34m"
 #define LOG_COLOUR_RESET "\033[0m"
@@ -39,17 +42,48 @@ static const struct level_style levels[] = {
     [LOG_CRITICAL] = {"CRITICAL", "CRITICAL", "\033[41m\033[1m", "\xe2\x98\xa0\xef\xb8\x8f", 50},
 };
 
+enum sink { SINK_FILE, SINK_PIPE, SINK_SOCKET };
+
 /* The process's logging context. Written once, before there are threads; `lost` may be touched by any thread. */
 static struct {
     struct log_settings settings;
     uint64_t start_ns;
     uint64_t lost; /* lines that a full pipe did not take */
+    enum sink sink;
+    int own; /* non-blocking descriptor of the same pipe; 0: none */
 } logging = {.settings = {.level = LOG_INFO}};
+
+/* A reader of the log that stands still must not stop the server. O_NONBLOCK on the descriptor itself would reach everybody who shares it
+ * (the shell, other programs), so a pipe is opened anew; where that is not allowed each line asks first whether there is room. */
+static void log_open_sink(void)
+{
+    int standard = logging.settings.to_stdout ? STDOUT_FILENO : STDERR_FILENO;
+    char path[32];
+    struct stat status;
+    if (logging.own > 0)
+        close(logging.own);
+    logging.own = 0;
+    logging.sink = SINK_FILE;
+    if (fstat(standard, &status) < 0)
+        return;
+    if (S_ISSOCK(status.st_mode))
+        logging.sink = SINK_SOCKET;
+    if (!S_ISFIFO(status.st_mode))
+        return;
+    logging.sink = SINK_PIPE;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", standard);
+    int own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (own > STDERR_FILENO)
+        logging.own = own;
+    else if (own >= 0)
+        close(own);
+}
 
 void log_configure(const struct log_settings *settings)
 {
     logging.settings = *settings;
     logging.start_ns = clock_monotonic_ns();
+    log_open_sink();
 }
 
 bool log_level_parse(const char *name, enum log_level *level)
@@ -195,13 +229,34 @@ static void append_serialized(
 
 /* ---- out ---- */
 
-/* One write for the whole line as long as the kernel takes it whole. A blocking pipe waits; a non-blocking one that
- * stays full loses the line, which the next line that goes through tells. */
+static int log_descriptor(void)
+{
+    if (logging.own > 0)
+        return logging.own;
+    return logging.settings.to_stdout ? STDOUT_FILENO : STDERR_FILENO;
+}
+
+static ssize_t write_some(int fd, struct slice bytes)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    if (logging.sink == SINK_SOCKET)
+        return send(fd, bytes.data, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (logging.sink == SINK_PIPE && !logging.own && poll(&ready, 1, 0) == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return write(fd, bytes.data, bytes.length);
+}
+
+/* One write for the whole line as long as the kernel takes it whole. A pipe that stays full loses the line, which the next line that goes
+ * through tells; until then nobody waits for it again. */
 static bool write_whole(int fd, struct slice bytes)
 {
+    /* relaxed: as below */
+    int patience = __atomic_load_n(&logging.lost, __ATOMIC_RELAXED) ? 0 : LOG_POLL_MS;
     size_t written = 0;
     while (written < bytes.length) {
-        ssize_t count = write(fd, bytes.data + written, bytes.length - written);
+        ssize_t count = write_some(fd, (struct slice){bytes.data + written, bytes.length - written});
         if (count >= 0) {
             written += (size_t)count;
             continue;
@@ -209,7 +264,7 @@ static bool write_whole(int fd, struct slice bytes)
         if (errno == EINTR)
             continue;
         struct pollfd ready = {.fd = fd, .events = POLLOUT};
-        if ((errno != EAGAIN && errno != EWOULDBLOCK) || poll(&ready, 1, LOG_POLL_MS) <= 0)
+        if ((errno != EAGAIN && errno != EWOULDBLOCK) || poll(&ready, 1, patience) <= 0)
             return false;
     }
     return true;
@@ -217,7 +272,7 @@ static bool write_whole(int fd, struct slice bytes)
 
 static void emit(enum log_level level, const char *logger, struct slice raw)
 {
-    int fd = logging.settings.to_stdout ? STDOUT_FILENO : STDERR_FILENO;
+    int fd = log_descriptor();
     struct text printable = {0};
     struct text message = {0};
     struct text line = {0};
@@ -239,6 +294,10 @@ static void emit(enum log_level level, const char *logger, struct slice raw)
 static void emit_lost(void)
 {
     char message[80];
+    int fd = log_descriptor();
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    if (poll(&ready, 1, 0) == 0)
+        return; /* still full: the count stays */
     uint64_t lost = __atomic_exchange_n(&logging.lost, 0, __ATOMIC_RELAXED);
     if (!lost)
         return;
