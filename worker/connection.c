@@ -323,6 +323,9 @@ void connection_deadline_expired(void *worker, enum deadline_class which, struct
     case DEADLINE_HTTP_IDLE:
         connection_http_timeout(connection);
         break;
+    case DEADLINE_BACKBONE:
+        connection_http_backbone_late(connection);
+        break;
     case DEADLINE_PING:
     case DEADLINE_PONG:
         websocket_session_deadline(connection, which);

@@ -110,6 +110,7 @@ void connection_http_open(struct connection *connection);
 void connection_http_input(struct connection *connection, char *bytes, size_t length);
 void connection_http_end_of_input(struct connection *connection);
 void connection_http_timeout(struct connection *connection);
+void connection_http_backbone_late(struct connection *connection);
 bool connection_http_wants_input(const struct connection *connection);
 /* Frees session and all; `settle` first ends it when it is over. */
 void connection_http_settle(struct connection *connection);

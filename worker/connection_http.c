@@ -65,6 +65,7 @@ static void http_deadline(void *argument, enum http_deadline deadline)
         [HTTP_DEADLINE_HEAD] = DEADLINE_HTTP_HEAD,
         [HTTP_DEADLINE_BODY] = DEADLINE_HTTP_BODY,
         [HTTP_DEADLINE_IDLE] = DEADLINE_HTTP_IDLE,
+        [HTTP_DEADLINE_BACKBONE] = DEADLINE_BACKBONE,
     };
     struct connection *connection = connection_check(argument);
     if (connection->state != CONNECTION_HTTP)
@@ -187,6 +188,12 @@ void connection_http_timeout(struct connection *connection)
     http->over = true;
     if (connection->state == CONNECTION_HTTP)
         connection_http_settle(connection);
+}
+
+void connection_http_backbone_late(struct connection *connection)
+{
+    http_session_backbone_late(
+        connection->http->session); /* as when the publish is decided: settles by itself */
 }
 
 void connection_http_drain(struct connection *connection)

@@ -1,4 +1,7 @@
-/* POST /data/config: 200 means that the update has its place in the order of events (it is on the ring). */
+/*
+ * POST /data/config: 200 means that the update has its place in the order of events (it is on the ring); with ?wait=backbone or
+ * X-Opald-Wait: backbone, that the backbone has acknowledged all its messages as well. Without a backbone there is nothing to wait for.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +26,15 @@ static void reply_too_large(struct http_exchange *exchange)
 static void reply_outcome(struct http_exchange *exchange, enum publish_outcome outcome)
 {
     switch (outcome) {
+    case PUBLISH_FROZEN: /* as the reference, which says nothing of it, unless certainty was asked for */
+        if (exchange->waits_backbone) {
+            http_reply_detail(&exchange->reply, 504,
+                "the update was dropped: the backbone is away, and publishes are frozen until it is back");
+            break;
+        }
+        __attribute__((fallthrough));
     case PUBLISH_ORDERED:
+    case PUBLISH_ACKNOWLEDGED:
         http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL("{\"status\":\"ok\"}"));
         break;
     case PUBLISH_TOO_LARGE:
@@ -36,7 +47,25 @@ static void reply_outcome(struct http_exchange *exchange, enum publish_outcome o
     case PUBLISH_REFUSED:
         http_reply_detail(&exchange->reply, 413, "the update was refused: the backbone can't carry it");
         break;
+    case PUBLISH_UNACKNOWLEDGED:
+        http_reply_detail(&exchange->reply, 504,
+            "the backbone did not take the update: clients of this host have it, other servers don't get it");
+        break;
     }
+}
+
+void data_update_late(struct http_exchange *exchange)
+{
+    static struct log_limiter limiter;
+    double seconds = exchange->services->config->publish_wait_seconds;
+    counter_add(exchange->services->segment, exchange->services->slot, COUNTER_ACKNOWLEDGEMENTS_LATE, 1);
+    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER,
+        "%s: the backbone has not acknowledged a data update within %g s", exchange->peer, seconds);
+    http_reply_detail(&exchange->reply, 504,
+        "the backbone has not acknowledged the update within %g s: clients of this host have it, other "
+        "servers "
+        "get it when the backbone takes it",
+        seconds);
 }
 
 static void publish_decided(void *context, enum publish_outcome outcome)
@@ -82,6 +111,8 @@ static enum http_answer publish(struct http_exchange *exchange, const struct dat
         .data = text_slice(&update->data),
         .done = publish_decided,
         .context = exchange,
+        .wants_acknowledgement = exchange->waits_backbone,
+        .server_side = true,
     };
     enum publish_outcome outcome =
         publisher_publish(exchange->services->publisher, &request, &exchange->ticket);
@@ -116,6 +147,23 @@ static void refuse(struct http_exchange *exchange, enum data_update_outcome outc
         exchange->reply.body.data);
 }
 
+/* Whether the publisher asks for the backbone's acknowledgement. False, with the reply set, for a wish that is not understood: who
+ * asked for certainty must not believe to have it. */
+static bool read_wait(struct http_exchange *exchange)
+{
+    struct text query = {0};
+    struct slice header = http_request_header(exchange->request, "x-opald-wait");
+    bool has_query = http_request_query(exchange->request, "wait", &query);
+    bool by_query = has_query && slice_equals_string(text_slice(&query), "backbone");
+    bool by_header = slice_equals_string(header, "backbone");
+    text_free(&query);
+    exchange->waits_backbone = by_query || by_header;
+    if ((!has_query || by_query) && (!header.data || by_header))
+        return true;
+    http_reply_detail(&exchange->reply, 422, "wait (and X-Opald-Wait) can only be 'backbone'");
+    return false;
+}
+
 enum http_answer data_update_post(struct http_exchange *exchange)
 {
     const struct config *config = exchange->services->config;
@@ -129,7 +177,7 @@ enum http_answer data_update_post(struct http_exchange *exchange)
     enum http_answer answer = HTTP_ANSWERED;
     struct json_document document = {0};
     struct data_update update = {0};
-    if (http_body_parse(exchange, &document)) {
+    if (read_wait(exchange) && http_body_parse(exchange, &document)) {
         enum data_update_outcome outcome = data_update_convert(&update, &document, &limits);
         if (outcome == DATA_UPDATE_INVALID) {
             validation_reply(&update.validation, &exchange->reply);

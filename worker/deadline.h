@@ -14,6 +14,7 @@ enum deadline_class {
     DEADLINE_HTTP_HEAD, /* first byte to end of the request head */
     DEADLINE_HTTP_BODY,
     DEADLINE_HTTP_IDLE, /* between requests */
+    DEADLINE_BACKBONE,  /* a publisher that waits for the backbone's acknowledgement */
     DEADLINE_PING,      /* the next ping is due */
     DEADLINE_PONG,      /* the answer to it */
     DEADLINE_CLOSE,     /* the peer's close frame, after ours */

@@ -174,6 +174,7 @@ static bool fanout_collect(struct fanout *fanout, const struct ring_record *reco
 {
     struct ring_event event;
     struct ring_refusal refusal;
+    struct ring_acknowledgement acknowledgement;
     switch (record->type) {
     case RING_EVENT:
         if (ring_event_decode(record, &event)) {
@@ -183,8 +184,15 @@ static bool fanout_collect(struct fanout *fanout, const struct ring_record *reco
         break;
     case RING_REFUSED:
         if (ring_refusal_decode(record, &refusal)) {
-            fanout_complete_later(
-                fanout, refusal.origin, refusal.incarnation, refusal.ticket, PUBLISH_REFUSED);
+            fanout_complete_later(fanout, refusal.origin, refusal.incarnation, refusal.ticket,
+                refusal.frozen ? PUBLISH_FROZEN : PUBLISH_REFUSED);
+            return true;
+        }
+        break;
+    case RING_ACKNOWLEDGED:
+        if (ring_acknowledgement_decode(record, &acknowledgement)) {
+            fanout_complete_later(fanout, acknowledgement.origin, acknowledgement.incarnation,
+                acknowledgement.ticket, acknowledgement.ok ? PUBLISH_ACKNOWLEDGED : PUBLISH_UNACKNOWLEDGED);
             return true;
         }
         break;

@@ -14,7 +14,8 @@ struct http_exchange {
     const struct http_request *request;
     const char *peer; /* "127.0.0.1:33210" */
     struct http_reply reply;
-    uint64_t ticket; /* of the publish that a pending exchange waits for */
+    uint64_t ticket;     /* of the publish that a pending exchange waits for */
+    bool waits_backbone; /* ... and for the backbone's acknowledgement of it */
     /* For a handler that answered HTTP_PENDING: call once, from the loop, when the reply is set. */
     void (*finished)(struct http_exchange *exchange);
 };
@@ -27,8 +28,10 @@ enum http_answer {
 typedef enum http_answer http_handler(struct http_exchange *exchange);
 
 /* ---- the handlers that are more than a constant ---- */
-http_handler data_sources_get;     /* GET data_config_route */
-http_handler data_update_post;     /* POST data_config_route */
+http_handler data_sources_get; /* GET data_config_route */
+http_handler data_update_post; /* POST data_config_route */
+/* Sets the reply of an update that the backbone did not acknowledge in time; its publish was cancelled. */
+void data_update_late(struct http_exchange *exchange);
 http_handler data_all_get;         /* GET all_data_route */
 http_handler callback_report_post; /* POST data_callback_default_route */
 http_handler metrics_get;          /* GET /metrics */

@@ -191,6 +191,7 @@ static void session_answer(struct http_session *session)
     struct http_exchange *exchange = &session->exchange;
     exchange->request = http_reader_request(session->reader);
     exchange->peer = session_peer(session);
+    exchange->waits_backbone = false;
     if (http_route_answer(session->route, exchange) == HTTP_PENDING)
         session->pending = true;
     else
@@ -231,8 +232,10 @@ static void session_next(struct http_session *session)
 static void session_set_deadline(struct http_session *session)
 {
     enum http_deadline deadline = HTTP_DEADLINE_BODY;
-    if (session->over || session->pending)
+    if (session->over)
         deadline = HTTP_DEADLINE_NONE;
+    else if (session->pending)
+        deadline = session->exchange.waits_backbone ? HTTP_DEADLINE_BACKBONE : HTTP_DEADLINE_NONE;
     else if (http_reader_in_head(session->reader))
         deadline = HTTP_DEADLINE_HEAD;
     else if (!session->route)
@@ -323,6 +326,17 @@ static void exchange_finished(struct http_exchange *exchange)
     session->backlog = (struct text){0};
     session_run(session, backlog.data ? backlog.data : "", backlog.length);
     text_free(&backlog);
+}
+
+void http_session_backbone_late(struct http_session *session)
+{
+    if (session->magic != HTTP_SESSION_MAGIC)
+        abort();
+    if (!session->pending)
+        return;
+    publisher_cancel(session->services->publisher, session->exchange.ticket);
+    data_update_late(&session->exchange);
+    exchange_finished(&session->exchange);
 }
 
 void http_session_timeout(struct http_session *session)

@@ -27,7 +27,13 @@ struct http_services {
     const struct data_sources *data_sources;
 };
 
-enum http_deadline { HTTP_DEADLINE_NONE, HTTP_DEADLINE_HEAD, HTTP_DEADLINE_BODY, HTTP_DEADLINE_IDLE };
+enum http_deadline {
+    HTTP_DEADLINE_NONE,
+    HTTP_DEADLINE_HEAD,
+    HTTP_DEADLINE_BODY,
+    HTTP_DEADLINE_IDLE,
+    HTTP_DEADLINE_BACKBONE, /* a reply waits for the backbone's acknowledgement; ends in http_session_backbone_late */
+};
 
 /*
  * What the connection offers. All are called with the `connection` given to http_session_open. `upgrade` and `finish` are the last call a
@@ -58,6 +64,8 @@ void http_session_free(struct http_session *session);
 bool http_session_input(struct http_session *session, const void *bytes, size_t length);
 /* The peer closed its sending side / the deadline passed (answers 408 where a head had begun, else just finishes). */
 void http_session_timeout(struct http_session *session);
+/* HTTP_DEADLINE_BACKBONE passed: the pending reply is 504, and the session goes on. From the loop, not from within http_session_input. */
+void http_session_backbone_late(struct http_session *session);
 /* False while the session does not want more input (a reply is pending): the connection stops reading. */
 bool http_session_wants_input(const struct http_session *session);
 

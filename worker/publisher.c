@@ -7,11 +7,15 @@
  * therefore kept in a deque of which the ticket is the index: no table to search. A refusal comes back on the ring at its place in
  * the order as well. An answer may be missing only when the master lost the record, which it never does while this worker lives;
  * a ticket that comes back out of turn ends those before it as refused, so that nobody waits for ever.
+ *
+ * A publish that wants the backbone's acknowledgement leaves the deque at its place in the order and goes to a list, from which the
+ * acknowledgement takes it: these come mostly in order too, but need not. The requester's own deadline (publisher_cancel) bounds the wait.
  */
 #include "worker/publisher.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
@@ -26,6 +30,14 @@
 struct publisher_waiter {
     publish_done *done; /* NULL once cancelled */
     void *context;
+    bool wants_acknowledgement;
+};
+
+/* Ordered, the acknowledgement is to come. */
+struct publisher_ordered {
+    TAILQ_ENTRY(publisher_ordered) link;
+    uint64_t ticket;
+    struct publisher_waiter waiter;
 };
 
 struct publisher_queued {
@@ -44,6 +56,8 @@ struct publisher {
     uint64_t capacity;                /* a power of two */
     uint64_t first_ticket;            /* the oldest one not yet completed */
     uint64_t next_ticket;
+
+    TAILQ_HEAD(publisher_ordered_list, publisher_ordered) ordered; /* by ticket */
 
     struct publisher_queued *first;
     struct publisher_queued *last;
@@ -65,6 +79,7 @@ struct publisher *publisher_open(struct segment *segment, unsigned slot, size_t 
     publisher->uplink = uplink_open(segment, slot);
     publisher->capacity = 64;
     publisher->waiters = memory_allocate((size_t)publisher->capacity * sizeof(struct publisher_waiter));
+    TAILQ_INIT(&publisher->ordered);
     publisher->first_ticket = publisher->next_ticket = 1; /* 0 says that nobody waits (shm/event.h) */
     return publisher;
 }
@@ -76,6 +91,11 @@ void publisher_close(struct publisher *publisher)
         free(publisher->first);
         publisher->first = next;
     }
+    struct publisher_ordered *ordered;
+    while ((ordered = TAILQ_FIRST(&publisher->ordered))) {
+        TAILQ_REMOVE(&publisher->ordered, ordered, link);
+        free(ordered);
+    }
     uplink_close(publisher->uplink);
     free(publisher->waiters);
     free(publisher);
@@ -86,7 +106,7 @@ static struct publisher_waiter *publisher_waiter(const struct publisher *publish
     return &publisher->waiters[ticket & (publisher->capacity - 1)];
 }
 
-static uint64_t publisher_take_ticket(struct publisher *publisher, publish_done *done, void *context)
+static uint64_t publisher_take_ticket(struct publisher *publisher, struct publisher_waiter waiter)
 {
     if (publisher->next_ticket - publisher->first_ticket == publisher->capacity) {
         uint64_t capacity = publisher->capacity * 2;
@@ -98,7 +118,7 @@ static uint64_t publisher_take_ticket(struct publisher *publisher, publish_done 
         publisher->capacity = capacity;
     }
     uint64_t ticket = publisher->next_ticket++;
-    *publisher_waiter(publisher, ticket) = (struct publisher_waiter){done, context};
+    *publisher_waiter(publisher, ticket) = waiter;
     return ticket;
 }
 
@@ -138,12 +158,16 @@ enum publish_outcome publisher_publish(
         queued->length = size;
         body = queued->body;
     }
-    uint64_t number = request->done ? publisher_take_ticket(publisher, request->done, request->context) : 0;
+    struct publisher_waiter waiter = {request->done, request->context,
+        request->wants_acknowledgement && backbone_state_read(publisher->segment) != BACKBONE_NONE};
+    uint64_t number = request->done ? publisher_take_ticket(publisher, waiter) : 0;
     struct event event = {
         .entered_ns = clock_monotonic_ns(),
         .ticket = number,
         .origin = publisher->slot,
         .incarnation = publisher->incarnation,
+        .flags = (number && waiter.wants_acknowledgement ? EVENT_WANTS_ACKNOWLEDGEMENT : 0u) |
+                 (request->server_side ? EVENT_SERVER_SIDE : 0u),
         .topic_count = request->topic_count,
         .notifier = request->notifier,
         .data = request->data,
@@ -165,17 +189,54 @@ enum publish_outcome publisher_publish(
     return PUBLISH_ORDERED;
 }
 
+/* Out of the list; the caller frees. NULL when it is not there. */
+static struct publisher_ordered *publisher_take_ordered(struct publisher *publisher, uint64_t ticket)
+{
+    struct publisher_ordered *ordered;
+    TAILQ_FOREACH(ordered, &publisher->ordered, link)
+    {
+        if (ordered->ticket > ticket)
+            break;
+        if (ordered->ticket == ticket) {
+            TAILQ_REMOVE(&publisher->ordered, ordered, link);
+            return ordered;
+        }
+    }
+    return NULL;
+}
+
 void publisher_cancel(struct publisher *publisher, uint64_t ticket)
 {
     if (ticket >= publisher->first_ticket && ticket < publisher->next_ticket)
         publisher_waiter(publisher, ticket)->done = NULL;
+    else
+        free(publisher_take_ordered(publisher, ticket));
 }
 
 static void publisher_finish_first(struct publisher *publisher, enum publish_outcome outcome)
 {
-    struct publisher_waiter waiter = *publisher_waiter(publisher, publisher->first_ticket++);
+    uint64_t ticket = publisher->first_ticket++;
+    struct publisher_waiter waiter = *publisher_waiter(publisher, ticket);
+    if (waiter.done && waiter.wants_acknowledgement && outcome == PUBLISH_ORDERED) {
+        struct publisher_ordered *ordered = memory_allocate(sizeof(*ordered));
+        ordered->ticket = ticket;
+        ordered->waiter = waiter;
+        TAILQ_INSERT_TAIL(&publisher->ordered, ordered, link);
+        return;
+    }
     if (waiter.done)
         waiter.done(waiter.context, outcome); /* may publish again */
+}
+
+static void publisher_finish_ordered(
+    struct publisher *publisher, uint64_t ticket, enum publish_outcome outcome)
+{
+    struct publisher_ordered *ordered = publisher_take_ordered(publisher, ticket);
+    if (!ordered)
+        return; /* cancelled */
+    struct publisher_waiter waiter = ordered->waiter;
+    free(ordered);
+    waiter.done(waiter.context, outcome);
 }
 
 void publisher_complete(struct publisher *publisher, uint64_t ticket, enum publish_outcome outcome)
@@ -183,6 +244,10 @@ void publisher_complete(struct publisher *publisher, uint64_t ticket, enum publi
     if (outcome == PUBLISH_TOO_LARGE || outcome == PUBLISH_REFUSED)
         log_write_limited(&publisher->refused, LOG_WARNING, PUBLISHER_LOGGER,
             "Event refused by the master: above what the ring or the backbone carries");
+    if (outcome == PUBLISH_ACKNOWLEDGED || outcome == PUBLISH_UNACKNOWLEDGED) {
+        publisher_finish_ordered(publisher, ticket, outcome);
+        return;
+    }
     if (ticket < publisher->first_ticket || ticket >= publisher->next_ticket)
         return;
     while (publisher->first_ticket < ticket)

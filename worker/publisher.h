@@ -1,6 +1,7 @@
 /*
  * A worker's way to publish: events go into its uplink, the master orders them and puts them on the ring, and when the worker
- * reads its own event there, the publish has its place in the order and its completion is called. Worker process only.
+ * reads its own event there, the publish has its place in the order and its completion is called; when the request asked for it, only
+ * after the master's word that the backbone has acknowledged the event, for which there is no deadline here. Worker process only.
  */
 #ifndef OPALD_WORKER_PUBLISHER_H
 #define OPALD_WORKER_PUBLISHER_H
@@ -18,6 +19,10 @@ enum publish_outcome {
     PUBLISH_TOO_LARGE, /* above the event limit; nothing was sent */
     PUBLISH_BUSY,      /* the queue before the uplink is full; nothing was sent */
     PUBLISH_REFUSED,   /* the master refused it (backbone limit) */
+    PUBLISH_FROZEN,    /* dropped by the master: the backbone is away, and such publishes are frozen then */
+    /* Only when the request asked for the backbone's acknowledgement: */
+    PUBLISH_ACKNOWLEDGED,   /* ordered, and the backbone has it */
+    PUBLISH_UNACKNOWLEDGED, /* ordered, but the backbone never gets it, or not all of it */
 };
 
 /* Called once, from the worker's loop, never from within publisher_publish. */
@@ -30,6 +35,9 @@ struct publish_request {
     struct slice data;     /* checked JSON text */
     publish_done *done;    /* may be NULL */
     void *context;
+    bool
+        wants_acknowledgement; /* `done` is called when the backbone has it, not before; without a backbone, when it is ordered */
+    bool server_side; /* not by a client over its websocket: may be frozen (shm/event.h) */
 };
 
 struct publisher *publisher_open(struct segment *segment, unsigned slot, size_t queue_max_bytes);
@@ -40,7 +48,7 @@ enum publish_outcome publisher_publish(
     struct publisher *publisher, const struct publish_request *request, uint64_t *ticket);
 /* The requester is gone: `done` will not be called any more. The event itself goes its way. */
 void publisher_cancel(struct publisher *publisher, uint64_t ticket);
-/* The ring drain reports events (and refusals) of this worker. */
+/* The ring drain reports events, refusals and the backbone's acknowledgements of this worker's events. */
 void publisher_complete(struct publisher *publisher, uint64_t ticket, enum publish_outcome outcome);
 /* Moves queued events into the uplink as room appears; called each turn of the loop while publisher_is_blocked. */
 void publisher_flush(struct publisher *publisher);

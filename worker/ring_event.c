@@ -54,8 +54,20 @@ bool ring_refusal_decode(const struct ring_record *record, struct ring_refusal *
     if (record->length < sizeof(body))
         return false;
     memcpy(&body, record->body, sizeof(body));
-    *refusal = (struct ring_refusal){
-        body.ticket, body.origin, body.incarnation, body.reason == EVENT_REFUSED_TOO_LARGE};
+    *refusal = (struct ring_refusal){body.ticket, body.origin, body.incarnation,
+        body.reason == EVENT_REFUSED_TOO_LARGE, body.reason == EVENT_REFUSED_FROZEN};
+    return true;
+}
+
+bool ring_acknowledgement_decode(
+    const struct ring_record *record, struct ring_acknowledgement *acknowledgement)
+{
+    struct event_acknowledgement body;
+    if (record->length < sizeof(body))
+        return false;
+    memcpy(&body, record->body, sizeof(body));
+    *acknowledgement =
+        (struct ring_acknowledgement){body.ticket, body.origin, body.incarnation, body.ok != 0};
     return true;
 }
 

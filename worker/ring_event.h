@@ -33,8 +33,18 @@ struct ring_refusal {
     uint32_t origin;
     uint32_t incarnation;
     bool too_large;
+    bool frozen;
 };
 bool ring_refusal_decode(const struct ring_record *record, struct ring_refusal *refusal);
+
+struct ring_acknowledgement {
+    uint64_t ticket;
+    uint32_t origin;
+    uint32_t incarnation;
+    bool ok;
+};
+bool ring_acknowledgement_decode(
+    const struct ring_record *record, struct ring_acknowledgement *acknowledgement);
 
 struct ring_resync {
     uint64_t gap_ns;

@@ -169,6 +169,7 @@ static void worker_set_durations(struct worker *worker)
     deadlines_set_duration(deadlines, DEADLINE_HTTP_HEAD, config->http_header_timeout);
     deadlines_set_duration(deadlines, DEADLINE_HTTP_BODY, config->http_body_timeout);
     deadlines_set_duration(deadlines, DEADLINE_HTTP_IDLE, config->http_keepalive_timeout);
+    deadlines_set_duration(deadlines, DEADLINE_BACKBONE, config->publish_wait_seconds);
     deadlines_set_duration(deadlines, DEADLINE_PING, config->websocket_ping_interval);
     deadlines_set_duration(deadlines, DEADLINE_PONG, config->websocket_ping_timeout);
     deadlines_set_duration(deadlines, DEADLINE_CLOSE, WORKER_CLOSE_SECONDS);
