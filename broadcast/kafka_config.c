@@ -223,7 +223,7 @@ int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_sett
         least = 1;
     if (most < least)
         most = least;
-    if (kafka_config_set(conf, "bootstrap.servers", brokers, err) < 0 ||
+    if ((brokers && kafka_config_set(conf, "bootstrap.servers", brokers, err) < 0) ||
         /* librdkafka adds its own jitter of -25% to +50% */
         kafka_config_set_number(conf, "reconnect.backoff.ms", least, err) < 0 ||
         kafka_config_set_number(conf, "reconnect.backoff.max.ms", most, err) < 0)

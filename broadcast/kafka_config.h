@@ -18,7 +18,7 @@ int kafka_config_apply_security(rd_kafka_conf_t *conf, struct error *err);
 /* As rd_kafka_conf_set. A refusal is a fault of the program or of a setting; the text names the property, never its value. */
 int kafka_config_set(rd_kafka_conf_t *conf, const char *name, const char *value, struct error *err);
 int kafka_config_set_number(rd_kafka_conf_t *conf, const char *name, long long value, struct error *err);
-/* What producer and consumer share: brokers, security, latency, reconnects, logging through the queue. */
+/* `brokers` NULL: none. What producer and consumer share: brokers, security, latency, reconnects, logging through the queue. */
 int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_settings *settings,
     const char *brokers, bool secure, struct error *err);
 

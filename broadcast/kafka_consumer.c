@@ -24,7 +24,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "broadcast/kafka_admin.h"
 #include "broadcast/kafka_config.h"
+#include "broadcast/kafka_extra.h"
 #include "broadcast/kafka_log.h"
 #include "broadcast/kafka_stats.h"
 #include "broadcast/kafka_watch.h"
@@ -39,6 +41,7 @@
 #define KAFKA_MISSING_NS \
     (3 * CLOCK_SECOND) /* a broker that just started denies topics that it has for a moment */
 #define KAFKA_CLOCK_SKEW_MS 60000
+#define KAFKA_SHOWN_MAX     200          /* of another server's words */
 #define KAFKA_MESSAGE_SLACK (512 * 1024) /* topics and envelope beside the event's data */
 
 struct kafka_partition {
@@ -60,7 +63,8 @@ struct kafka_consumer {
     rd_kafka_queue_t *queue; /* messages of all partitions; owned by `messages` */
     struct kafka_watch messages;
     struct kafka_watch main; /* logs, errors, statistics */
-    struct event *poke;      /* runs while the topic's partitions are unknown */
+    struct kafka_admin *admin;
+    struct event *poke; /* runs while the topic's partitions are unknown */
     struct kafka_partition *partitions;
     int32_t partition_count;
     enum broadcast_state state;
@@ -117,7 +121,16 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
         log_write(LOG_INFO, KAFKA_LOGGER, "Broadcaster listener connected to channel '%s'",
             consumer->settings->channel);
     }
+    if (state == BROADCAST_UP)
+        kafka_admin_learn_limit(consumer->admin);
     consumer->callbacks->state(consumer->context, state);
+}
+
+/* The state's receiver asks for the limit each time. */
+static void kafka_consumer_on_limit(void *context)
+{
+    struct kafka_consumer *consumer = context;
+    consumer->callbacks->state(consumer->context, consumer->state);
 }
 
 static void kafka_consumer_update_state(struct kafka_consumer *consumer)
@@ -239,6 +252,9 @@ static void kafka_consumer_topic_missing(struct kafka_consumer *consumer)
         consumer->missing_since_ns = now;
         consumer->missing_wall_ms = kafka_consumer_wall_ms();
     }
+    /* A broker that denies a topic in error answers that it exists already. */
+    if (consumer->settings->kafka_create_topic)
+        kafka_admin_create_topic(consumer->admin);
     if (now - consumer->missing_since_ns < KAFKA_MISSING_NS)
         return;
     consumer->connected = false;
@@ -297,6 +313,22 @@ static bool kafka_consumer_is_history(
     return true;
 }
 
+static void kafka_consumer_on_resync(struct kafka_consumer *consumer, const struct notification *notification)
+{
+    struct text why = {0};
+    text_append_string(&why, "server ");
+    text_append_slice(&why,
+        (struct slice){notification->notifier_id.data, notification->notifier_id.length < KAFKA_SHOWN_MAX
+                                                           ? notification->notifier_id.length
+                                                           : KAFKA_SHOWN_MAX});
+    text_append_string(&why, ": ");
+    text_append_slice(&why,
+        (struct slice){notification->resync.data,
+            notification->resync.length < KAFKA_SHOWN_MAX ? notification->resync.length : KAFKA_SHOWN_MAX});
+    consumer->callbacks->gap(consumer->context, 0, why.data);
+    text_free(&why);
+}
+
 /* False when the event callback can't take it now. */
 static bool kafka_consumer_deliver(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
@@ -320,8 +352,12 @@ static bool kafka_consumer_deliver(struct kafka_consumer *consumer, const rd_kaf
         consumer->own++;
         return true;
     }
-    if (!notification.topic_count)
-        return true; /* accepted, for nobody */
+    if (!notification
+             .topic_count) { /* accepted, for nobody, unless another server says that it could not send everything */
+        if (notification.resync.length)
+            kafka_consumer_on_resync(consumer, &notification);
+        return true;
+    }
     if (notification.data.length > consumer->settings->event_max_bytes) {
         consumer->callbacks->count(consumer->context, BROADCAST_COUNT_TOO_LARGE, 1);
         kafka_consumer_reject(consumer, message, "larger than this server's limit for an event");
@@ -460,6 +496,8 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
             kafka_consumer_topic_missing(consumer);
     }
     kafka_consumer_update_state(consumer);
+    if (consumer->state == BROADCAST_UP)
+        kafka_admin_learn_limit(consumer->admin);
     return 0; /* librdkafka frees the text */
 }
 
@@ -526,6 +564,8 @@ static int kafka_consumer_configure(struct kafka_consumer *consumer, rd_kafka_co
         kafka_config_set_number(conf, "fetch.message.max.bytes", most > 1000000000 ? 1000000000 : most, err) <
             0)
         return -1;
+    if (kafka_extra_apply(conf, KAFKA_EXTRA_CONSUMER, settings->kafka_config, err) < 0)
+        return -1;
     rd_kafka_conf_set_opaque(conf, consumer);
     rd_kafka_conf_set_stats_cb(conf, kafka_consumer_on_statistics);
     rd_kafka_conf_set_error_cb(conf, kafka_consumer_on_error);
@@ -533,21 +573,45 @@ static int kafka_consumer_configure(struct kafka_consumer *consumer, rd_kafka_co
     return 0;
 }
 
-static int kafka_consumer_start(struct kafka_consumer *consumer, struct event_base *base,
-    const struct kafka_consumer_options *options, struct error *err)
+static rd_kafka_t *kafka_consumer_make_handle(
+    struct kafka_consumer *consumer, const struct kafka_consumer_options *options, struct error *err)
 {
     char reason[512] = "";
-    struct timeval poke = {0, KAFKA_POKE_MS * 1000};
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     if (kafka_consumer_configure(consumer, conf, options, err) < 0) {
         rd_kafka_conf_destroy(conf);
-        return -1;
+        return NULL;
     }
-    consumer->handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof reason);
-    if (!consumer->handle) {
+    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof reason);
+    if (!handle) {
         rd_kafka_conf_destroy(conf);
-        return error_set(err, -1, "Kafka consumer: %s", reason);
+        error_set(err, -1, "Kafka consumer: %s", reason);
     }
+    return handle;
+}
+
+int kafka_consumer_check(const struct broadcast_settings *settings,
+    const struct kafka_consumer_options *options, struct error *err)
+{
+    struct kafka_consumer consumer = {.magic = KAFKA_CONSUMER_MAGIC, .settings = settings};
+    rd_kafka_t *handle = kafka_consumer_make_handle(&consumer, options, err);
+    if (!handle)
+        return -1;
+    rd_kafka_destroy(handle);
+    return 0;
+}
+
+static int kafka_consumer_start(struct kafka_consumer *consumer, struct event_base *base,
+    const struct kafka_consumer_options *options, struct error *err)
+{
+    struct timeval poke = {0, KAFKA_POKE_MS * 1000};
+    consumer->handle = kafka_consumer_make_handle(consumer, options, err);
+    if (!consumer->handle)
+        return -1;
+    consumer->admin = kafka_admin_open(
+        base, consumer->handle, consumer->settings->channel, kafka_consumer_on_limit, consumer, err);
+    if (!consumer->admin)
+        return -1;
     rd_kafka_set_log_queue(consumer->handle, NULL);
     consumer->topic = rd_kafka_topic_new(consumer->handle, consumer->settings->channel, NULL);
     if (!consumer->topic)
@@ -583,6 +647,11 @@ struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct
     return consumer;
 }
 
+uint64_t kafka_consumer_message_max(const struct kafka_consumer *consumer)
+{
+    return kafka_admin_message_max(consumer->admin);
+}
+
 void kafka_consumer_close(struct kafka_consumer *consumer)
 {
     if (consumer->held)
@@ -591,6 +660,7 @@ void kafka_consumer_close(struct kafka_consumer *consumer)
         rd_kafka_consume_stop(consumer->topic, i);
     kafka_watch_close(&consumer->messages);
     kafka_watch_close(&consumer->main);
+    kafka_admin_close(consumer->admin);
     if (consumer->poke)
         event_free(consumer->poke);
     if (consumer->topic)

@@ -21,6 +21,11 @@ struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct
     struct error *err);
 /* After an event callback returned false: offers that event again before it returns, the rest in the next turn. */
 void kafka_consumer_resume(struct kafka_consumer *consumer);
+/* The largest message the topic takes, UINT64_MAX when not known. When it becomes known, callbacks.state is called with the state as it is. */
+uint64_t kafka_consumer_message_max(const struct kafka_consumer *consumer);
+/* -1 when a consumer can't be made with these settings. Connects to nothing (`options->brokers` is not looked at). */
+int kafka_consumer_check(const struct broadcast_settings *settings,
+    const struct kafka_consumer_options *options, struct error *err);
 void kafka_consumer_close(struct kafka_consumer *consumer);
 
 #endif

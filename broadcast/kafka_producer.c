@@ -376,8 +376,8 @@ static void kafka_producer_call_for_resync(struct kafka_producer *producer)
     notification_encode_resync(
         &message, slice_from_string(producer->settings->notifier_id), text_slice(&reason));
     if (kafka_producer_send(producer, text_slice(&message), 0) == 0)
-        log_write(LOG_WARNING, KAFKA_LOGGER,
-            "%s: other servers are told to have their clients refetch", reason.data);
+        log_write(LOG_WARNING, KAFKA_LOGGER, "%s: other servers are told to have their clients refetch",
+            reason.data);
     else
         producer->lost += lost; /* and one more that was counted, as it should */
     text_free(&reason);
@@ -506,8 +506,7 @@ static rd_kafka_t *kafka_producer_make_handle(struct kafka_producer *producer, s
 
 int kafka_producer_check(const struct broadcast_settings *settings, bool secure, struct error *err)
 {
-    struct kafka_producer producer = {
-        .magic = KAFKA_PRODUCER_MAGIC, .settings = settings, .secure = secure};
+    struct kafka_producer producer = {.magic = KAFKA_PRODUCER_MAGIC, .settings = settings, .secure = secure};
     rd_kafka_t *handle = kafka_producer_make_handle(&producer, err);
     if (!handle)
         return -1;

@@ -15,6 +15,7 @@
 
 #include "server/common/memory.h"
 
+#define NOTIFICATION_RESYNC      "opald_resync"
 #define NOTIFICATION_TOKENS_KEPT 65536 /* a decoder that once met a huge message gives the memory back */
 
 struct notification_decoder {
@@ -34,6 +35,15 @@ void notification_encode(struct text *out, struct slice notifier_id, struct slic
     text_append_json_ascii(out, topic);
     text_append_string(out, "], \"data\": ");
     text_append_slice(out, data.data ? data : SLICE_LITERAL("null"));
+    text_append_char(out, '}');
+}
+
+void notification_encode_resync(struct text *out, struct slice notifier_id, struct slice reason)
+{
+    text_append_string(out, "{\"notifier_id\": ");
+    text_append_json_ascii(out, notifier_id);
+    text_append_string(out, ", \"topics\": [], \"data\": null, \"" NOTIFICATION_RESYNC "\": ");
+    text_append_json_ascii(out, reason);
     text_append_char(out, '}');
 }
 
@@ -191,12 +201,19 @@ static int notification_read(
     }
     out->data = data == JSON_ABSENT ? SLICE_LITERAL("null") : json_raw(document, data);
 
+    uint32_t resync = out->topic_count ? JSON_ABSENT : json_member(document, 0, NOTIFICATION_RESYNC);
+    size_t resync_offset = 0;
+    bool resyncs = resync != JSON_ABSENT && document->tokens[resync].type == JSON_STRING &&
+                   notification_take_text(decoder, resync, &out->resync, &resync_offset);
+
     const char *decoded = decoder->scratch.data ? decoder->scratch.data : "";
     if (!out->notifier_id.data)
         out->notifier_id.data = decoded + notifier_offset;
     for (uint32_t i = 0; i < out->topic_count; i++)
         if (!out->topics[i].data)
             out->topics[i].data = decoded + topic_offsets[i];
+    if (resyncs && !out->resync.data)
+        out->resync.data = decoded + resync_offset;
     return 0;
 }
 

@@ -14,10 +14,16 @@ struct notification {
     struct slice *topics; /* decoded UTF-8 */
     uint32_t topic_count;
     struct slice data; /* JSON text inside the message; "null" when the key was absent */
+    /* Another opald could not send everything: the reason, decoded. Only in a message without topics, which the reference takes for one
+     * to nobody. Absent otherwise. */
+    struct slice resync;
 };
 
 /* Appends one message with one topic. */
 void notification_encode(struct text *out, struct slice notifier_id, struct slice topic, struct slice data);
+
+/* Appends the message by which a server tells the others that it could not send them everything: their clients have to refetch. */
+void notification_encode_resync(struct text *out, struct slice notifier_id, struct slice reason);
 
 struct notification_decoder; /* memory that is reused from message to message */
 struct notification_decoder *notification_decoder_make(unsigned max_depth);

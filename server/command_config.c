@@ -27,8 +27,27 @@ static void print_note(void *context, const char *line)
 bool command_check_backbone(const struct config *config, char *line, size_t size)
 {
     struct error err = {0};
-    if (!config->broadcast_uri || broadcast_check_uri(config->broadcast_uri, &err) == 0)
+    struct broadcast_settings settings = {
+        .uri = config->broadcast_uri,
+        .channel = config->broadcast_channel_name,
+        .notifier_id = "",
+        .event_max_bytes = (size_t)config->event_max_bytes,
+        .json_max_depth = (unsigned)config->json_max_depth,
+        .queue_max_bytes = (size_t)config->kafka_queue_max_bytes,
+        .queue_max_messages = (size_t)config->kafka_queue_max_messages,
+        .reconnect_backoff_min = config->broadcast_reconnect_backoff_min_seconds,
+        .reconnect_backoff_max = config->broadcast_reconnect_backoff_max_seconds,
+        .kafka_config = config->kafka_config,
+    };
+    if (!config->broadcast_uri)
         return true;
+    /* When the URI is good, it is not what the message is about. */
+    if (broadcast_check_uri(config->broadcast_uri, &err) == 0) {
+        if (broadcast_check_settings(&settings, &err) == 0)
+            return true;
+        snprintf(line, size, "%s", err.text);
+        return false;
+    }
     struct text shown = {0};
     options_append_url(&shown, config->broadcast_uri);
     snprintf(line, size, "OPAL_BROADCAST_URI=%s: %s", text_slice(&shown).data, err.text);

@@ -140,7 +140,8 @@ void config_free(struct config *config)
         if (option->offset == OPTION_NOWHERE)
             continue;
         void *where = (char *)config + option->offset;
-        if (option->type == OPTION_STRING || option->type == OPTION_JSON || option->type == OPTION_ENUM)
+        if (option->type == OPTION_STRING || option->type == OPTION_JSON || option->type == OPTION_ENUM ||
+            option->type == OPTION_SETTINGS)
             free(*(char **)where);
         else if (option->type == OPTION_LIST)
             config_list_free(where);

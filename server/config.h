@@ -41,6 +41,8 @@ struct config {
     const char *broadcast_postgres_schema;
     int64_t kafka_queue_max_bytes;
     int64_t kafka_queue_max_messages;
+    const char *kafka_config; /* "key=value" a line for librdkafka; NULL: none */
+    bool kafka_create_topic;
     int64_t resync_closes_per_second; /* for the whole host, after a gap that may have lost events */
 
     /* shared memory */

@@ -27,6 +27,7 @@ extern char **environ;
 struct flag_value {
     const char *text; /* NULL: flag not given */
     bool is_file;
+    struct text settings; /* OPTION_SETTINGS: of all such flags, in their order */
 };
 
 struct loader {
@@ -140,6 +141,18 @@ void options_command_free(struct options_command *command)
     *command = (struct options_command){0};
 }
 
+static char *read_secret_file(struct loader *loader, const char *source, const char *path);
+
+static void add_settings_flag(struct loader *loader, struct flag_value *flag)
+{
+    char *content = flag->is_file ? read_secret_file(loader, "the file of settings", flag->text) : NULL;
+    if (content || !flag->is_file) {
+        text_append_string(&flag->settings, content ? content : flag->text);
+        text_append_char(&flag->settings, '\n');
+    }
+    free(content);
+}
+
 /* A "--name[=value]" of the table: remembers it, and tells how many arguments it took; 0 when it is none of the
  * table's. */
 static int scan_flag(struct loader *loader, char **argv, int left)
@@ -161,7 +174,11 @@ static int scan_flag(struct loader *loader, char **argv, int left)
         problem(loader, "--%s: a value is missing (%s)", name, option_type_name(option));
         return 1;
     }
-    loader->flags[option_index(option)] = (struct flag_value){equals ? equals + 1 : argv[1], is_file};
+    struct flag_value *flag = &loader->flags[option_index(option)];
+    flag->text = equals ? equals + 1 : argv[1];
+    flag->is_file = is_file;
+    if (option->type == OPTION_SETTINGS)
+        add_settings_flag(loader, flag);
     return equals ? 1 : 2;
 }
 
@@ -297,8 +314,53 @@ static void look_up_environment(
     }
 }
 
+/* "a=1,b=2" as lines. A comma belongs to the value unless a key and '=' follow it ("debug=broker,topic,linger.ms=5" has two settings);
+ * with lines in the text no comma separates. */
+static void append_settings_variable(struct text *out, const char *text)
+{
+    bool lines = strchr(text, '\n') != NULL;
+    for (; *text; text++) {
+        size_t key = lines || *text != ',' ? 0 : strspn(text + 1, " ");
+        key += key || *text == ',' ? strspn(text + 1 + key, "abcdefghijklmnopqrstuvwxyz0123456789._-") : 0;
+        text_append_char(out, !lines && *text == ',' && key && text[1 + key] == '=' ? '\n' : *text);
+    }
+    text_append_char(out, '\n');
+}
+
+/* The file that the environment names, then the variable, then the flags: the last setting of a key holds. */
+static void look_up_settings(struct loader *loader, const struct option *option, struct option_value *value)
+{
+    struct flag_value *flag = &loader->flags[option_index(option)];
+    struct text all = {0};
+    char name[NAME_MAX_BYTES], file_name[NAME_MAX_BYTES];
+    option_environment_name(option, name, sizeof name);
+    snprintf(file_name, sizeof file_name, "OPAL_%s_FILE", option->name);
+    const char *text = getenv(name);
+    const char *path = getenv(file_name);
+    char *content = path && *path ? read_secret_file(loader, file_name, path) : NULL;
+    if (content) {
+        text_append_string(&all, content);
+        text_append_char(&all, '\n');
+    }
+    if (text && *text)
+        append_settings_variable(&all, text);
+    text_append_slice(&all, text_slice(&flag->settings));
+    if (!text && !path)
+        option_flag_name(option, name, sizeof name);
+    if (all.length) {
+        value->source_owned = memory_copy_string(name);
+        value->source = value->source_owned;
+        value->given = all.data;
+    }
+    free(content);
+}
+
 static void look_up(struct loader *loader, const struct option *option, struct option_value *value)
 {
+    if (option->type == OPTION_SETTINGS) {
+        look_up_settings(loader, option, value);
+        return;
+    }
     const struct flag_value *flag = &loader->flags[option_index(option)];
     char name[NAME_MAX_BYTES];
     if (!flag->text) {
@@ -332,6 +394,7 @@ static void store(struct config *config, const struct option *option, struct opt
     case OPTION_STRING:
     case OPTION_ENUM:
     case OPTION_JSON:
+    case OPTION_SETTINGS:
         *(const char **)where = memory_copy_string(meaning->canonical);
         break;
     case OPTION_BOOL:
@@ -441,6 +504,8 @@ size_t options_load_all(struct config *config, int argc, char **argv, struct opt
         if (!loader.problems)
             loader.problems += config_check(config, report, context);
     }
+    for (size_t i = 0; i < options_table_count; i++)
+        text_free(&loader.flags[i].settings);
     free(loader.flags);
     return loader.problems;
 }

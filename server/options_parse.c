@@ -44,6 +44,8 @@ const char *option_type_name(const struct option *option)
         return "LIST";
     case OPTION_JSON:
         return "JSON";
+    case OPTION_SETTINGS:
+        return "KEY=VALUE";
     case OPTION_LOG_LEVEL:
         return "LEVEL";
     case OPTION_WORKERS:
@@ -356,6 +358,48 @@ static int parse_list(const char *text, struct option_meaning *meaning, struct e
     return 0;
 }
 
+/* ---- settings ---- */
+
+static struct slice trim(const char *text, size_t length)
+{
+    while (length && is_space(*text)) {
+        text++;
+        length--;
+    }
+    while (length && is_space(text[length - 1]))
+        length--;
+    return (struct slice){text, length};
+}
+
+/* Canonical: "key=value" and a line feed each, without comments. The values may be secret: no message shows one. */
+static int parse_settings(const char *text, struct option_meaning *meaning, struct error *err)
+{
+    struct text lines = {0};
+    size_t number = 0;
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        struct slice whole = trim(line, strcspn(line, "\n"));
+        number++;
+        if (!whole.length || *whole.data == '#')
+            continue;
+        const char *equals = memchr(whole.data, '=', whole.length);
+        struct slice key = equals ? trim(whole.data, (size_t)(equals - whole.data)) : whole;
+        if (!equals || !key.length ||
+            strspn(key.data, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") <
+                key.length) {
+            text_free(&lines);
+            return error_set(err, EINVAL,
+                "key=value, one a line, with # before comments; number %zu has no = or no proper key",
+                number);
+        }
+        text_append_slice(&lines, key);
+        text_append_char(&lines, '=');
+        text_append_slice(&lines, trim(equals + 1, whole.length - (size_t)(equals + 1 - whole.data)));
+        text_append_char(&lines, '\n');
+    }
+    meaning->canonical = lines.data ? lines.data : memory_copy_string("");
+    return 0;
+}
+
 int option_parse(
     const struct option *option, const char *text, struct option_meaning *meaning, struct error *err)
 {
@@ -375,6 +419,8 @@ int option_parse(
         return parse_enum(option, text, meaning, err);
     case OPTION_JSON:
         return parse_json(text, meaning, err);
+    case OPTION_SETTINGS:
+        return parse_settings(text, meaning, err);
     case OPTION_LOG_LEVEL:
         return parse_level(text, meaning, err);
     case OPTION_WORKERS:

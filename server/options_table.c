@@ -113,6 +113,16 @@ const struct option options_table[] = {
         "events that wait for Kafka while it is away; more are dropped, counted and logged")},
     {INT("KAFKA_QUEUE_MAX_MESSAGES", SECTION_BACKBONE, "100000", 1, 10000000, kafka_queue_max_messages,
         "the same as a number of messages")},
+    {.name = "KAFKA_CONFIG",
+        .type = OPTION_SETTINGS,
+        .section = SECTION_BACKBONE,
+        .offset = TEXT_FIELD(kafka_config),
+        .secrecy = OPTION_SECRET, /* may hold passwords and keys */
+        .help = "any setting of librdkafka, as key=value; applied after this server's own. The flag may be "
+                "repeated; in the "
+                "variable separated by commas or lines; --kafka-config-file: one a line, # before comments"},
+    {BOOL("KAFKA_CREATE_TOPIC", SECTION_BACKBONE, "false", kafka_create_topic,
+        "make the Kafka topic when it is missing: one partition, the brokers' default of replicas")},
     {INT("RESYNC_CLOSES_PER_SECOND", SECTION_BACKBONE, "1000", 1, 1000000, resync_closes_per_second,
         "pace at which the host's clients are told to reconnect (close code 1012) after events may have been "
         "lost")},

@@ -17,6 +17,7 @@ enum option_type {
     OPTION_LIST,
     OPTION_ENUM,
     OPTION_JSON,
+    OPTION_SETTINGS, /* key=value, one a line; everything that is given counts: file, environment, each flag. Stored as text */
     OPTION_LOG_LEVEL,
     OPTION_WORKERS, /* a number or "auto", which is 0 */
 };

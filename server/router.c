@@ -501,6 +501,8 @@ static int router_open_backbone(struct router *router, struct error *err)
             config->broadcast_resync_settle_seconds > 0 ? config->broadcast_resync_settle_seconds : -1,
         .heartbeat_deadline = config->broadcast_heartbeat_seconds,
         .postgres_schema = config->broadcast_postgres_schema,
+        .kafka_config = config->kafka_config,
+        .kafka_create_topic = config->kafka_create_topic,
     };
     backbone_state_write(router->segment, BACKBONE_CONNECTING);
     router->backbone = broadcast_open(router->base, &settings, &callbacks, router, err);
