@@ -116,7 +116,7 @@ static bool connection_wants_input(const struct connection *connection)
     case CONNECTION_DEAD:
         return false;
     default:
-        return true;
+        return !connection->input_ended;
     }
 }
 
@@ -199,7 +199,7 @@ static void connection_shutdown(struct connection *connection)
 {
     connection->state = CONNECTION_LINGERING;
     /* close(2) with unread input would send a reset, which may overtake our last bytes: end our side, then wait for theirs */
-    if (shutdown(connection->fd, SHUT_WR) < 0) {
+    if (shutdown(connection->fd, SHUT_WR) < 0 || connection->input_ended) {
         connection_kill(connection);
         return;
     }
@@ -248,10 +248,15 @@ static void connection_flush(struct connection *connection)
 
 static void connection_end_of_input(struct connection *connection)
 {
-    if (connection->state == CONNECTION_HTTP)
+    if (connection->state == CONNECTION_HTTP) {
         connection_http_end_of_input(connection);
-    else
+    } else if (connection->state == CONNECTION_FINISHING) {
+        /* It may only have ended its own side, as `nc -N` does: it gets its last bytes; the stall limit runs. */
+        connection->input_ended = true;
+        connection_update_events(connection);
+    } else {
         connection_kill(connection);
+    }
 }
 
 static void connection_read(struct connection *connection)

@@ -72,6 +72,7 @@ struct connection {
 
     uint16_t port; /* the peer's, for the log */
     uint8_t state; /* enum connection_state */
+    bool input_ended; /* the peer ended its side while our last bytes were going out */
     bool was_websocket;
     bool ended;    /* websocket_session_ended was called */
     bool refused;  /* the application closed it: the log has its end already */

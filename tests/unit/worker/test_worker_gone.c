@@ -82,11 +82,54 @@ static void test_too_slow_within_batch(void **state)
     fixture_stop(&fixture);
 }
 
+/* `nc -N` and the like end their side right after the request: a reply that is too large for the socket still goes out whole. */
+static void test_half_closed_gets_whole_reply(void **state)
+{
+    (void)state;
+    static const char request[] = "GET /data/config HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    struct fixture fixture;
+    struct text sources = {0}, reply = {0};
+    text_append_string(&sources, "{\"config\":{\"entries\":[");
+    for (int i = 0; i < 40000; i++)
+        text_append_format(&sources,
+            "%s{\"url\":\"http://localhost/%0200d\",\"topics\":[\"t\"],\"dst_path\":\"/%d\"}", i ? "," : "",
+            i, i);
+    text_append_string(&sources, "]}}");
+    text_append_char(&sources, '\0');
+    fixture_config(&fixture);
+    fixture.config.data_config_sources = sources.data;
+    fixture.config.json_max_tokens = 1000000;
+    fixture_start(&fixture);
+    int fd = client_connect(&fixture, 4096), byte;
+    client_write(fd, request, sizeof(request) - 1);
+    shutdown(fd, SHUT_WR);
+    usleep(300000); /* the worker sees the end before anybody reads */
+    while ((byte = client_byte(&fixture, fd, 3000)) >= 0) {
+        char more[65536];
+        text_append_char(&reply, (char)byte);
+        ssize_t length = recv(fd, more, sizeof(more), MSG_DONTWAIT);
+        if (length > 0)
+            text_append(&reply, more, (size_t)length);
+    }
+    assert_int_equal(byte, -1);
+    text_append_char(&reply, '\0');
+    const char *length = strstr(reply.data, "content-length: "), *body = strstr(reply.data, "\r\n\r\n");
+    assert_non_null(length);
+    assert_non_null(body);
+    assert_true(strtoul(length + 16, NULL, 10) > 8000000);
+    assert_int_equal(strlen(body + 4), strtoul(length + 16, NULL, 10));
+    close(fd);
+    text_free(&sources);
+    text_free(&reply);
+    fixture_stop(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reset_within_batch),
         cmocka_unit_test(test_too_slow_within_batch),
+        cmocka_unit_test(test_half_closed_gets_whole_reply),
     };
     return cmocka_run_group_tests_name("worker_gone", tests, NULL, NULL);
 }
