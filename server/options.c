@@ -351,6 +351,8 @@ static void look_up_settings(struct loader *loader, const struct option *option,
         value->source_owned = memory_copy_string(name);
         value->source = value->source_owned;
         value->given = all.data;
+    } else {
+        text_free(&all);
     }
     free(content);
 }
