@@ -577,7 +577,9 @@ size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms)
 {
     uint64_t end = clock_monotonic_ns() + (uint64_t)(grace_ms > 0 ? grace_ms : 0) * CLOCK_MILLISECOND;
     uint64_t now;
-    producer->resync_ns = 0; /* the last call is not to come too early */
+    producer->resync_ns = 0; /* the last call can't wait */
+    if (grace_ms > 0)
+        kafka_producer_call_for_resync(producer);
     while (producer->pending && (now = clock_monotonic_ns()) < end) {
         uint64_t left_ms = (end - now) / CLOCK_MILLISECOND + 1;
         kafka_producer_go_on(producer);

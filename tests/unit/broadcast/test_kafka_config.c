@@ -9,6 +9,7 @@
 
 #include "broadcast/broadcast.h"
 #include "broadcast/kafka_config.h"
+#include "broadcast/kafka_extra.h"
 #include "broadcast/kafka_outbox.h"
 #include "broadcast/kafka_stats.h"
 
@@ -245,6 +246,79 @@ static void test_statistics(void **state)
     json_free(&document);
 }
 
+/* The value of a property after the operator's settings, "" when unknown. */
+static const char *extra_value(enum kafka_extra_role role, const char *settings, const char *key)
+{
+    static char value[128];
+    size_t size = sizeof value;
+    struct error err = {0};
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    if (kafka_extra_apply(conf, role, settings, &err) < 0)
+        fail_msg("%s", err.text);
+    if (rd_kafka_conf_get(conf, key, value, &size) != RD_KAFKA_CONF_OK)
+        value[0] = '\0';
+    rd_kafka_conf_destroy(conf);
+    return value;
+}
+
+static void test_extra_settings(void **state)
+{
+    static const char settings[] = "client.id=a=b\nlinger.ms=7\nfetch.min.bytes=9\nlinger.ms=8\n";
+    (void)state;
+    assert_string_equal(extra_value(KAFKA_EXTRA_PRODUCER, settings, "client.id"), "a=b");
+    assert_string_equal(extra_value(KAFKA_EXTRA_CONSUMER, settings, "client.id"), "a=b");
+    assert_string_equal(extra_value(KAFKA_EXTRA_PRODUCER, settings, "linger.ms"), "8");
+    assert_string_equal(
+        extra_value(KAFKA_EXTRA_CONSUMER, settings, "linger.ms"), "5"); /* librdkafka's default */
+    assert_string_equal(extra_value(KAFKA_EXTRA_CONSUMER, settings, "fetch.min.bytes"), "9");
+    assert_string_equal(extra_value(KAFKA_EXTRA_PRODUCER, settings, "fetch.min.bytes"), "1");
+    assert_string_equal(
+        extra_value(KAFKA_EXTRA_PRODUCER, "compression.type=lz4\n", "compression.codec"), "lz4");
+    assert_string_equal(
+        extra_value(KAFKA_EXTRA_PRODUCER, "acks=all\nenable.idempotence=true\n", "enable.idempotence"),
+        "true");
+    assert_string_equal(extra_value(KAFKA_EXTRA_PRODUCER, NULL, "client.id"), "rdkafka");
+}
+
+static void test_extra_refused(void **state)
+{
+    static const struct {
+        const char *settings;
+        const char *message;
+    } cases[] = {
+        {"foo.bar=1\n", "foo.bar: No such configuration property"},
+        {"linger.ms=abc\n", "linger.ms: Invalid value"},
+        {"client.id=x\nsocket.timeout.ms=1\n", "socket.timeout.ms: "},
+        {"enable.idempotence=false\n", "enable.idempotence can't be changed from true: events would be lost"},
+        {"acks=1\n", "acks can't be changed from all"},
+        {"auto.offset.reset=latest\n",
+            "auto.offset.reset can't be changed from error: a lost offset must be noticed"},
+        {"enable.partition.eof=false\n", "enable.partition.eof can't be changed from true"},
+        {"group.id=opal\n", "group.id can't be set: every server reads the whole topic"},
+        {"transactional.id=x\n", "transactional.id can't be set"},
+        {"message.timeout.ms=1000\n", "message.timeout.ms can't be changed from 0"},
+        {"queue.buffering.max.messages=5\n", "OPAL_KAFKA_QUEUE_MAX_MESSAGES"},
+        {"bootstrap.servers=h:1\n", "OPAL_BROADCAST_URI names the brokers"},
+        {"log_cb=1\n", "log_cb: "},
+        {"no setting\n", "no key=value"},
+    };
+    static const enum kafka_extra_role roles[] = {KAFKA_EXTRA_PRODUCER, KAFKA_EXTRA_CONSUMER};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        unsigned refused = 0;
+        for (size_t k = 0; k < 2; k++) {
+            struct error err = {0};
+            rd_kafka_conf_t *conf = rd_kafka_conf_new();
+            refused += kafka_extra_apply(conf, roles[k], cases[i].settings, &err) < 0;
+            if (err.code && (!strstr(err.text, cases[i].message) || strchr(err.text, '\n')))
+                fail_msg("case %zu: %s", i, err.text);
+            rd_kafka_conf_destroy(conf);
+        }
+        if (!refused)
+            fail_msg("case %zu is accepted", i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +327,8 @@ int main(void)
         cmocka_unit_test(test_security),
         cmocka_unit_test(test_outbox_order),
         cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_extra_settings),
+        cmocka_unit_test(test_extra_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,9 @@ static struct fixture {
     struct kafka_producer *producer;
     struct broadcast_settings settings;
     uint64_t counts[BROADCAST_COUNT_TOO_LARGE + 1];
+    unsigned resyncs; /* calls for a resync that expect_in_kafka met */
+    unsigned resyncs_expected;
+    unsigned resync_before; /* the number that came next after the last of them */
 } fixture;
 
 static void on_count(void *context, enum broadcast_count what, uint64_t amount)
@@ -107,12 +110,20 @@ static void expect_in_kafka(unsigned first, unsigned end, bool repeats)
     rd_kafka_topic_t *topic = rd_kafka_topic_new(reader, TOPIC, NULL);
     assert_int_equal(rd_kafka_consume_start(topic, 0, RD_KAFKA_OFFSET_BEGINNING), 0);
     unsigned next = first;
-    while (next < end) {
+    fixture.resyncs = 0;
+    while (next < end || fixture.resyncs < fixture.resyncs_expected) {
         rd_kafka_message_t *message = rd_kafka_consume(topic, 0, 5000);
         if (!message)
             fail_msg("number %u is not in Kafka", next);
         assert_int_equal(message->err, 0);
         assert_null(message->key);
+        if (memmem(
+                message->payload, message->len, "\"topics\": [], \"data\": null, \"opald_resync\": \"", 44)) {
+            fixture.resyncs++;
+            fixture.resync_before = next;
+            rd_kafka_message_destroy(message);
+            continue;
+        }
         unsigned number = (unsigned)strtoul(message->payload, NULL, 10);
         if (number > next || (number < next && !repeats))
             fail_msg("number %u where %u should be", number, next);
@@ -123,6 +134,7 @@ static void expect_in_kafka(unsigned first, unsigned end, bool repeats)
     rd_kafka_message_t *more = rd_kafka_consume(topic, 0, 300);
     if (more && !repeats)
         assert_int_equal(more->err, RD_KAFKA_RESP_ERR__PARTITION_EOF);
+    assert_int_equal(fixture.resyncs, fixture.resyncs_expected);
     if (more)
         rd_kafka_message_destroy(more);
     rd_kafka_consume_stop(topic, 0);
@@ -248,7 +260,9 @@ static void test_given_up(void **state)
     assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 1);
     send_number(1, 0);
     run_until_sent(0, 10000);
+    fixture.resyncs_expected = 1; /* for what the other servers did not get */
     expect_in_kafka(0, 2, false);
+    assert_int_equal(fixture.resync_before, 1);
 }
 
 /* A right that is missing for a while is a fault of the topic: everything waits, in order. */
@@ -285,6 +299,12 @@ static void test_bounds(void **state)
     assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 1);
     rd_kafka_mock_broker_set_up(fixture.cluster, 1);
     run_until_sent(0, 20000);
+    /* One call for a resync, behind everything that waited. */
+    assert_int_equal(send_number(1000, 0), 0);
+    run_until_sent(0, 10000);
+    fixture.resyncs_expected = 1;
+    expect_in_kafka(0, 1001, false);
+    assert_int_equal(fixture.resync_before, 1000);
     /* and by bytes */
     rd_kafka_mock_broker_set_down(fixture.cluster, 1);
     unsigned taken = 0;
@@ -296,6 +316,28 @@ static void test_bounds(void **state)
     assert_int_equal(kafka_producer_close(fixture.producer, 200), 9);
     fixture.producer = NULL;
     assert_true(clock_monotonic_ns() - began < 3 * CLOCK_SECOND);
+}
+
+/* A queue that overflows again and again calls for one resync, and for the next some seconds later, or at the close. */
+static void test_resyncs_are_apart(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 3; round++) {
+        rd_kafka_mock_broker_set_down(fixture.cluster, 1);
+        run_ms(100);
+        for (unsigned i = 0; i < 1000; i++)
+            assert_int_equal(send_number(round * 1000 + i, 0), 0);
+        for (unsigned i = 0; i < 5; i++)
+            assert_int_equal(send_number(9999, 0), -1);
+        rd_kafka_mock_broker_set_up(fixture.cluster, 1);
+        run_until_sent(0, 20000);
+    }
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 15);
+    assert_int_equal(kafka_producer_close(fixture.producer, 5000), 0);
+    fixture.producer = NULL;
+    fixture.resyncs_expected = 2;
+    expect_in_kafka(0, 3000, false);
+    assert_int_equal(fixture.resync_before, 3000);
 }
 
 int main(void)
@@ -310,6 +352,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_right_for_a_while, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_resyncs_are_apart, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -264,6 +264,32 @@ static void test_round_trip(void **state)
     }
 }
 
+/* Another opald's call for a resync: to nobody for the reference, a reason for us; in a message with topics the key means nothing. */
+static void test_resync(void **state)
+{
+    static const char *const plain[] = {
+        "{\"notifier_id\": \"a\", \"topics\": []}",
+        "{\"notifier_id\": \"a\", \"topics\": [], \"opald_resync\": null}",
+        "{\"notifier_id\": \"a\", \"topics\": [], \"opald_resync\": {\"x\": 1}}",
+        "{\"notifier_id\": \"a\", \"topics\": [\"t\"], \"opald_resync\": \"why\"}",
+    };
+    struct text out = {0};
+    (void)state;
+    notification_encode_resync(&out, SLICE_LITERAL("abc"), SLICE_LITERAL("7 events \"lost\" \xc3\xa9"));
+    assert_string_equal(out.data,
+        "{\"notifier_id\": \"abc\", \"topics\": [], \"data\": null, \"opald_resync\": "
+        "\"7 events \\\"lost\\\" \\u00e9\"}");
+    assert_int_equal(decode_bytes(out.data, out.length), 0);
+    assert_int_equal(decoded.topic_count, 0);
+    expect_slice(decoded.notifier_id, "abc");
+    expect_slice(decoded.resync, "7 events \"lost\" \xc3\xa9");
+    text_free(&out);
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        assert_int_equal(decode_bytes(plain[i], strlen(plain[i])), 0);
+        assert_null(decoded.resync.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_prefixes),
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_resync),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

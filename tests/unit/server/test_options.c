@@ -474,6 +474,48 @@ static void secrets_from_files(void **state)
     assert_non_null(strstr(problems.data, "(Is a directory)"));
 }
 
+static void settings_for_kafka(void **state)
+{
+    char path[] = "/tmp/opald-settings-XXXXXX";
+    (void)state;
+    int fd = mkstemp(path);
+    static const char content[] = "# the password\nsasl.password = a,b=c \r\n\nlinger.ms=1\n";
+    assert_int_equal(write(fd, content, sizeof content - 1), (ssize_t)sizeof content - 1);
+    close(fd);
+
+    assert_int_equal(load("--kafka-config", "linger.ms=2", "--kafka-config=client.id=x=y, z=1", NULL), 0);
+    assert_string_equal(config.kafka_config, "linger.ms=2\nclient.id=x=y, z=1\n");
+    unload();
+    setenv("OPAL_KAFKA_CONFIG", "debug=broker,topic,linger.ms=5, fetch.min.bytes=1", 1);
+    assert_int_equal(load(NULL), 0);
+    assert_string_equal(config.kafka_config, "debug=broker,topic\nlinger.ms=5\nfetch.min.bytes=1\n");
+    unload();
+    setenv("OPAL_KAFKA_CONFIG", "sasl.password=a,b=c\nlinger.ms=5", 1);
+    assert_int_equal(load(NULL), 0);
+    assert_string_equal(config.kafka_config, "sasl.password=a,b=c\nlinger.ms=5\n");
+    unload();
+
+    /* all together: file, variable, flags */
+    setenv("OPAL_KAFKA_CONFIG_FILE", path, 1);
+    assert_int_equal(load("--kafka-config", "linger.ms=6", NULL), 0);
+    assert_string_equal(config.kafka_config,
+        "sasl.password=a,b=c\nlinger.ms=1\nsasl.password=a,b=c\nlinger.ms=5\nlinger.ms=6\n");
+    unload();
+    unsetenv("OPAL_KAFKA_CONFIG_FILE");
+    unsetenv("OPAL_KAFKA_CONFIG");
+    assert_int_equal(load("--kafka-config-file", path, NULL), 0);
+    assert_string_equal(config.kafka_config, "sasl.password=a,b=c\nlinger.ms=1\n");
+    unload();
+    unlink(path);
+
+    assert_int_equal(load("--kafka-config", "secretvalue", NULL), 1);
+    assert_non_null(strstr(problems.data, "--kafka-config (value not shown): must be key=value"));
+    assert_null(strstr(problems.data, "secretvalue"));
+    unload();
+    assert_int_equal(load("--kafka-config-file", path, NULL), 1);
+    assert_non_null(strstr(problems.data, "must be a file that can be read"));
+}
+
 static char *printed(void (*print)(FILE *))
 {
     char *text = NULL;
@@ -731,6 +773,7 @@ int main(void)
         TEST(names_of_the_channel),
         TEST(routes_follow),
         TEST(secrets_from_files),
+        TEST(settings_for_kafka),
         TEST(print_config),
         TEST(problems_show_no_secrets),
         TEST(cross_checks),
