@@ -218,10 +218,13 @@ void relay_schedule_pump(struct relay *relay)
 static void relay_confess(struct relay *relay)
 {
     size_t dropped;
+    char why[80];
     if (!relay->lost_messages || replay_buffer_count(relay->outbox))
         return;
     text_clear(&relay->scratch);
-    relay_append_control(relay, &relay->scratch, RELAY_CONTROL_KEY_RESYNC, relay->lost_messages);
+    snprintf(why, sizeof why, "%" PRIu64 " events of this server could not be sent", relay->lost_messages);
+    notification_encode_resync(
+        &relay->scratch, slice_from_string(relay->notifier_id), slice_from_string(why));
     if (!replay_buffer_append(relay->outbox, text_slice(&relay->scratch), false, &dropped))
         return; /* everything is in flight: after the next acknowledgement */
     log_write(LOG_WARNING, relay->driver->logger,

@@ -16,12 +16,12 @@
  *
  * After a gap: wait `settle_seconds` (other servers have to come back first, or they miss the replay), replay in order, then
  * callbacks.gap. The listener being lost again starts the settle time anew; after RELAY_OVERDUE_SECONDS of that it is cut short, so that
- * clients on a flapping network are not kept stale for ever. The very first connect counts as the end of a gap only if
- * an attempt failed before it: clients may have been served in the meantime.
+ * clients on a flapping network are not kept stale for ever. After a first connect that took more than one attempt the replay waits
+ * in the same way, but there is no callbacks.gap: whether clients were served before it is the caller's knowledge.
  *
  * Control messages are notifications with no topics: every other kind of server accepts them without an effect.
  *     {"notifier_id": "..", "topics": [], "data": {"opald_heartbeat": 7}}   to ourselves: is the way through the backbone open?
- *     {"notifier_id": "..", "topics": [], "data": {"opald_resync": 3}}      that many of my events are lost
+ *     {"notifier_id": "..", "topics": [], "data": null, "opald_resync": "why"}   some of my events are lost (notification.h)
  *     {"notifier_id": "..", "topics": [], "data": {"opald_row": 42}}        the real message is in that row (Postgres)
  *
  * Master's main thread only. The driver (redis.c, postgres.c) does the I/O; neither side frees the other inside a call.

@@ -50,9 +50,10 @@ static void inbound_control(struct relay *relay, const struct notification *noti
         inbox_append_row(relay->inbox, number);
         if (relay_is_live(relay, RELAY_SENDER))
             relay->driver->fetch_rows(relay->self);
-    } else if (control_read(relay, notification->data, RELAY_CONTROL_KEY_RESYNC, &number)) {
-        log_write(LOG_WARNING, relay->driver->logger,
-            "another server could not send %" PRIu64 " of its events", number);
+    } else if (notification->resync.data) {
+        log_write(LOG_WARNING, relay->driver->logger, "another server asks for a resync: %.*s",
+            (int)(notification->resync.length < RELAY_WHY_MAX ? notification->resync.length : RELAY_WHY_MAX),
+            notification->resync.data);
         relay_recovery_want_resync(relay, "another server lost events on the way out");
     }
 }

@@ -12,7 +12,6 @@
 #define RELAY_MAGIC                 0x72656c79u
 #define RELAY_WHY_MAX               300
 #define RELAY_CONTROL_KEY_HEARTBEAT "opald_heartbeat"
-#define RELAY_CONTROL_KEY_RESYNC    "opald_resync"
 #define RELAY_CONTROL_KEY_ROW       "opald_row"
 
 enum relay_link_state {
@@ -86,7 +85,8 @@ struct relay {
     uint64_t recover_at_ns;       /* end of the settle time */
     uint64_t resynced_ns;         /* the last callbacks.gap */
     size_t
-        replay_left; /* messages to be acknowledged before callbacks.gap; counted from the end of the hold */
+        replay_left;  /* messages to be acknowledged before callbacks.gap; counted from the end of the hold */
+    bool gap_initial; /* the first connect took more than one attempt */
     char gap_why[RELAY_WHY_MAX];
     struct event *recover;
 

@@ -1,7 +1,7 @@
 /*
  * Gaps and deafness.
  *
- * A gap is a time in which events of others may have been missed. It begins when the listener is lost (or with the first failed attempt at all), and
+ * A gap is a time in which events of others may have been missed. It begins when the listener is lost (or with the first failed attempt of all), and
  * is settled in this order:
  *
  *     listener lost     listener back        settle time over        own replay done
@@ -51,7 +51,8 @@ void relay_recovery_listener_lost(struct relay *relay, bool was_live, const char
     if (was_live)
         recovery_begin_gap(relay, now, why);
     else if (!relay->was_live)
-        recovery_begin_gap(relay, relay->opened_ns, "the backbone could not be reached at first");
+        recovery_begin_gap(relay, relay->opened_ns, why);
+    relay->gap_initial = !relay->was_live;
 }
 
 void relay_recovery_listener_live(struct relay *relay)
@@ -116,6 +117,10 @@ static void recovery_advance(struct relay *relay)
     relay->recovering_since_ns = 0;
     relay->resynced_ns = now;
     event_del(relay->recover);
+    if (relay->gap_initial) {
+        relay->gap_initial = false;
+        return;
+    }
     log_write(LOG_WARNING, relay->driver->logger,
         "Broadcaster recovered after a gap; resyncing this server's clients");
     relay->callbacks.gap(relay->context, gap_ns, relay->gap_why);
@@ -137,8 +142,10 @@ void relay_recovery_on_timer(evutil_socket_t descriptor, short what, void *conte
 void relay_recovery_want_resync(struct relay *relay, const char *why)
 {
     uint64_t now = clock_monotonic_ns();
-    if (relay->gap_since_ns)
-        return; /* one is due anyway */
+    if (relay->gap_since_ns) {
+        relay->gap_initial = false; /* the one that is due will be told */
+        return;
+    }
     recovery_begin_gap(relay, now, why);
     relay->recovering_since_ns = now;
     relay->gap_end_ns = now;
