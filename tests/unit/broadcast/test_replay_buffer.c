@@ -221,11 +221,63 @@ static void agrees_with_a_model(void **state)
     replay_buffer_free(buffer);
 }
 
+static void on_dropped(void *context, uint64_t token)
+{
+    struct text *told = context;
+    text_append_format(told, "%llu ", (unsigned long long)token);
+}
+
+static void expect_told(struct text *told, const char *wanted)
+{
+    assert_string_equal(told->data ? told->data : "", wanted);
+    text_clear(told);
+}
+
+/* Tokens stay with their messages through replays, and those of dropped ones are told. */
+static void carries_tokens(void **state)
+{
+    struct replay_buffer *buffer = replay_buffer_make(4, 1000);
+    struct text told = {0};
+    (void)state;
+    replay_buffer_set_token(buffer, 1); /* nothing there */
+    replay_buffer_on_dropped(buffer, on_dropped, &told);
+    assert_int_equal(replay_buffer_token_in_flight(buffer), 0);
+    for (uint64_t i = 1; i <= 4; i++) {
+        append(buffer, "x");
+        replay_buffer_set_token(buffer, i == 2 ? 0 : i);
+    }
+    append_control(buffer, "heartbeat");
+    assert_int_equal(replay_buffer_token_in_flight(buffer), 0); /* none is in flight */
+    send_next(buffer, "x");
+    send_next(buffer, "x");
+    assert_int_equal(replay_buffer_token_in_flight(buffer), 1);
+    done(buffer, false);
+    assert_int_equal(replay_buffer_token_in_flight(buffer), 0); /* the second has none */
+    done(buffer, false);
+    send_next(buffer, "x");
+    replay_buffer_rewind(buffer);
+    send_next(buffer, "x");
+    assert_int_equal(replay_buffer_token_in_flight(buffer), 3);
+    append(buffer, "y");
+    append(buffer, "y");
+    expect_told(&told, "");
+    assert_int_equal(append(buffer, "z"), 1);
+    replay_buffer_set_token(buffer, 7);
+    expect_told(&told, "4 "); /* the third is in flight */
+    assert_int_equal(replay_buffer_clear(buffer), 4);
+    expect_told(&told, "3 7 ");
+    append(buffer, "x");
+    replay_buffer_set_token(buffer, 9);
+    replay_buffer_free(buffer); /* tells nobody */
+    expect_told(&told, "");
+    text_free(&told);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(keeps_order),
         cmocka_unit_test(rewinds_what_is_in_flight), cmocka_unit_test(counts_are_bounded),
         cmocka_unit_test(bytes_are_bounded), cmocka_unit_test(a_lower_bound_keeps_what_is_there),
-        cmocka_unit_test(agrees_with_a_model)};
+        cmocka_unit_test(carries_tokens), cmocka_unit_test(agrees_with_a_model)};
     return cmocka_run_group_tests_name("broadcast/replay_buffer", tests, NULL, NULL);
 }

@@ -22,6 +22,7 @@ struct publisher {
     enum publish_outcome answer; /* of publisher_publish itself */
     unsigned published;
     unsigned cancelled;
+    bool wants_acknowledgement;
     struct text topics; /* one a line */
     struct text data;
     publish_done *done;
@@ -42,6 +43,8 @@ enum publish_outcome publisher_publish(
     }
     text_append_slice(&publisher->data, request->data);
     assert_null(request->notifier.data);
+    assert_true(request->server_side);
+    publisher->wants_acknowledgement = request->wants_acknowledgement;
     publisher->done = request->done;
     publisher->context = request->context;
     *ticket = 41 + publisher->published;
@@ -145,6 +148,7 @@ static inline void test_open(struct http_test *test)
                 .http_header_max_bytes = 4096,
                 .http_header_max_count = 20,
                 .http_body_max_bytes = 100000,
+                .publish_wait_seconds = 2.5,
                 .json_max_depth = 64,
                 .json_max_tokens = 20000,
                 .topics_max = 50,
@@ -188,8 +192,8 @@ static inline char *test_taken(struct http_test *test)
 {
     char *out = memory_copy_string(test->sent.data ? test->sent.data : "");
     char *date;
-    while ((date = strstr(out, "date: ")) != NULL) {
-        char *end = strstr(date, "\r\n") + 2;
+    while ((date = strstr(out, "\r\ndate: ")) != NULL) {
+        char *end = strstr(date + 2, "\r\n");
         memmove(date, end, strlen(end) + 1);
     }
     text_clear(&test->sent);

@@ -363,6 +363,94 @@ static void test_refusals(void **state)
     test_close(&test);
 }
 
+static void expect_head(struct http_test *test, const char *head, const char *part)
+{
+    char *taken = test_taken(test);
+    assert_ptr_equal(strstr(taken, head), taken);
+    assert_non_null(strstr(taken, part));
+    free(taken);
+}
+
+/* ?wait=backbone and X-Opald-Wait */
+static void test_certainty(void **state)
+{
+    static const char body[] = "{\"entries\":[{\"url\":\"u\"}]}";
+    struct http_test test;
+    (void)state;
+    test_open(&test);
+    const char *asking[][2] = {{"/data/config?wait=backbone", ""}, {"/data/config?a=b&wait=back%62one", ""},
+        {"/data/config", "x-opald-wait: backbone\r\n"},
+        {"/data/config?wait=backbone", "X-Opald-Wait:backbone\r\n"}};
+    for (int i = 0; i < 4; i++) {
+        test_post(&test, asking[i][0], asking[i][1], body);
+        assert_true(test.publisher.wants_acknowledgement);
+        assert_int_equal(test.deadline, HTTP_DEADLINE_BACKBONE);
+        publisher_decide(&test.publisher, i == 3 ? PUBLISH_ORDERED : PUBLISH_ACKNOWLEDGED);
+        test_expect(&test, OK_REPLY);
+        assert_int_equal(test.deadline, HTTP_DEADLINE_IDLE);
+    }
+    POST(&test, body); /* the next one on the connection is a plain one */
+    assert_false(test.publisher.wants_acknowledgement);
+    assert_int_equal(test.deadline, HTTP_DEADLINE_NONE);
+    publisher_decide(&test.publisher, PUBLISH_FROZEN);
+    test_expect(&test, OK_REPLY);
+
+    test_post(&test, asking[0][0], "", body);
+    publisher_decide(&test.publisher, PUBLISH_FROZEN);
+    expect_head(&test, "HTTP/1.1 504 ", "frozen");
+    test_post(&test, asking[0][0], "", body);
+    publisher_decide(&test.publisher, PUBLISH_UNACKNOWLEDGED);
+    expect_head(&test, "HTTP/1.1 504 ", "did not take the update");
+    test_post(&test, asking[0][0], "", body);
+    publisher_decide(&test.publisher, PUBLISH_REFUSED);
+    expect_head(&test, "HTTP/1.1 413 ", "refused");
+    test_post(&test, asking[0][0], "", "{\"entries\":[]}"); /* nobody is meant */
+    test_expect(&test, OK_REPLY);
+
+    unsigned published = test.publisher.published;
+    test_post(&test, "/data/config?wait=backbones", "", body);
+    expect_head(&test, "HTTP/1.1 422 ", "can only be 'backbone'");
+    test_post(&test, "/data/config?wait", "x-opald-wait: backbone\r\n", body);
+    expect_head(&test, "HTTP/1.1 422 ", "can only be 'backbone'");
+    test_post(&test, "/data/config", "x-opald-wait: yes\r\n", body);
+    expect_head(&test, "HTTP/1.1 422 ", "can only be 'backbone'");
+    assert_int_equal(test.publisher.published, published);
+    test_close(&test);
+}
+
+/* The backbone does not acknowledge in time: 504, and the requests behind it are served. */
+static void test_late(void **state)
+{
+    struct http_test test;
+    (void)state;
+    test_open(&test);
+    uint64_t before = counter_read(test.services.segment, 0, COUNTER_ACKNOWLEDGEMENTS_LATE);
+    test_input(&test,
+        "POST /data/config?wait=backbone HTTP/1.1\r\ncontent-length: "
+        "25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}"
+        "POST /data/config HTTP/1.1\r\ncontent-length: 25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}");
+    assert_int_equal(test.deadline, HTTP_DEADLINE_BACKBONE);
+    assert_int_equal(test.publisher.published, 1);
+    http_session_backbone_late(test.session);
+    assert_int_equal(test.publisher.cancelled, 1);
+    expect_head(&test, "HTTP/1.1 504 Gateway Timeout\r\n", "within 2.5 s");
+    assert_int_equal(counter_read(test.services.segment, 0, COUNTER_ACKNOWLEDGEMENTS_LATE), before + 1);
+    assert_int_equal(test.publisher.published, 2);
+    assert_int_equal(test.deadline, HTTP_DEADLINE_NONE);
+    publisher_decide(&test.publisher, PUBLISH_ORDERED);
+    test_expect(&test, OK_REPLY);
+    http_session_backbone_late(test.session); /* nothing waits */
+    test_expect(&test, "");
+    test_close(&test);
+
+    test_open(&test); /* gone while it waits */
+    test_post(&test, "/data/config?wait=backbone", "", "{\"entries\":[{\"url\":\"u\"}]}");
+    http_session_free(test.session);
+    assert_int_equal(test.publisher.cancelled, 1);
+    test.session = NULL;
+    test_close(&test);
+}
+
 /* Requests behind a publish wait for it; replies come in order. */
 static void test_pipelining(void **state)
 {
@@ -532,6 +620,8 @@ int main(void)
         cmocka_unit_test(test_without_topics),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_certainty),
+        cmocka_unit_test(test_late),
         cmocka_unit_test(test_pipelining),
         cmocka_unit_test(test_upgrade_behind),
         cmocka_unit_test(test_gone_while_pending),

@@ -202,6 +202,91 @@ static void test_too_large(void **state)
     fixture_close(&fixture);
 }
 
+/* Publishes one event that asks for the acknowledgement; the flags it has in the uplink. */
+static uint32_t publish_asking(
+    struct fixture *fixture, bool server_side, struct outcome *outcome, uint64_t *ticket)
+{
+    struct slice topics[1] = {SLICE_LITERAL("a")};
+    struct publish_request request = {.topics = topics,
+        .topic_count = 1,
+        .data = SLICE_LITERAL("null"),
+        .done = outcome ? done : NULL,
+        .context = outcome,
+        .wants_acknowledgement = true,
+        .server_side = server_side};
+    struct uplink_record record;
+    struct event event;
+    bool corrupt = false;
+    assert_int_equal(publisher_publish(fixture->publisher, &request, ticket), PUBLISH_ORDERED);
+    assert_true(uplink_next(fixture->uplink, &record, &corrupt));
+    assert_true(event_decode(record.body, record.length, &event));
+    uint32_t flags = event.flags;
+    uplink_release(fixture->uplink);
+    return flags;
+}
+
+static void test_flags(void **state)
+{
+    struct fixture fixture;
+    struct outcome outcome = {0};
+    uint64_t ticket;
+    (void)state;
+    fixture_open(&fixture, 1 << 20);
+    backbone_state_write(fixture.master, BACKBONE_NONE);
+    assert_int_equal(publish_asking(&fixture, true, &outcome, &ticket), EVENT_SERVER_SIDE);
+    publisher_complete(fixture.publisher, ticket, PUBLISH_ORDERED); /* there is nothing to wait for */
+    assert_int_equal(outcome.calls, 1);
+    assert_int_equal(outcome.last, PUBLISH_ORDERED);
+    const enum backbone_state states[] = {BACKBONE_CONNECTING, BACKBONE_UP, BACKBONE_GAP};
+    for (int i = 0; i < 3; i++) {
+        backbone_state_write(fixture.master, states[i]);
+        assert_int_equal(publish_asking(&fixture, true, &outcome, &ticket),
+            EVENT_SERVER_SIDE | EVENT_WANTS_ACKNOWLEDGEMENT);
+        assert_int_equal(publish_asking(&fixture, false, &outcome, &ticket), EVENT_WANTS_ACKNOWLEDGEMENT);
+        assert_int_equal(publish_asking(&fixture, false, NULL, NULL), 0); /* nobody to tell */
+    }
+    fixture_close(&fixture); /* with waiters left */
+}
+
+static void test_acknowledgements(void **state)
+{
+    struct fixture fixture;
+    struct outcome outcomes[8] = {0}, plain = {0};
+    uint64_t tickets[8], other;
+    (void)state;
+    fixture_open(&fixture, 1 << 20);
+    backbone_state_write(fixture.master, BACKBONE_UP);
+    for (int i = 0; i < 8; i++)
+        publish_asking(&fixture, true, &outcomes[i], &tickets[i]);
+    assert_int_equal(publish(&fixture, 10, done, &plain, &other), PUBLISH_ORDERED);
+    publisher_cancel(fixture.publisher, tickets[7]); /* before it is ordered */
+    for (int i = 0; i < 6; i++)
+        publisher_complete(fixture.publisher, tickets[i], PUBLISH_ORDERED);
+    publisher_complete(fixture.publisher, tickets[6], PUBLISH_FROZEN);
+    publisher_complete(fixture.publisher, tickets[7], PUBLISH_ORDERED);
+    publisher_complete(fixture.publisher, other, PUBLISH_ORDERED); /* is not held up by those before it */
+    assert_int_equal(plain.calls, 1);
+    assert_int_equal(outcomes[6].last, PUBLISH_FROZEN);
+    publisher_cancel(fixture.publisher, tickets[2]);
+    publisher_cancel(fixture.publisher, tickets[2]);
+    publisher_complete(fixture.publisher, tickets[1], PUBLISH_ACKNOWLEDGED); /* in any order */
+    publisher_complete(fixture.publisher, tickets[0], PUBLISH_UNACKNOWLEDGED);
+    publisher_complete(fixture.publisher, tickets[2], PUBLISH_ACKNOWLEDGED);
+    publisher_complete(fixture.publisher, tickets[5], PUBLISH_ACKNOWLEDGED);
+    publisher_complete(fixture.publisher, tickets[5], PUBLISH_UNACKNOWLEDGED); /* once only */
+    publisher_complete(fixture.publisher, tickets[7], PUBLISH_ACKNOWLEDGED);
+    publisher_complete(fixture.publisher, other, PUBLISH_ACKNOWLEDGED); /* never asked for */
+    publisher_complete(fixture.publisher, 12345, PUBLISH_ACKNOWLEDGED);
+    const int calls[8] = {1, 1, 0, 0, 0, 1, 1, 0};
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(outcomes[i].calls, calls[i]);
+    assert_int_equal(outcomes[0].last, PUBLISH_UNACKNOWLEDGED);
+    assert_int_equal(outcomes[1].last, PUBLISH_ACKNOWLEDGED);
+    assert_int_equal(outcomes[5].last, PUBLISH_ACKNOWLEDGED);
+    assert_int_equal(plain.calls, 1);
+    fixture_close(&fixture);
+}
+
 static void test_envelope(void **state)
 {
     (void)state;
@@ -229,6 +314,8 @@ int main(void)
         cmocka_unit_test(test_cancel_and_gaps),
         cmocka_unit_test(test_full_uplink),
         cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_acknowledgements),
         cmocka_unit_test(test_envelope),
     };
     return cmocka_run_group_tests_name("publisher", tests, NULL, NULL);
