@@ -70,8 +70,8 @@ struct connection {
     uint32_t delivery_last;
     uint32_t closing_index; /* its place in a paced close, see closing.c; CLOSING_NONE otherwise */
 
-    uint16_t port; /* the peer's, for the log */
-    uint8_t state; /* enum connection_state */
+    uint16_t port;    /* the peer's, for the log */
+    uint8_t state;    /* enum connection_state */
     bool input_ended; /* the peer ended its side while our last bytes were going out */
     bool was_websocket;
     bool ended;    /* websocket_session_ended was called */

@@ -72,7 +72,7 @@ static void http_deadline(void *argument, enum http_deadline deadline)
         return;
     deadline_set(connection->worker->deadlines, &connection->deadline, classes[deadline]);
     connection->http->idle = deadline == HTTP_DEADLINE_IDLE || !connection->http->begun;
-    if (connection->http->idle && connection->worker->draining)
+    if (deadline == HTTP_DEADLINE_IDLE && connection->worker->draining)
         connection->http->over = true;
     connection_settle_later(connection); /* it may want input again */
 }
@@ -200,10 +200,14 @@ void connection_http_drain(struct connection *connection)
 {
     char byte;
     /* a request that has arrived but was not read yet is served; the session then ends at its next idle time */
-    if (connection->http->idle && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
-        connection->http->over = true;
-        connection_settle_later(connection);
+    if (!connection->http->idle || recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+        return;
+    if (!connection->http->begun) { /* taken a moment ago, perhaps: its request may be on the way */
+        deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_FRESH);
+        return;
     }
+    connection->http->over = true;
+    connection_settle_later(connection);
 }
 
 void connection_http_free(struct connection *connection)

@@ -27,6 +27,7 @@
 #define WORKER_HEARTBEAT_MS      500
 #define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
 #define WORKER_LINGER_SECONDS    2.0
+#define WORKER_FRESH_SECONDS     0.5
 #define WORKER_DRAIN_TICK_MS     20
 #define WORKER_DRAIN_PER_SECOND  500.0 /* websockets closed when stopping, at least */
 #define WORKER_PUBLISH_QUEUE_MAX (64 * 1024 * 1024)
@@ -174,6 +175,7 @@ static void worker_set_durations(struct worker *worker)
     deadlines_set_duration(deadlines, DEADLINE_PONG, config->websocket_ping_timeout);
     deadlines_set_duration(deadlines, DEADLINE_CLOSE, WORKER_CLOSE_SECONDS);
     deadlines_set_duration(deadlines, DEADLINE_LINGER, WORKER_LINGER_SECONDS);
+    deadlines_set_duration(deadlines, DEADLINE_FRESH, WORKER_FRESH_SECONDS);
     deadlines_set_duration(deadlines, DEADLINE_STALL, config->client_queue_max_seconds);
 }
 

@@ -124,12 +124,43 @@ static void test_half_closed_gets_whole_reply(void **state)
     fixture_stop(&fixture);
 }
 
+/* The worker stops while a client that has just connected is about to ask: it gets its answer; one that says nothing holds nobody up. */
+static void test_fresh_connections_while_stopping(void **state)
+{
+    (void)state;
+    static const char request[] = "GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct fixture fixture;
+    char reply[13] = {0};
+    fixture_config(&fixture);
+    fixture_start(&fixture);
+    int silent = client_connect(&fixture, 0), asks = client_connect(&fixture, 0);
+    for (int i = 0; i < 500 && worker_table_connections(fixture.segment, 0) < 2; i++)
+        usleep(2000);
+    kill(fixture.pid, SIGTERM);
+    usleep(100000);
+    client_write(asks, request, sizeof(request) - 1);
+    for (size_t i = 0; i + 1 < sizeof(reply); i++) {
+        int byte = client_byte(&fixture, asks, 2000);
+        assert_true(byte >= 0);
+        reply[i] = (char)byte;
+    }
+    assert_string_equal(reply, "HTTP/1.1 200");
+    while (client_byte(&fixture, asks, 1000) >= 0)
+        ;
+    assert_int_equal(client_byte(&fixture, silent, 2000), -1);
+    close(asks);
+    close(silent);
+    assert_int_equal(fixture_wait(&fixture, 2000), 0);
+    fixture_stop(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reset_within_batch),
         cmocka_unit_test(test_too_slow_within_batch),
         cmocka_unit_test(test_half_closed_gets_whole_reply),
+        cmocka_unit_test(test_fresh_connections_while_stopping),
     };
     return cmocka_run_group_tests_name("worker_gone", tests, NULL, NULL);
 }
