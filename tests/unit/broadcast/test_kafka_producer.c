@@ -25,6 +25,9 @@ static struct fixture {
     struct kafka_producer *producer;
     struct broadcast_settings settings;
     uint64_t counts[BROADCAST_COUNT_TOO_LARGE + 1];
+    bool asking;            /* send_number gives each message its number + 1 as token */
+    unsigned told[1001][2]; /* by token: how often acknowledged [1], given up [0] */
+    uint64_t last_told;
     unsigned resyncs; /* calls for a resync that expect_in_kafka met */
     unsigned resyncs_expected;
     unsigned resync_before; /* the number that came next after the last of them */
@@ -36,7 +39,15 @@ static void on_count(void *context, enum broadcast_count what, uint64_t amount)
     fixture.counts[what] += amount;
 }
 
-static const struct broadcast_callbacks callbacks = {.count = on_count};
+static void on_acknowledged(void *context, uint64_t token, bool ok)
+{
+    (void)context;
+    assert_in_range(token, 1, 1000);
+    fixture.told[token][ok]++;
+    fixture.last_told = token;
+}
+
+static const struct broadcast_callbacks callbacks = {.count = on_count, .acknowledged = on_acknowledged};
 
 static int set_up(void **state)
 {
@@ -79,7 +90,8 @@ static int send_number(unsigned number, size_t padding)
     text_append_format(&message, "%u", number);
     for (size_t i = 0; i < padding; i++)
         text_append_char(&message, ' ');
-    int result = kafka_producer_send(fixture.producer, text_slice(&message), 0);
+    int result = kafka_producer_send(
+        fixture.producer, text_slice(&message), fixture.asking ? (uint64_t)number + 1 : 0);
     text_free(&message);
     return result;
 }
@@ -287,6 +299,58 @@ static void test_no_right_for_a_while(void **state)
     expect_in_kafka(0, 100, false);
 }
 
+static void expect_told(unsigned first, unsigned end)
+{
+    for (unsigned number = first; number < end; number++) {
+        assert_int_equal(fixture.told[number + 1][1], 1);
+        assert_int_equal(fixture.told[number + 1][0], 0);
+    }
+}
+
+/* Whoever asks after a message hears of it once, also when it was sent again by a new handle, and of one given up. */
+static void test_tokens(void **state)
+{
+    (void)state;
+    send_number(900, 0); /* nobody asks */
+    fixture.asking = true;
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(send_number(i, 0), 0);
+    run_until_sent(0, 10000);
+    expect_told(0, 100);
+    assert_int_equal(fixture.last_told, 100);
+    assert_int_equal(fixture.told[901][1], 0);
+    rd_kafka_mock_broker_set_down(fixture.cluster, 1);
+    run_ms(50);
+    for (unsigned i = 100; i < 200; i++)
+        assert_int_equal(send_number(i, 0), 0);
+    assert_int_equal(rd_kafka_test_fatal_error(kafka_producer_handle(fixture.producer),
+                         RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "test"),
+        0);
+    run_ms(20);
+    assert_int_equal(fixture.last_told, 100); /* given back is not given up */
+    for (unsigned i = 200; i < 300; i++)
+        assert_int_equal(send_number(i, 0), 0);
+    rd_kafka_mock_broker_set_up(fixture.cluster, 1);
+    run_until_sent(0, 15000);
+    expect_told(0, 300);
+    rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 2,
+        RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    send_number(300, 0);
+    run_until_sent(0, 10000);
+    assert_int_equal(fixture.told[301][0], 1);
+    assert_int_equal(fixture.told[301][1], 0);
+    send_number(400, 0);
+    run_until_sent(0, 10000);
+    assert_int_equal(send_number(301, 3 << 20), -1); /* that was the answer */
+    assert_int_equal(fixture.told[302][0] + fixture.told[302][1], 0);
+    rd_kafka_mock_broker_set_down(fixture.cluster, 1);
+    run_ms(50);
+    send_number(302, 0);
+    assert_int_equal(kafka_producer_close(fixture.producer, 50), 1); /* unsent: no answer */
+    fixture.producer = NULL;
+    assert_int_equal(fixture.told[303][0] + fixture.told[303][1], 0);
+}
+
 static void test_bounds(void **state)
 {
     (void)state;
@@ -351,6 +415,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_large_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_right_for_a_while, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_resyncs_are_apart, set_up, tear_down),
     };

@@ -116,6 +116,85 @@ static void test_replies_keep_order(void **state)
     fixture_stop(&fixture);
 }
 
+static void post_waiting(int fd)
+{
+    static const char request[] = "POST /data/config?wait=backbone HTTP/1.1\r\nhost: x\r\ncontent-length: "
+                                  "25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}";
+    client_write(fd, request, sizeof(request) - 1);
+}
+
+/* The next reply starts with `status` and ends with `body`. */
+static void expect_reply(struct fixture *fixture, int fd, const char *status, const char *end)
+{
+    struct text got = {0};
+    while (!got.data || !strstr(got.data, "\r\n\r\n") || got.data[got.length - 1] != '}') {
+        int byte = client_byte(fixture, fd, 3000);
+        assert_true(byte >= 0);
+        text_append_char(&got, (char)byte);
+    }
+    assert_ptr_equal(strstr(got.data, status), got.data);
+    assert_string_equal(got.data + got.length - strlen(end), end);
+    text_free(&got);
+}
+
+static void acknowledge(struct fixture *fixture)
+{
+    memcpy(fixture_reserve(fixture, RING_ACKNOWLEDGED, sizeof(fixture->acknowledgement)),
+        &fixture->acknowledgement, sizeof(fixture->acknowledgement));
+    ring_writer_commit(fixture->ring);
+    ring_writer_wake(fixture->ring);
+}
+
+/* An HTTP publisher that waits for the backbone: acknowledged, not acknowledged, too late, of another incarnation. */
+static void test_waits_for_backbone(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.publish_wait_seconds = 0.4;
+    fixture_start(&fixture);
+    backbone_state_write(fixture.segment, BACKBONE_UP);
+    int fd = client_connect(&fixture, 0);
+    post_waiting(fd);
+    assert_int_equal(client_byte(&fixture, fd, 150), -2); /* ordered, which is not enough */
+    assert_int_equal(fixture.flags, EVENT_WANTS_ACKNOWLEDGEMENT | EVENT_SERVER_SIDE);
+    acknowledge(&fixture);
+    expect_reply(&fixture, fd, "HTTP/1.1 200 ", "{\"status\":\"ok\"}");
+
+    post_waiting(fd);
+    assert_int_equal(client_byte(&fixture, fd, 50), -2);
+    fixture.acknowledgement.ok = 0;
+    acknowledge(&fixture);
+    expect_reply(&fixture, fd, "HTTP/1.1 504 ", "other servers don't get it\"}");
+
+    post_waiting(fd);
+    assert_int_equal(client_byte(&fixture, fd, 50), -2);
+    fixture.acknowledgement.incarnation++;
+    acknowledge(&fixture); /* nobody of this life */
+    uint64_t began = clock_monotonic_ns();
+    expect_reply(&fixture, fd, "HTTP/1.1 504 ", "when the backbone takes it\"}");
+    assert_true(clock_monotonic_ns() - began < 2 * CLOCK_SECOND);
+    fixture.acknowledgement.incarnation--;
+    acknowledge(&fixture); /* too late: ignored */
+
+    backbone_state_write(fixture.segment, BACKBONE_NONE);
+    post_waiting(fd);
+    expect_reply(&fixture, fd, "HTTP/1.1 200 ", "{\"status\":\"ok\"}");
+    assert_int_equal(fixture.flags, EVENT_SERVER_SIDE);
+    assert_int_equal(fixture_counter(&fixture, COUNTER_ACKNOWLEDGEMENTS_LATE), 1);
+
+    backbone_state_write(
+        fixture.segment, BACKBONE_UP); /* the connection, then the worker, goes while it waits */
+    post_waiting(fd);
+    assert_int_equal(client_byte(&fixture, fd, 50), -2);
+    close(fd);
+    fd = client_connect(&fixture, 0);
+    post_waiting(fd);
+    assert_int_equal(client_byte(&fixture, fd, 50), -2);
+    fixture_stop(&fixture);
+    close(fd);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -596,6 +675,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_publish_and_notify),
         cmocka_unit_test(test_replies_keep_order),
+        cmocka_unit_test(test_waits_for_backbone),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_batches),

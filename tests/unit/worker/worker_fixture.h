@@ -37,8 +37,10 @@ struct fixture {
     int lifeline[2];
     int pairs[2][2]; /* per slot: receive end, send end */
     pid_t pid;
-    bool refuse; /* the master refuses what is published */
-    bool hold;   /* the master does not look at the uplink */
+    struct event_acknowledgement acknowledgement; /* that would answer the last event pumped */
+    uint32_t flags;                               /* of that event */
+    bool refuse;                                  /* the master refuses what is published */
+    bool hold;                                    /* the master does not look at the uplink */
 };
 
 static inline void fixture_config(struct fixture *fixture)
@@ -183,6 +185,9 @@ static inline void fixture_pump(struct fixture *fixture)
     while (!fixture->hold && uplink_next(fixture->uplink, &record, &corrupt)) {
         struct event event;
         assert_true(event_decode(record.body, record.length, &event));
+        fixture->acknowledgement = (struct event_acknowledgement){
+            .ticket = event.ticket, .origin = event.origin, .incarnation = event.incarnation, .ok = 1};
+        fixture->flags = event.flags;
         if (fixture->refuse) {
             struct event_refusal refusal = {.ticket = event.ticket,
                 .origin = event.origin,
