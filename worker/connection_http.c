@@ -199,15 +199,16 @@ void connection_http_backbone_late(struct connection *connection)
 void connection_http_drain(struct connection *connection)
 {
     char byte;
-    /* a request that has arrived but was not read yet is served; the session then ends at its next idle time */
-    if (!connection->http->idle || recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
-        return;
-    if (!connection->http->begun) { /* taken a moment ago, perhaps: its request may be on the way */
+    /* taken a moment ago, perhaps: its request may be on the way. Who is slow with it does not hold up the end. */
+    if (connection->deadline.which == DEADLINE_HTTP_HEAD) {
         deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_FRESH);
         return;
     }
-    connection->http->over = true;
-    connection_settle_later(connection);
+    /* a request that has arrived but was not read yet is served; the session then ends at its next idle time */
+    if (connection->http->idle && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
+        connection->http->over = true;
+        connection_settle_later(connection);
+    }
 }
 
 void connection_http_free(struct connection *connection)

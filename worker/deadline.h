@@ -19,7 +19,7 @@ enum deadline_class {
     DEADLINE_PONG,      /* the answer to it */
     DEADLINE_CLOSE,     /* the peer's close frame, after ours */
     DEADLINE_LINGER,    /* the end of the connection, after everything was sent */
-    DEADLINE_FRESH,     /* draining: for the first request of a connection that was just taken */
+    DEADLINE_FRESH,     /* draining: for the head of a request that may be on its way */
     DEADLINE_STALL,     /* a queue of which nothing drained */
     DEADLINE_CLASSES,
 };
