@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,8 @@
 /* A tick that comes so late says that this process did not run (a paused container or machine): nor did the workers, so their
  * heartbeats are judged from then on only. */
 #define PAUSED_NS (1 * CLOCK_SECOND)
+/* Beats come each half second: a worker that was silent for so long is stopped or very busy, and what was given to it lately waits. */
+#define SILENT_NS (2 * CLOCK_SECOND)
 
 enum slot_state { SLOT_EMPTY, SLOT_RUNNING, SLOT_BACKOFF, SLOT_RETIRING };
 
@@ -200,26 +203,42 @@ void supervisor_kill_stuck(struct supervisor *supervisor, unsigned number, const
     kill(slot->pid, SIGKILL);
 }
 
-static bool supervisor_heart_beats(const struct supervisor *supervisor, unsigned number, uint64_t now)
+/* How long the slot's worker has not beaten. */
+static uint64_t supervisor_silence_ns(const struct supervisor *supervisor, unsigned number, uint64_t now)
 {
     uint64_t beat = worker_table_heartbeat(supervisor->settings.segment, number);
     if (beat < supervisor->resumed_ns)
         beat = supervisor->resumed_ns;
-    return beat > now ||
-           (double)(now - beat) < supervisor->settings.config->worker_hang_seconds * (double)CLOCK_SECOND;
+    return beat > now ? 0 : now - beat;
 }
 
-/* A connection may have been on its way to a worker that takes none any more, or not for a while. Without another it waits for the
- * slot's next worker. */
-static void supervisor_rescue_connections(struct supervisor *supervisor, unsigned number)
+static bool supervisor_heart_beats(const struct supervisor *supervisor, unsigned number, uint64_t now)
 {
-    int to = -1;
-    for (unsigned i = 0; i < supervisor->slot_count && to < 0; i++)
-        if (supervisor->slots[i].state == SLOT_RUNNING)
-            to = supervisor->slots[i].handoff_send;
-    if (to < 0 && supervisor->slots[number].state == SLOT_BACKOFF)
-        return;
-    handoff_rescue(supervisor->slots[number].handoff_receive, to);
+    return (double)supervisor_silence_ns(supervisor, number, now) <
+           supervisor->settings.config->worker_hang_seconds * (double)CLOCK_SECOND;
+}
+
+/* A worker that takes connections and does so at once. UINT_MAX: none. */
+static unsigned supervisor_find_lively(const struct supervisor *supervisor, uint64_t now)
+{
+    for (unsigned i = 0; i < supervisor->slot_count; i++)
+        if (supervisor->slots[i].state == SLOT_RUNNING &&
+            worker_table_state(supervisor->settings.segment, i) == WORKER_READY &&
+            supervisor_silence_ns(supervisor, i, now) < SILENT_NS)
+            return i;
+    return UINT_MAX;
+}
+
+/* Connections may be on their way to a worker that takes none any more, or not for a while: another gets them. Without another they wait
+ * for the slot's worker, if there will be one. */
+static void supervisor_rescue_connections(struct supervisor *supervisor, unsigned number, uint64_t now)
+{
+    const struct slot *slot = &supervisor->slots[number];
+    unsigned to = supervisor_find_lively(supervisor, now);
+    if (to != UINT_MAX)
+        handoff_rescue(slot->handoff_receive, supervisor->slots[to].handoff_send);
+    else if (supervisor->stopping)
+        handoff_rescue(slot->handoff_receive, -1);
 }
 
 static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *context)
@@ -241,8 +260,8 @@ static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *con
             supervisor_start(supervisor, i);
         else if (slot->pid > 0 && !supervisor_heart_beats(supervisor, i, now))
             supervisor_kill_stuck(supervisor, i, "no heartbeat within the limit");
-        else if (slot->state == SLOT_EMPTY || slot->state == SLOT_BACKOFF)
-            supervisor_rescue_connections(supervisor, i);
+        else if (slot->pid <= 0 || supervisor_silence_ns(supervisor, i, now) > SILENT_NS)
+            supervisor_rescue_connections(supervisor, i, now);
     }
     if (!supervisor->announced_ready && !supervisor->stopping &&
         supervisor_ready(supervisor) >= supervisor->wanted) {

@@ -249,6 +249,27 @@ def test_connections_given_to_a_worker_that_backs_off(opald):
     assert time.monotonic() - began < scaled(1)
 
 
+@pytest.mark.limit(60)
+def test_connections_given_to_a_worker_that_stands_still(opald):
+    """A stopped worker has the fewest connections and is given the new ones until its heartbeat tells: they are taken back then,
+    not when it is killed."""
+    server = opald(workers=2, args=["--worker-hang-seconds", "20"])
+    stopped = server.worker_pids()[0]
+    wait_until(lambda: f"pid {stopped}" in server.log(), 10, "the worker's start")
+    time.sleep(0.6)
+    os.kill(stopped, signal.SIGSTOP)
+    connections = [socket.create_connection(("127.0.0.1", server.port), 15) for _ in range(60)]
+    for connection in connections:
+        connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
+    began = time.monotonic()
+    for connection in connections:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        connection.close()
+    assert time.monotonic() - began < scaled(4)
+    assert process_state(stopped) == "T"
+    os.kill(stopped, signal.SIGCONT)
+
+
 # ---------------------------------------------------------------- the end
 @pytest.mark.sanitize
 def test_term_closes_clients_with_1012_and_ends_with_0(opald):
