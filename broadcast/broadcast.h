@@ -77,7 +77,8 @@ struct broadcast *broadcast_open(struct event_base *base, const struct broadcast
 int broadcast_publish(struct broadcast *broadcast, struct slice topic, struct slice data, uint64_t token);
 /* After an event callback returned false. */
 void broadcast_resume(struct broadcast *broadcast);
-/* The largest message the backbone takes, in bytes (UINT64_MAX when unknown). */
+/* The largest event that the backbone takes, in bytes (UINT64_MAX when unknown). To be held against the size of an event with its
+ * websocket envelope, which is longer than any backbone's. When it changes, callbacks.state is called with the state as it is. */
 uint64_t broadcast_message_max(const struct broadcast *broadcast);
 /* Sends what is queued, at most `grace_ms`, then closes and frees. Returns the number of messages that could not be sent. */
 size_t broadcast_close(struct broadcast *broadcast, int grace_ms);

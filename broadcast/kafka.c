@@ -69,6 +69,12 @@ static void kafka_log_brokers(const struct kafka *kafka)
     text_free(&line);
 }
 
+static void kafka_on_limit(void *owner, uint64_t bytes)
+{
+    struct kafka *kafka = owner;
+    kafka_producer_limit_batches(kafka->producer, bytes);
+}
+
 static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *context, struct error *err)
 {
     bool mock = kafka_config_is_mock(kafka->settings.uri);
@@ -92,7 +98,9 @@ static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *
         return -1;
     struct kafka_consumer_options options = {.brokers = kafka->brokers.data,
         .secure = !mock,
-        .fetch_wait_ms = mock ? KAFKA_FETCH_WAIT_MOCK_MS : KAFKA_FETCH_WAIT_MS};
+        .fetch_wait_ms = mock ? KAFKA_FETCH_WAIT_MOCK_MS : KAFKA_FETCH_WAIT_MS,
+        .limit_known = kafka_on_limit,
+        .owner = kafka};
     kafka->consumer = kafka_consumer_open(base, &kafka->settings, &options, &kafka->callbacks, context, err);
     return kafka->consumer ? 0 : -1;
 }
@@ -129,8 +137,7 @@ static void *kafka_open(struct event_base *base, const struct broadcast_settings
     kafka->settings.uri = memory_copy_string(settings->uri);
     kafka->settings.channel = memory_copy_string(settings->channel);
     kafka->settings.notifier_id = memory_copy_string(settings->notifier_id);
-    kafka->settings.kafka_config =
-        settings->kafka_config ? memory_copy_string(settings->kafka_config) : NULL;
+    kafka->settings.kafka_config = settings->kafka_config ? memory_copy_string(settings->kafka_config) : NULL;
     kafka->callbacks = *callbacks;
     if (kafka_open_parts(kafka, base, context, err) < 0) {
         if (kafka->producer)

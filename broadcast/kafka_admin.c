@@ -15,10 +15,6 @@
 #define KAFKA_ADMIN_AGAIN   (5 * CLOCK_SECOND)   /* after a refusal to make the topic */
 #define KAFKA_ADMIN_FRESH   (60 * CLOCK_SECOND)  /* for how long a limit isn't asked for again */
 #define KAFKA_ADMIN_REFUSED (600 * CLOCK_SECOND) /* ... after we were told that we may not know it */
-/* max.message.bytes counts the record batch: its header of 61 bytes, and around the value of a single record without key and headers
- * lengths, deltas and attributes of at most 28 (KIP-98, message format 2). */
-#define KAFKA_ADMIN_ENVELOPE 96
-
 struct kafka_admin {
     uint32_t magic;
     rd_kafka_t *handle;
@@ -72,10 +68,7 @@ static void kafka_admin_take_limit(struct kafka_admin *admin, const char *value)
 {
     char *end;
     uint64_t bytes = strtoull(value, &end, 10);
-    if (end == value || *end || bytes <= KAFKA_ADMIN_ENVELOPE)
-        return;
-    bytes -= KAFKA_ADMIN_ENVELOPE;
-    if (bytes == admin->message_max)
+    if (end == value || *end || !bytes || bytes == admin->message_max)
         return;
     admin->message_max = bytes;
     log_write(

@@ -23,7 +23,11 @@ void kafka_admin_close(struct kafka_admin *admin); /* NULL is fine */
 void kafka_admin_create_topic(struct kafka_admin *admin);
 /* Asks for the topic's max.message.bytes, unless it did so within a minute: may be called as often as one likes. */
 void kafka_admin_learn_limit(struct kafka_admin *admin);
-/* The largest message (value of a record) that the topic takes; UINT64_MAX while it is not known. */
+/* The largest event, with its websocket envelope, that the topic takes; UINT64_MAX while it is not known.
+ *
+ * This is max.message.bytes itself. That counts a record batch: its header of 61 bytes, at most 28 around the value of a single record
+ * without key and headers (KIP-98, message format 2), and in the value 74 beside topic and data: 163 bytes. The websocket's
+ * envelope has 260 beside topic and data (worker/notify.h), so what fits with that one fits in Kafka. */
 uint64_t kafka_admin_message_max(const struct kafka_admin *admin);
 
 #endif

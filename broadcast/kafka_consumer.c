@@ -64,6 +64,8 @@ struct kafka_consumer {
     struct kafka_watch messages;
     struct kafka_watch main; /* logs, errors, statistics */
     struct kafka_admin *admin;
+    void (*limit_known)(void *owner, uint64_t bytes);
+    void *owner;
     struct event *poke; /* runs while the topic's partitions are unknown */
     struct kafka_partition *partitions;
     int32_t partition_count;
@@ -130,6 +132,8 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
 static void kafka_consumer_on_limit(void *context)
 {
     struct kafka_consumer *consumer = context;
+    if (consumer->limit_known)
+        consumer->limit_known(consumer->owner, kafka_admin_message_max(consumer->admin));
     consumer->callbacks->state(consumer->context, consumer->state);
 }
 
@@ -638,6 +642,8 @@ struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct
     consumer->callbacks = callbacks;
     consumer->context = context;
     consumer->brokers = options->brokers;
+    consumer->limit_known = options->limit_known;
+    consumer->owner = options->owner;
     consumer->state = BROADCAST_CONNECTING;
     consumer->decoder = notification_decoder_make(settings->json_max_depth);
     if (kafka_consumer_start(consumer, base, options, err) < 0) {

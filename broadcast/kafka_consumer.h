@@ -13,6 +13,8 @@ struct kafka_consumer_options {
     const char *brokers;
     bool secure;
     int fetch_wait_ms; /* how long a broker may hold a fetch that finds nothing */
+    void (*limit_known)(void *owner, uint64_t bytes); /* the topic's max.message.bytes; NULL: nobody asks */
+    void *owner;
 };
 
 /* `settings`, `options->brokers` and `callbacks` must outlive the consumer. */

@@ -45,6 +45,7 @@
 #define KAFKA_RETRY_MS            500
 #define KAFKA_MESSAGE_MIN_LIMIT   (1024 * 1024)
 #define KAFKA_MESSAGE_SLACK       (512 * 1024) /* topic and envelope beside the event's data */
+#define KAFKA_BATCH_BYTES         1000000 /* librdkafka's default, below Kafka's default limit of a topic */
 #define KAFKA_LIBRDKAFKA_MAX_KB   2147483647LL
 #define KAFKA_LIBRDKAFKA_MAX_SIZE 1000000000LL
 #define KAFKA_RESYNC_APART        (10 * CLOCK_SECOND) /* between two calls for a resync */
@@ -75,6 +76,8 @@ struct kafka_producer {
     bool alone;           /* the message in flight was sent alone */
     uint64_t alone_until; /* number of the last message of a refused batch */
     bool fatal;           /* the handle is of no more use */
+    bool renew;           /* it makes batches that are too large */
+    uint64_t batch_bytes; /* the largest batch of several messages */
     unsigned fatal_count; /* in a row; grows the wait before the next handle */
     uint64_t sent;        /* acknowledged in this turn, reported together */
     struct kafka_log log;
@@ -93,7 +96,7 @@ static size_t kafka_producer_in_flight(const struct kafka_producer *producer)
 
 static void kafka_producer_retry_later(struct kafka_producer *producer)
 {
-    double seconds = KAFKA_RETRY_MS / 1000.0;
+    double seconds = producer->renew && producer->handle ? 0 : KAFKA_RETRY_MS / 1000.0;
     if (producer->fatal) {
         seconds =
             producer->fatal_count > 1 ? producer->settings->reconnect_backoff_min : 0; /* at once at first */
@@ -331,24 +334,28 @@ static void kafka_producer_go_on(struct kafka_producer *producer)
 {
     if (!producer->holding || kafka_producer_in_flight(producer))
         return; /* the end of the turn that reports the last one takes over */
-    if (producer->fatal) {
+    if (producer->fatal || producer->renew) {
         struct error err = {0};
+        bool after_error = producer->fatal;
         /* Nothing is in flight, so its threads have nothing to wait for and end at once. */
         kafka_producer_stop(producer);
         if (kafka_producer_start(producer, &err) < 0) {
             log_write_limited(&producer->limit_fatal, LOG_ERROR, KAFKA_LOGGER,
                 "Kafka producer can't be made anew: %s", err.text);
+            producer->fatal = true;
             producer->fatal_count++;
             kafka_producer_retry_later(producer);
             return;
         }
-        producer->fatal = false;
+        producer->fatal = producer->renew = false;
         producer->proven = false;
-        log_write_limited(&producer->limit_fatal, LOG_WARNING, KAFKA_LOGGER,
-            "Kafka producer made anew: sending %zu events that were not acknowledged, in order (some may be "
-            "in Kafka "
-            "twice)",
-            producer->outbox.count);
+        if (after_error)
+            log_write_limited(&producer->limit_fatal, LOG_WARNING, KAFKA_LOGGER,
+                "Kafka producer made anew: sending %zu events that were not acknowledged, in order (some may "
+                "be "
+                "in Kafka "
+                "twice)",
+                producer->outbox.count);
     }
     kafka_producer_drain(producer);
 }
@@ -408,10 +415,20 @@ static void kafka_producer_end_turn(struct kafka_producer *producer)
     if (!producer->holding || kafka_producer_in_flight(producer) ||
         event_pending(producer->retry, EV_TIMEOUT, NULL))
         return;
-    if (producer->fatal)
+    if (producer->fatal || producer->renew)
         kafka_producer_retry_later(producer);
     else
         kafka_producer_drain(producer);
+}
+
+void kafka_producer_limit_batches(struct kafka_producer *producer, uint64_t bytes)
+{
+    if (bytes >= producer->batch_bytes)
+        return;
+    producer->batch_bytes = bytes;
+    producer->renew = true;
+    producer->holding = true;
+    kafka_producer_go_on(producer);
 }
 
 static void kafka_producer_on_ready(void *context)
@@ -475,6 +492,7 @@ static int kafka_producer_configure(struct kafka_producer *producer, rd_kafka_co
         kafka_config_set(conf, "message.timeout.ms", "0", err) <
             0 || /* for ever: the queue is bounded by us */
         kafka_config_set_number(conf, "message.max.bytes", message, err) < 0 ||
+        kafka_config_set_number(conf, "batch.size", (long long)producer->batch_bytes, err) < 0 ||
         /* We count ourselves, the outbox included, so librdkafka's own bounds must not come first. */
         kafka_config_set_number(conf, "queue.buffering.max.kbytes", kilobytes, err) < 0 ||
         kafka_config_set(conf, "queue.buffering.max.messages", "0", err) < 0)
@@ -506,7 +524,10 @@ static rd_kafka_t *kafka_producer_make_handle(struct kafka_producer *producer, s
 
 int kafka_producer_check(const struct broadcast_settings *settings, bool secure, struct error *err)
 {
-    struct kafka_producer producer = {.magic = KAFKA_PRODUCER_MAGIC, .settings = settings, .secure = secure};
+    struct kafka_producer producer = {.magic = KAFKA_PRODUCER_MAGIC,
+        .settings = settings,
+        .secure = secure,
+        .batch_bytes = KAFKA_BATCH_BYTES};
     rd_kafka_t *handle = kafka_producer_make_handle(&producer, err);
     if (!handle)
         return -1;
@@ -548,6 +569,7 @@ struct kafka_producer *kafka_producer_open(struct event_base *base, const struct
     producer->callbacks = callbacks;
     producer->context = context;
     producer->next_number = 1;
+    producer->batch_bytes = KAFKA_BATCH_BYTES;
     kafka_outbox_init(&producer->outbox);
     kafka_tokens_init(&producer->tokens);
     producer->retry = event_new(base, -1, 0, kafka_producer_on_retry, producer);

@@ -17,6 +17,9 @@ struct kafka_producer *kafka_producer_open(struct event_base *base, const struct
     struct error *err);
 /* Copies the message. -1 with errno ENOBUFS or EMSGSIZE: logged and counted. `token`: as in broadcast_publish. */
 int kafka_producer_send(struct kafka_producer *producer, struct slice message, uint64_t token);
+/* The broker refuses batches above this: makes librdkafka anew with smaller ones if need be, as soon as nothing is in flight. Not from a callback
+ * of the producer. */
+void kafka_producer_limit_batches(struct kafka_producer *producer, uint64_t bytes);
 /* Messages not yet acknowledged. */
 size_t kafka_producer_pending(const struct kafka_producer *producer);
 /* Blocks for at most about `grace_ms` while messages are unsent. Returns how many stay unsent. */

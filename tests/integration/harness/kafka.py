@@ -17,22 +17,27 @@ CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 class KafkaBroker:
     """`bootstrap` is host:port, `uri` the form OPAL_BROADCAST_URI wants. Same port and data over kill and restart."""
 
-    def __init__(self, work: Path, auto_create: bool = True, settings: dict | None = None, name: str = "kafka"):
+    def __init__(self, work: Path, auto_create: bool = True, settings: dict | None = None, name: str = "kafka",
+                 security: dict | None = None, scram: dict | None = None):
+        """`security`: further listeners, name of the protocol (SASL_PLAINTEXT, SASL_SSL, SSL) -> settings of that listener; their ports are
+        in `ports`. `scram`: user -> password."""
         self.work = work / f"{name}-{os.getpid()}"
         self.work.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.port, controller = free_port(), free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.uri = f"kafka://{self.bootstrap}"
+        self.ports = {protocol: free_port() for protocol in security or {}}
         self.process: Process | None = None
         properties = {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "listeners": ",".join(f"{p}://127.0.0.1:{port}" for p, port in [("PLAINTEXT", self.port), *self.ports.items(), ("CONTROLLER", controller)]),
+            "advertised.listeners": ",".join(f"{p}://127.0.0.1:{port}" for p, port in [("PLAINTEXT", self.port), *self.ports.items()]),
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{p}:{p}" for p in ["PLAINTEXT", *self.ports]) + ",CONTROLLER:PLAINTEXT",
             "log.dirs": self.work / "data",
             "auto.create.topics.enable": str(auto_create).lower(),
             "num.partitions": 1,
@@ -48,6 +53,7 @@ class KafkaBroker:
             "log.cleaner.enable": "false",
             # after kill -9 the node must not wait for its own old registration to run out
             "broker.session.timeout.ms": 3000,
+            **{f"listener.name.{protocol.lower()}.{key}": value for protocol, own in (security or {}).items() for key, value in own.items()},
             **(settings or {}),
         }
         self.properties = self.work / "server.properties"
@@ -57,7 +63,8 @@ class KafkaBroker:
             "log4j.appender.out.layout=org.apache.log4j.PatternLayout\nlog4j.appender.out.layout.ConversionPattern=%d %p %c %m%n\n"
             "log4j.logger.kafka.server=INFO\n")
         formatted = subprocess.run(
-            self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", self.properties),
+            self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", self.properties,
+                       *[x for user, password in (scram or {}).items() for x in ("-S", f"SCRAM-SHA-256=[name={user},password={password}]")]),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment(), cwd=self.work)
         assert formatted.returncode == 0, formatted.stdout.decode()
         self.start()

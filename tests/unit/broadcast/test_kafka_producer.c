@@ -382,6 +382,30 @@ static void test_bounds(void **state)
     assert_true(clock_monotonic_ns() - began < 3 * CLOCK_SECOND);
 }
 
+/* The topic's limit becomes known while events are on their way: librdkafka is made anew in between, nothing is lost, doubled or overtaken. */
+static void test_smaller_batches(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 500; i++)
+        assert_int_equal(send_number(i, 100), 0);
+    kafka_producer_limit_batches(fixture.producer, 1000);
+    rd_kafka_t *before = kafka_producer_handle(fixture.producer);
+    for (unsigned i = 500; i < 1000; i++)
+        assert_int_equal(send_number(i, 100), 0);
+    run_until_sent(0, 20000);
+    assert_ptr_not_equal(kafka_producer_handle(fixture.producer), before);
+    kafka_producer_limit_batches(fixture.producer, 2000); /* no reason to make it anew */
+    before = kafka_producer_handle(fixture.producer);
+    assert_int_equal(send_number(1000, 0), 0);
+    run_until_sent(0, 20000);
+    assert_ptr_equal(kafka_producer_handle(fixture.producer), before);
+    kafka_producer_limit_batches(fixture.producer, 500); /* nothing is in flight: at once */
+    assert_int_equal(send_number(1001, 0), 0);
+    run_until_sent(0, 20000);
+    expect_in_kafka(0, 1002, false);
+    assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 0);
+}
+
 /* A queue that overflows again and again calls for one resync, and for the next some seconds later, or at the close. */
 static void test_resyncs_are_apart(void **state)
 {
@@ -418,6 +442,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_resyncs_are_apart, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_smaller_batches, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
