@@ -120,6 +120,8 @@ static void acceptor_on_resume(evutil_socket_t fd, short what, void *argument)
     struct acceptor *acceptor = argument;
     (void)fd;
     (void)what;
+    if (acceptor->spare < 0)
+        acceptor->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     for (int i = 0; i < acceptor->count; i++)
         event_add(acceptor->listeners[i], NULL);
 }
@@ -225,8 +227,14 @@ static void acceptor_on_receive(evutil_socket_t from, short what, void *argument
         int fd = acceptor_receive_one(from);
         if (fd == -2)
             return;
-        if (fd >= 0)
+        if (fd >= 0) {
             connection_open(acceptor->worker, fd);
+            continue;
+        }
+        /* no descriptor was left for it: the kernel has closed it */
+        worker_count(acceptor->worker, COUNTER_CONNECTIONS_REFUSED_LIMIT, 1);
+        log_write_limited(&acceptor->failed, LOG_ERROR, WORKER_LOGGER,
+            "A connection from another worker is lost: no descriptor is left for it");
     }
 }
 

@@ -159,6 +159,21 @@ static void test_fresh_connections_while_stopping(void **state)
     fixture_stop(&fixture);
 }
 
+/* A connection that another worker gives while this one has no descriptor left comes as a message without it: counted. */
+static void test_given_without_descriptor(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture_start(&fixture);
+    assert_int_equal(send(fixture.pairs[0][1], "", 1, 0), 1);
+    for (int i = 0; i < 500 && fixture_counter(&fixture, COUNTER_CONNECTIONS_REFUSED_LIMIT) == 0; i++)
+        usleep(2000);
+    assert_int_equal(fixture_counter(&fixture, COUNTER_CONNECTIONS_REFUSED_LIMIT), 1);
+    assert_int_equal(worker_table_connections(fixture.segment, 0), 0);
+    fixture_stop(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +181,7 @@ int main(void)
         cmocka_unit_test(test_too_slow_within_batch),
         cmocka_unit_test(test_half_closed_gets_whole_reply),
         cmocka_unit_test(test_fresh_connections_while_stopping),
+        cmocka_unit_test(test_given_without_descriptor),
     };
     return cmocka_run_group_tests_name("worker_gone", tests, NULL, NULL);
 }
