@@ -49,13 +49,17 @@ class Opald(Server):
         environment = {"OPAL_LOG_COLORIZE": "false", **sanitizer_environment()}
         if channel:
             environment["OPAL_BROADCAST_CHANNEL_NAME"] = channel
+        self.logs_info = not any("LOG_LEVEL" in str(setting).upper().replace("-", "_") for setting in [*args, *(env or {})])
         super().__init__(name, argv + list(args), work, {**environment, **(env or {})}, **popen)
         if ready:
             self.wait_ready()
 
     def wait_ready(self, seconds: float = 20):
+        # an answer shows that one worker accepts, the line that all do
         super().wait_ready(seconds)
         self.wait_until(lambda: len(self.worker_pids()) >= self.workers, seconds, f"{self.workers} workers")
+        if self.logs_info:
+            self.wait_for_log("Application startup complete", seconds)
         return self
 
     def worker_pids(self) -> list[int]:
