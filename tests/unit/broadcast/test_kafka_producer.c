@@ -382,23 +382,30 @@ static void test_bounds(void **state)
     assert_true(clock_monotonic_ns() - began < 3 * CLOCK_SECOND);
 }
 
+/* Its name has a number that rises; its address may come again. */
+static void remember_handle(char name[64])
+{
+    snprintf(name, 64, "%s", rd_kafka_name(kafka_producer_handle(fixture.producer)));
+}
+
 /* The topic's limit becomes known while events are on their way: librdkafka is made anew in between, nothing is lost, doubled or overtaken. */
 static void test_smaller_batches(void **state)
 {
+    char before[64];
     (void)state;
     for (unsigned i = 0; i < 500; i++)
         assert_int_equal(send_number(i, 100), 0);
     kafka_producer_limit_batches(fixture.producer, 1000);
-    rd_kafka_t *before = kafka_producer_handle(fixture.producer);
+    remember_handle(before);
     for (unsigned i = 500; i < 1000; i++)
         assert_int_equal(send_number(i, 100), 0);
     run_until_sent(0, 20000);
-    assert_ptr_not_equal(kafka_producer_handle(fixture.producer), before);
+    assert_string_not_equal(rd_kafka_name(kafka_producer_handle(fixture.producer)), before);
     kafka_producer_limit_batches(fixture.producer, 2000); /* no reason to make it anew */
-    before = kafka_producer_handle(fixture.producer);
+    remember_handle(before);
     assert_int_equal(send_number(1000, 0), 0);
     run_until_sent(0, 20000);
-    assert_ptr_equal(kafka_producer_handle(fixture.producer), before);
+    assert_string_equal(rd_kafka_name(kafka_producer_handle(fixture.producer)), before);
     kafka_producer_limit_batches(fixture.producer, 500); /* nothing is in flight: at once */
     assert_int_equal(send_number(1001, 0), 0);
     run_until_sent(0, 20000);
