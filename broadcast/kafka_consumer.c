@@ -28,6 +28,7 @@
 #include "broadcast/kafka_config.h"
 #include "broadcast/kafka_extra.h"
 #include "broadcast/kafka_log.h"
+#include "broadcast/kafka_resync.h"
 #include "broadcast/kafka_stats.h"
 #include "broadcast/kafka_watch.h"
 #include "server/common/clock.h"
@@ -41,7 +42,6 @@
 #define KAFKA_MISSING_NS \
     (3 * CLOCK_SECOND) /* a broker that just started denies topics that it has for a moment */
 #define KAFKA_CLOCK_SKEW_MS 60000
-#define KAFKA_SHOWN_MAX     200          /* of another server's words */
 #define KAFKA_MESSAGE_SLACK (512 * 1024) /* topics and envelope beside the event's data */
 
 struct kafka_partition {
@@ -64,6 +64,7 @@ struct kafka_consumer {
     struct kafka_watch messages;
     struct kafka_watch main; /* logs, errors, statistics */
     struct kafka_admin *admin;
+    struct kafka_resync *resync;
     void (*limit_known)(void *owner, uint64_t bytes);
     void *owner;
     struct event *poke; /* runs while the topic's partitions are unknown */
@@ -317,22 +318,6 @@ static bool kafka_consumer_is_history(
     return true;
 }
 
-static void kafka_consumer_on_resync(struct kafka_consumer *consumer, const struct notification *notification)
-{
-    struct text why = {0};
-    text_append_string(&why, "server ");
-    text_append_slice(&why,
-        (struct slice){notification->notifier_id.data, notification->notifier_id.length < KAFKA_SHOWN_MAX
-                                                           ? notification->notifier_id.length
-                                                           : KAFKA_SHOWN_MAX});
-    text_append_string(&why, ": ");
-    text_append_slice(&why,
-        (struct slice){notification->resync.data,
-            notification->resync.length < KAFKA_SHOWN_MAX ? notification->resync.length : KAFKA_SHOWN_MAX});
-    consumer->callbacks->gap(consumer->context, 0, why.data);
-    text_free(&why);
-}
-
 /* False when the event callback can't take it now. */
 static bool kafka_consumer_deliver(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
@@ -359,7 +344,7 @@ static bool kafka_consumer_deliver(struct kafka_consumer *consumer, const rd_kaf
     if (!notification
              .topic_count) { /* accepted, for nobody, unless another server says that it could not send everything */
         if (notification.resync.length)
-            kafka_consumer_on_resync(consumer, &notification);
+            kafka_resync_ask(consumer->resync, &notification);
         return true;
     }
     if (notification.data.length > consumer->settings->event_max_bytes) {
@@ -616,6 +601,9 @@ static int kafka_consumer_start(struct kafka_consumer *consumer, struct event_ba
         base, consumer->handle, consumer->settings->channel, kafka_consumer_on_limit, consumer, err);
     if (!consumer->admin)
         return -1;
+    consumer->resync = kafka_resync_open(base, consumer->callbacks, consumer->context);
+    if (!consumer->resync)
+        return error_set(err, -1, "Kafka consumer: the event loop takes no more events");
     rd_kafka_set_log_queue(consumer->handle, NULL);
     consumer->topic = rd_kafka_topic_new(consumer->handle, consumer->settings->channel, NULL);
     if (!consumer->topic)
@@ -667,6 +655,7 @@ void kafka_consumer_close(struct kafka_consumer *consumer)
     kafka_watch_close(&consumer->messages);
     kafka_watch_close(&consumer->main);
     kafka_admin_close(consumer->admin);
+    kafka_resync_close(consumer->resync);
     if (consumer->poke)
         event_free(consumer->poke);
     if (consumer->topic)
