@@ -121,8 +121,6 @@ static void recovery_advance(struct relay *relay)
         relay->gap_initial = false;
         return;
     }
-    log_write(LOG_WARNING, relay->driver->logger,
-        "Broadcaster recovered after a gap; resyncing this server's clients");
     relay->callbacks.gap(relay->context, gap_ns, relay->gap_why);
 }
 
