@@ -80,6 +80,7 @@ uint64_t event_limit_read(const struct segment *segment)
 struct publisher {
     publish_done *done;
     void *context;
+    bool waits; /* for the backbone */
     unsigned count;
 };
 
@@ -92,6 +93,8 @@ enum publish_outcome publisher_publish(
         return PUBLISH_BUSY;
     publisher->done = request->done;
     publisher->context = request->context;
+    publisher->waits = request->wants_acknowledgement;
+    REQUIRE(request->server_side);
     *ticket = publisher->count;
     return PUBLISH_ORDERED;
 }
@@ -102,12 +105,18 @@ void publisher_cancel(struct publisher *publisher, uint64_t ticket)
     publisher->done = NULL;
 }
 
-static void publisher_decide(struct publisher *publisher)
+static void publisher_decide(struct publisher *publisher, struct http_session *session)
 {
     while (publisher->done) {
         publish_done *done = publisher->done;
+        if (publisher->waits && publisher->count % 5 == 0) {
+            http_session_backbone_late(session); /* which cancels it */
+            continue;
+        }
         publisher->done = NULL;
-        done(publisher->context, publisher->count % 3 ? PUBLISH_ORDERED : PUBLISH_TOO_LARGE);
+        done(publisher->context, publisher->count % 3 == 0 ? PUBLISH_TOO_LARGE
+                                 : publisher->waits        ? PUBLISH_ACKNOWLEDGED
+                                                           : PUBLISH_ORDERED);
     }
 }
 
@@ -144,7 +153,7 @@ static void peer_finish(void *connection)
 
 static void peer_deadline(void *connection, enum http_deadline deadline)
 {
-    REQUIRE(connection && deadline <= HTTP_DEADLINE_IDLE);
+    REQUIRE(connection && deadline <= HTTP_DEADLINE_BACKBONE);
 }
 
 static const char *peer_name(void *connection)
@@ -175,7 +184,7 @@ static void converse(const struct http_services *services, const uint8_t *data, 
         free(copy);
         REQUIRE(going == !(peer->finished || peer->upgraded));
         REQUIRE(!going || http_session_wants_input(session) == !services->publisher->done);
-        publisher_decide(services->publisher);
+        publisher_decide(services->publisher, session);
         data += take;
         size -= take;
     }
