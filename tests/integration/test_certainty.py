@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -222,6 +223,36 @@ def test_publishers_that_leave(opald, own_kafka, topic):
         connection.close()
     assert 0 < answered < 10, "spread over two workers, one of which was killed"
     assert ask(server, -2)[0].status == 200
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("returns", [True, False])
+def test_stopped_while_they_wait(opald, own_kafka, topic, returns):
+    """TERM: who waits is still answered, by the backbone or at the end of the wait; so is one who has ended its own side."""
+    own_kafka.create_topic(topic)
+    server = opald(workers=2, broadcast_uri=own_kafka.uri, channel=topic, env={"OPAL_PUBLISH_WAIT_SECONDS": "4"})
+    assert ask(server, 0)[0].status == 200
+    body = json.dumps({"entries": [{"url": "http://127.0.0.1:1/", "topics": ["t"], "data": {"n": 1}}]})
+    request = f"POST /data/config?wait=backbone HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    own_kafka.pause()
+    try:
+        connections = [server.connection() for _ in range(6)]
+        for number, connection in enumerate(connections):
+            connection.send(request.encode())
+            if number % 2:
+                connection.socket.shutdown(socket.SHUT_WR)
+        server.wait_until(lambda: counter(server, "events_routed") >= 7, 10, "events routed")
+        server.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        if returns:
+            own_kafka.resume()
+        assert [c.read_response().status for c in connections] == [200 if returns else 504] * 6
+    finally:
+        own_kafka.resume()
+    for connection in connections:
+        connection.close()
+    assert server.wait(25) == 0
+    assert len(own_kafka.read(topic, 7)) == 7, "sent before the end"
 
 
 def test_redis(opald, redis, topic):
