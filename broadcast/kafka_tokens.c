@@ -38,9 +38,8 @@ static uint64_t tokens_remove(struct kafka_tokens *tokens, struct kafka_token *i
 
 uint64_t kafka_tokens_take(struct kafka_tokens *tokens, uint64_t number)
 {
-    struct kafka_token *item;
-    TAILQ_FOREACH(item, &tokens->items, link)
-    {
+    struct kafka_token *item = TAILQ_FIRST(&tokens->items);
+    for (; item; item = TAILQ_NEXT(item, link)) {
         if (item->number == number)
             return tokens_remove(tokens, item);
         if (item->number > number)

@@ -76,9 +76,8 @@ void certainty_free(struct certainty *certainty)
 
 static struct certainty_entry *certainty_find(const struct certainty *certainty, uint64_t token)
 {
-    struct certainty_entry *entry;
-    TAILQ_FOREACH(entry, &certainty->waiting, link)
-    {
+    struct certainty_entry *entry = TAILQ_FIRST(&certainty->waiting);
+    for (; entry; entry = TAILQ_NEXT(entry, link)) {
         if (entry->token == token)
             return entry;
         if (entry->token > token)

@@ -192,9 +192,8 @@ enum publish_outcome publisher_publish(
 /* Out of the list; the caller frees. NULL when it is not there. */
 static struct publisher_ordered *publisher_take_ordered(struct publisher *publisher, uint64_t ticket)
 {
-    struct publisher_ordered *ordered;
-    TAILQ_FOREACH(ordered, &publisher->ordered, link)
-    {
+    struct publisher_ordered *ordered = TAILQ_FIRST(&publisher->ordered);
+    for (; ordered; ordered = TAILQ_NEXT(ordered, link)) {
         if (ordered->ticket > ticket)
             break;
         if (ordered->ticket == ticket) {
