@@ -20,6 +20,10 @@ SCRAM_PASSWORD = "scram-sesame"
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required"
 
+# Everybody may do everything with a topic that has no rules of its own.
+AUTHORIZER = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS",
+              "allow.everyone.if.no.acl.found": "true"}
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
@@ -38,7 +42,7 @@ def broker(tmp_path_factory, authority):
     }
     tls = {"ssl.keystore.type": "PEM", "ssl.keystore.location": store}
     made = KafkaBroker(tmp_path_factory.mktemp("production"), auto_create=False, name="production-kafka",
-                       security={"SASL_PLAINTEXT": sasl, "SASL_SSL": {**sasl, **tls}, "SSL": tls}, scram={"bob": SCRAM_PASSWORD})
+                       settings=AUTHORIZER, security={"SASL_PLAINTEXT": sasl, "SASL_SSL": {**sasl, **tls}, "SSL": tls}, scram={"bob": SCRAM_PASSWORD})
     yield made
     made.stop()
 
@@ -239,6 +243,25 @@ def test_limit_of_the_topic(opald, broker, topic):
     asyncio.run(go())
     assert counter(one, "backbone_events_too_large_total") == 0
     assert "Kafka producer: fatal error" not in one.log(), "a batch of several was larger than the topic takes"
+
+
+def test_a_user_with_few_rights(opald, broker, topic):
+    """Read, Write and Describe on the topic are enough. The limit can't be learned then: what is too large is refused by the broker, counted,
+    and takes nothing else with it."""
+    broker.create_topic(topic, config={"max.message.bytes": 20000})
+    broker.allow(topic, "bob", "Read", "Write", "Describe")
+    server = backbone_up(opald(broadcast_uri=uri(broker, "SASL_PLAINTEXT"), channel=topic, env=sasl("SASL_PLAINTEXT", "bob", SCRAM_PASSWORD, "SCRAM-SHA-256")))
+    server.wait_for_log(r"INFO .*Kafka doesn't tell the message limit of topic '[-t0-9a-f]+' \(.*[Aa]uthorization failed", 5)
+    asyncio.run(both_ways(broker, topic, server))
+
+    async def go():
+        async with RawClient.open(server.port) as publisher:
+            for data in ("x" * 30000, "behind it"):
+                assert await publisher.publish("t", data) is True
+    asyncio.run(go())
+    assert json.loads(broker.read(topic, 3)[-1].value)["data"] == "behind it"
+    server.wait_until(lambda: counter(server, "backbone_events_too_large_total") == 1, 5, "a count of one")
+    assert "is larger than Kafka takes" in server.log()
 
 
 # ---------------------------------------------------------------- a queue that overflows

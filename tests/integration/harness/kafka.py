@@ -122,6 +122,14 @@ class KafkaBroker:
         finally:
             await admin.close()
 
+    def allow(self, topic: str, user: str, *operations: str):
+        """The user may do this with the topic, and nothing else with it (the broker has an authorizer, and we are its super user)."""
+        done = subprocess.run(
+            self._java("kafka.admin.AclCommand", "--bootstrap-server", self.bootstrap, "--add", "--topic", topic, "--allow-principal", f"User:{user}",
+                       *[x for operation in operations for x in ("--operation", operation)]),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment(), cwd=self.work)
+        assert done.returncode == 0, done.stdout.decode()
+
     def add_partitions(self, topic: str, total: int):
         async def add():
             from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
