@@ -58,8 +58,10 @@ struct broadcast_settings {
     double heartbeat_deadline;   /* the longest a deaf connection may go unnoticed, seconds (60) */
     const char *postgres_schema; /* where large events are kept ("opald") */
 
-    const char *kafka_config; /* the operator's settings of librdkafka, "key=value" a line, applied after ours; NULL: none */
-    bool kafka_create_topic;  /* make a missing topic */
+    /* Kafka */
+    const char
+        *kafka_config; /* operator's settings of librdkafka, "key=value" a line, after ours; NULL: none */
+    bool kafka_create_topic; /* make a missing topic */
 };
 
 struct broadcast;
@@ -93,7 +95,8 @@ struct broadcast_backend {
     void (*resume)(void *self);
     uint64_t (*message_max)(const void *self);
     size_t (*close)(void *self, int grace_ms);
-    int (*check_settings)(const struct broadcast_settings *settings, struct error *err); /* NULL: nothing to check beyond the URI */
+    /* NULL: nothing to check beyond the URI. */
+    int (*check_settings)(const struct broadcast_settings *settings, struct error *err);
 };
 extern const struct broadcast_backend broadcast_kafka;
 extern const struct broadcast_backend broadcast_redis;
