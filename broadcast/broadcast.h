@@ -58,9 +58,8 @@ struct broadcast_settings {
     double heartbeat_deadline;   /* the longest a deaf connection may go unnoticed, seconds (60) */
     const char *postgres_schema; /* where large events are kept ("opald") */
 
-    /* Kafka */
-    const char
-        *kafka_config; /* operator's settings of librdkafka, "key=value" a line, after ours; NULL: none */
+    /* Kafka. The operator's settings of librdkafka, "key=value" a line, applied after ours; NULL: none. */
+    const char *kafka_config;
     bool kafka_create_topic; /* make a missing topic */
 };
 
