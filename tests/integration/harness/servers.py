@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from .http import HttpConnection, Response, http_request, is_healthy
-from .paths import OPALD, SANITIZER, VENV
+from .paths import OPALD, ROOT, SANITIZER, VENV
 from .ports import free_port
 from .process import Process, child_pids, process_state
 
@@ -97,7 +97,8 @@ class Opald(Server):
 def sanitizer_environment() -> dict:
     return {
         "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:halt_on_error=1:exitcode=99:detect_stack_use_after_return=1",
-        "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:second_deadlock_stack=1",
+        # Debian's librdkafka is not instrumented
+        "TSAN_OPTIONS": f"halt_on_error=0:exitcode=66:second_deadlock_stack=1:suppressions={ROOT}/tests/stress/thread_sanitizer.supp",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     } if SANITIZER else {}
 
