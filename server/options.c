@@ -143,9 +143,12 @@ void options_command_free(struct options_command *command)
 
 static char *read_secret_file(struct loader *loader, const char *source, const char *path);
 
-static void add_settings_flag(struct loader *loader, struct flag_value *flag)
+static void add_settings_flag(struct loader *loader, const struct option *option, struct flag_value *flag)
 {
-    char *content = flag->is_file ? read_secret_file(loader, "the file of settings", flag->text) : NULL;
+    char name[NAME_MAX_BYTES];
+    option_flag_name(option, name, sizeof name);
+    strncat(name, "-file", sizeof name - strlen(name) - 1);
+    char *content = flag->is_file ? read_secret_file(loader, name, flag->text) : NULL;
     if (content || !flag->is_file) {
         text_append_string(&flag->settings, content ? content : flag->text);
         text_append_char(&flag->settings, '\n');
@@ -178,7 +181,7 @@ static int scan_flag(struct loader *loader, char **argv, int left)
     flag->text = equals ? equals + 1 : argv[1];
     flag->is_file = is_file;
     if (option->type == OPTION_SETTINGS)
-        add_settings_flag(loader, flag);
+        add_settings_flag(loader, option, flag);
     return equals ? 1 : 2;
 }
 
