@@ -1,5 +1,6 @@
 #include "broadcast/postgres_connection.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <netdb.h>
 #include <poll.h>
@@ -136,6 +137,7 @@ static void connection_next(struct postgres_connection *connection, const char *
 static void connection_on_failing(evutil_socket_t descriptor, short what, void *context)
 {
     struct postgres_connection *connection = context;
+    assert(connection->magic == POSTGRES_CONNECTION_MAGIC);
     (void)descriptor;
     (void)what;
     if (connection->state == POSTGRES_STARTING) {
@@ -199,6 +201,7 @@ static void connection_on_again(evutil_socket_t descriptor, short what, void *co
 {
     struct postgres_connection *connection = context;
     uint64_t generation = connection->generation;
+    assert(connection->magic == POSTGRES_CONNECTION_MAGIC);
     (void)descriptor;
     (void)what;
     if (connection->state != POSTGRES_READY || !connection->reading)
@@ -274,6 +277,7 @@ static void connection_poll(struct postgres_connection *connection);
 static void connection_on_poll(evutil_socket_t descriptor, short what, void *context)
 {
     struct postgres_connection *connection = context;
+    assert(connection->magic == POSTGRES_CONNECTION_MAGIC);
     (void)descriptor;
     (void)what;
     /* libpq may close this socket and open another with the same number (sslmode=prefer): the event must be gone before. */
@@ -368,6 +372,7 @@ static void connection_on_resolved(
     void *context, const struct resolver_address *addresses, size_t count, const char *failure)
 {
     struct postgres_connection *connection = context;
+    assert(connection->magic == POSTGRES_CONNECTION_MAGIC);
     connection->resolver = NULL; /* frees itself */
     connection->address_next = 0;
     connection->address_count = count;
@@ -404,6 +409,7 @@ static void connection_on_timer(evutil_socket_t descriptor, short what, void *co
 {
     struct postgres_connection *connection = context;
     struct error why = {0};
+    assert(connection->magic == POSTGRES_CONNECTION_MAGIC);
     (void)descriptor;
     (void)what;
     if (connection->state == POSTGRES_CLOSED) {

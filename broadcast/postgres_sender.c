@@ -11,6 +11,7 @@
  * Fetching rows and cleaning are statements with a sync of their own; they may be on their way beside a batch. `asks` remembers what each answer
  * belongs to.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,6 +186,7 @@ static void sender_on_clean(evutil_socket_t descriptor, short what, void *contex
     struct postgres *postgres = context;
     char seconds[32];
     const char *values[] = {seconds};
+    assert(postgres->magic == POSTGRES_MAGIC);
     (void)descriptor;
     (void)what;
     if (!postgres->sender_live || !postgres->table_usable || postgres->broken ||
@@ -256,6 +258,7 @@ static void batch_on_sync(struct postgres *postgres)
 static void sender_on_again(evutil_socket_t descriptor, short what, void *context)
 {
     struct postgres *postgres = context;
+    assert(postgres->magic == POSTGRES_MAGIC);
     (void)descriptor;
     (void)what;
     if (!postgres->sender_live || !postgres->batch.no_table)

@@ -4,6 +4,7 @@
  * has put the message into the output buffer of every subscriber of this moment, no more: Redis keeps nothing. What follows from
  * that, and the guarantees, are in broadcast/relay.h.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,7 @@ struct redis {
 static void listener_live(void *context)
 {
     struct redis *redis = context;
+    assert(redis->magic == REDIS_MAGIC);
     relay_live(redis->relay, RELAY_LISTENER);
 }
 
@@ -73,6 +75,7 @@ static void listener_lost(void *context, const char *why)
 static void sender_live(void *context)
 {
     struct redis *redis = context;
+    assert(redis->magic == REDIS_MAGIC);
     redis->in_flight = 0;
     relay_live(redis->relay, RELAY_SENDER);
 }

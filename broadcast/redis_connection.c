@@ -1,5 +1,6 @@
 #include "broadcast/redis_connection.h"
 
+#include <assert.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,7 @@ static void connection_begin_step(
 static void connection_on_open(void *context)
 {
     struct redis_connection *connection = context;
+    assert(connection->magic == REDIS_CONNECTION_MAGIC);
     const struct redis_uri *uri = connection->uri;
     struct timeval limit = {REDIS_START_TIMEOUT_NS / CLOCK_SECOND, 0};
     char database[16];
@@ -161,6 +163,7 @@ static void connection_on_batch_end(void *context)
 static void connection_on_again(evutil_socket_t descriptor, short what, void *context)
 {
     struct redis_connection *connection = context;
+    assert(connection->magic == REDIS_CONNECTION_MAGIC);
     (void)descriptor;
     (void)what;
     if (!connection->live || !connection->reading || !connection_take_replies(connection))
@@ -173,6 +176,7 @@ static void connection_on_again(evutil_socket_t descriptor, short what, void *co
 static void connection_on_timer(evutil_socket_t descriptor, short what, void *context)
 {
     struct redis_connection *connection = context;
+    assert(connection->magic == REDIS_CONNECTION_MAGIC);
     (void)descriptor;
     (void)what;
     connection_fail(connection, connection->steps[connection->step], "no answer in time");

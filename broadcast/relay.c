@@ -1,5 +1,6 @@
 #include "broadcast/relay_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -98,6 +99,7 @@ static void relay_open_side(struct relay *relay, enum relay_side side)
 static void relay_on_retry(evutil_socket_t descriptor, short what, void *context)
 {
     struct relay *relay = context;
+    assert(relay->magic == RELAY_MAGIC);
     (void)descriptor;
     (void)what;
     /* One timer a side; which one fired is told by its state, and both may be due. */

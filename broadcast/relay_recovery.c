@@ -13,6 +13,7 @@
  *   the sender's connection is dead      -> something in flight and no acknowledgement for long: lost
  * "Long" is three quarters of the deadline, looked at four times per deadline: so the deadline holds.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -182,6 +183,7 @@ void relay_heartbeat_on_tick(evutil_socket_t descriptor, short what, void *conte
     /* This process itself stood still (stopped, or the machine slept): silence proves nothing about the backbone. The answers that wait in the
      * sockets get their turn first. */
     bool stood_still = now - relay->ticked_ns > 2 * relay->tick_ns;
+    assert(relay->magic == RELAY_MAGIC);
     (void)descriptor;
     (void)what;
     relay->ticked_ns = now;

@@ -1,5 +1,6 @@
 #include "broadcast/stream.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <netinet/in.h>
@@ -327,6 +328,7 @@ static void stream_on_event(evutil_socket_t descriptor, short what, void *contex
 static void stream_on_again(evutil_socket_t descriptor, short what, void *context)
 {
     struct stream *stream = context;
+    assert(stream->magic == STREAM_MAGIC);
     (void)descriptor;
     (void)what;
     if (stream->state == STREAM_OPEN)
@@ -392,6 +394,7 @@ static void stream_try_next_address(struct stream *stream)
 static void stream_on_timer(evutil_socket_t descriptor, short what, void *context)
 {
     struct stream *stream = context;
+    assert(stream->magic == STREAM_MAGIC);
     (void)descriptor;
     (void)what;
     if (stream->state == STREAM_RESOLVING) {
@@ -411,6 +414,7 @@ static void stream_on_resolved(
     void *context, const struct resolver_address *addresses, size_t count, const char *failure)
 {
     struct stream *stream = context;
+    assert(stream->magic == STREAM_MAGIC);
     stream->resolver = NULL; /* frees itself */
     if (failure) {
         error_set(&stream->failure, -1, "cannot resolve '%s': %s", stream->target->host, failure);

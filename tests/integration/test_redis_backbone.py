@@ -28,7 +28,8 @@ def own_redis(work):
 
 @pytest.mark.parametrize("case", [
     cases.round_trip, cases.what_others_write, cases.resync_asked_by_another, cases.flow_control, cases.half_open,
-    cases.replay_buffer_overflows, cases.no_replay_buffer, cases.no_reconnect, cases.name_that_does_not_exist],
+    cases.replay_buffer_overflows, cases.no_replay_buffer, cases.no_reconnect, cases.name_that_does_not_exist,
+    cases.this_process_stands_still],
     ids=lambda case: case.__name__)
 def test_case(redis, driver, topic, case):
     case(redis, driver, topic)

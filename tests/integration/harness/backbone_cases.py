@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def flow_control(server, driver, channel):
 
 
 def killed_and_restarted(server, driver, channel, away=2.0, count=10000, seconds=8):
-    one, two = driver(server.uri, channel, A, settle=1).up(), driver(server.uri, channel, B, settle=1).up()
+    one, two = driver(server.uri, channel, A, settle=1.5).up(), driver(server.uri, channel, B, settle=1.5).up()
     done = []
 
     def act(elapsed):
@@ -192,7 +193,7 @@ def frozen(server, driver, channel, away=10.0):
 
 def frozen_too_long(server, driver, channel):
     """Longer than the deadline: noticed in time, told, and all well afterwards."""
-    one, two = driver(server.uri, channel, A, deadline=2, settle=0.5).up(), driver(server.uri, channel, B, deadline=2, settle=0.5).up()
+    one, two = driver(server.uri, channel, A, deadline=2, settle=1.5).up(), driver(server.uri, channel, B, deadline=2, settle=1.5).up()
     server.pause()
     began = time.monotonic()
     try:
@@ -309,8 +310,8 @@ def no_reconnect(server, driver, channel):
 def not_there_at_first(server, driver, channel):
     """Not up at the start: what is published meanwhile goes out on arrival. Whether clients were served meanwhile is the server's knowledge: no gap is told."""
     server.kill()
-    two_uri = server.uri
-    one, two = driver(server.uri, channel, A, settle=0.5), driver(two_uri, channel, B, settle=0.5)
+    # the settle time is longer than the longest backoff: nobody misses the replay
+    one, two = driver(server.uri, channel, A, settle=1.5), driver(server.uri, channel, B, settle=1.5)
     one.say("publish n 0", "publish n 1")
     time.sleep(2.5)
     for each in (one, two):
@@ -320,8 +321,22 @@ def not_there_at_first(server, driver, channel):
     server.start()
     settle_numbers(two, 1)
     assert numbers(two) == [0, 1]
-    time.sleep(1)
+    time.sleep(2)
     assert gaps(one) == gaps(two) == []
+    assert one.close() == 0 and two.close() == 0
+
+
+def this_process_stands_still(server, driver, channel):
+    """Stopped, or the machine slept: longer than the deadline, and yet no sign that the backbone is deaf."""
+    one, two = driver(server.uri, channel, A).up(), driver(server.uri, channel, B, deadline=2).up()
+    two.process.send_signal(signal.SIGSTOP)
+    one.say(*(f"publish n {i}" for i in range(100)))
+    time.sleep(4)
+    two.process.send_signal(signal.SIGCONT)
+    settle_numbers(two, 99)
+    time.sleep(2.5)
+    assert numbers(two) == list(range(100))
+    assert "error (attempt" not in two.log() and gaps(two) == []
     assert one.close() == 0 and two.close() == 0
 
 
