@@ -322,7 +322,8 @@ def test_three_thousand_events_through_outages(opald, broker, topic):
     """Numbered events of both servers while the broker is killed, started again, and frozen for ten seconds: every client gets each
     once and in order, and none is dropped."""
     broker.create_topic(topic)
-    servers = [backbone_up(opald(workers=2, broadcast_uri=broker.uri, channel=topic, name=name)) for name in ("one", "two")]
+    backoff = {"OPAL_BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS": "1"}  # so that they are back before the next trouble comes
+    servers = [backbone_up(opald(workers=2, broadcast_uri=broker.uri, channel=topic, name=name, env=backoff)) for name in ("one", "two")]
     counts = (2000, 1000)
 
     async def publish(server, who, count):
@@ -337,6 +338,8 @@ def test_three_thousand_events_through_outages(opald, broker, topic):
         broker.kill()
         await asyncio.sleep(3)
         await asyncio.to_thread(broker.start)
+        for server in servers:
+            await asyncio.to_thread(server.wait_for_log, "Broadcaster listener connected to channel .* again after", 20)
         await asyncio.sleep(1)
         broker.pause()
         await asyncio.sleep(10)
