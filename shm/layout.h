@@ -4,13 +4,13 @@
  *
  * The segment (every part starts on a page; P is the page size)
  *
- *   offset             part                          master  worker
- *   0                  struct layout_header          rw      r       written once, before any worker lives
- *   control_offset     struct layout_control         rw      r       ring tail, uplink heads, what the host
- * should know doorbell_offset    struct layout_doorbell        rw      rw      the one word that every worker
- * may write table_offset       struct layout_entry [slots]   rw      r       ... its own entry: rw
- *   ring_offset        ring data, ring_bytes         rw      r
- *   uplinks_offset     uplink data, uplink_bytes each rw     -       ... its own uplink: rw
+ *   offset            part                           master  worker
+ *   0                 struct layout_header           rw      r       written once, before any worker lives
+ *   control_offset    struct layout_control          rw      r       ring tail, uplink heads, what the host should know
+ *   doorbell_offset   struct layout_doorbell         rw      rw      the one word that every worker may write
+ *   table_offset      struct layout_entry [slots]    rw      r       ... its own entry: rw
+ *   ring_offset       ring data, ring_bytes          rw      r
+ *   uplinks_offset    uplink data, uplink_bytes each rw      -       ... its own uplink: rw
  *
  *   So a worker that goes mad can spoil its own entry, its own uplink and the doorbell. The master believes
  * none of the three: a ring cell that can't be true counts as a whole ring behind (the worker is then
@@ -135,19 +135,19 @@ static inline uint64_t layout_record_size(uint32_t length)
 /*
  * The atomic accesses. No other memory order is used on these words, and there are no fences.
  *
- *   the ring's records       A0 writer stores tail, release           synchronizes with  A1 reader loads
- * tail, acquire the ring's free memory   B0 reader stores its cell, release       synchronizes with  B1
- * writer loads a cell, acquire the reader's sleep       C0 writer stores tail once more          C2 reader
- * exchanges asleep to 1 C1 writer loads, exchanges asleep to 0   C3 reader loads tail once more All four are
- * sequentially consistent, so they have one order. Either C1 comes after C2: the writer sees the sleeper and
- * wakes it. Or C1 comes before C2, then C0 comes before C3: the reader sees the record and doesn't sleep. an
- * uplink's records      D0 worker stores uplink tail             synchronizes with  D1 master loads it,
- * acquire an uplink's free memory  E0 master stores uplink head, release    synchronizes with  E1 worker
- * loads it, acquire the master's sleep       D0 and F1 worker loads asleep, F2 master stores its sleep's
- * number, F3 master loads the tails: sequentially consistent as C0..C3 (D0 plays C0, so D0 is more than a
- * release) a slot's past            G0 master stores cell, flags, state ...  read by the worker after fork
- * and exec, which order it figures                  relaxed: each stands for itself (counters, heartbeat,
- * connections)
+ *   the ring's records       A0 writer stores tail, release            synchronizes with  A1 reader loads tail, acquire
+ *   the ring's free memory   B0 reader stores its cell, release        synchronizes with  B1 writer loads a cell, acquire
+ *   the reader's sleep       C0 writer stores tail once more                              C2 reader exchanges asleep to 1
+ *                            C1 writer loads, exchanges asleep to 0                       C3 reader loads tail once more
+ *                            All four are sequentially consistent, so they have one order. Either C1 comes after C2: the
+ *                            writer sees the sleeper and wakes it. Or C1 comes before C2, then C0 comes before C3: the reader
+ *                            sees the record and doesn't sleep.
+ *   an uplink's records      D0 worker stores uplink tail               synchronizes with  D1 master loads it, acquire
+ *   an uplink's free memory  E0 master stores uplink head, release      synchronizes with  E1 worker loads it, acquire
+ *   the master's sleep       D0 and F1 worker loads asleep, F2 master stores its sleep's number, F3 master loads the tails:
+ *                            sequentially consistent as C0..C3 (D0 plays C0, so D0 is more than a release)
+ *   a slot's past            G0 master stores cell, flags, state ...    read by the worker after fork and exec, which order it
+ *   figures                  relaxed: each stands for itself (counters, heartbeat, connections)
  *
  * SHM_MUTATE_... break one of them each, for tests/stress/mutations.sh only: a test that passes all the same
  * is no test.
