@@ -19,6 +19,15 @@ QUICK = {"OPAL_BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS": "0.1", "OPAL_BROADCAST_
 SETTLE = 4
 
 
+@pytest.fixture
+def make_redis(work):
+    """make_redis(setting, ..., name=...): a server with settings of the test's own."""
+    made = []
+    yield lambda *settings, **options: made.append(RedisServer(work, *settings, **options)) or made[-1]
+    for server in made:
+        server.stop()
+
+
 @pytest.fixture(params=[RedisServer, PostgresServer], ids=["redis", "postgres"])
 def backbone(request, work):
     server = request.param(work, name="backbone")
@@ -371,8 +380,8 @@ def test_postgres_without_the_table(opald, postgres, topic):
     assert "s3cret-word" not in one.log() + two.log()
 
 
-def test_wrong_password(opald, work, topic):
-    server = RedisServer(work, "requirepass right", name="guarded")
+def test_wrong_password(make_redis, opald, topic):
+    server = make_redis("requirepass right", name="guarded")
     one = opald(workers=1, broadcast_uri=f"redis://:hunter2@127.0.0.1:{server.port}", channel=topic,
                 env={"OPAL_BROADCAST_START_WAIT_SECONDS": "0.2"})
     one.wait_for_log(r"Broadcaster listener error \(attempt 1\): AUTH: WRONGPASS")
@@ -380,4 +389,3 @@ def test_wrong_password(opald, work, topic):
     assert len(re.findall("Broadcaster listener error", one.log())) <= 6, "default backoff: 0.5, 1, 2, ..."
     assert one.request("GET", "/healthcheck").status == 200
     assert "hunter2" not in one.log()
-    server.stop()

@@ -12,6 +12,15 @@ from harness.backbones import Authority, PostgresServer, proxied
 from harness.ports import free_port
 
 
+@pytest.fixture
+def make_postgres(work):
+    """make_postgres(setting, ..., name=...): a server with settings of the test's own."""
+    made = []
+    yield lambda *settings, **options: made.append(PostgresServer(work, *settings, **options)) or made[-1]
+    for server in made:
+        server.stop()
+
+
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
     server = PostgresServer(tmp_path_factory.mktemp("postgres"))
@@ -176,16 +185,15 @@ def test_two_connections(postgres, driver, topic):
     assert one.close() == 0
 
 
-def test_idle_session_timeout(work, driver, topic):
+def test_idle_session_timeout(make_postgres, driver, topic):
     """A quiet session is no failure."""
-    server = PostgresServer(work, "idle_session_timeout = 700", name="postgres-idle")
+    server = make_postgres("idle_session_timeout = 700", name="postgres-idle")
     one, two = driver(server.uri, topic, A).up(), driver(server.uri, topic, B).up()
     time.sleep(2.5)
     one.say("publish t 1")
     assert two.wait_events(1) == [("t", "1")]
     assert "error (attempt" not in one.log() + two.log()
     assert one.close() == 0 and two.close() == 0
-    server.stop()
 
 
 def test_terminated_by_the_administrator(postgres, driver, topic):

@@ -11,6 +11,15 @@ from harness.backbones import Authority, RedisServer, proxied
 from harness.paths import scaled
 
 
+@pytest.fixture
+def make_redis(work):
+    """make_redis(setting, ..., name=...): a server with settings of the test's own."""
+    made = []
+    yield lambda *settings, **options: made.append(RedisServer(work, *settings, **options)) or made[-1]
+    for server in made:
+        server.stop()
+
+
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
@@ -85,8 +94,8 @@ def test_deaf(redis, driver, topic):
     proxy.close()
 
 
-def test_user_password_database(work, driver, topic):
-    server = RedisServer(work, "user default off", "user opal on >p@ss/w:rd resetchannels &* +@all", name="redis-acl")
+def test_user_password_database(make_redis, driver, topic):
+    server = make_redis("user default off", "user opal on >p@ss/w:rd resetchannels &* +@all", name="redis-acl")
     uri = f"redis://opal:p%40ss%2Fw%3Ard@127.0.0.1:{server.port}/3"
     one, two = driver(uri, topic, A).up(), driver(uri, topic, B).up()
     one.say("publish t 1")
@@ -97,20 +106,18 @@ def test_user_password_database(work, driver, topic):
                               r"Broadcaster listener error \(attempt 1\): AUTH: WRONGPASS", secret="hunter2")
     cases.refused_at_the_door(driver, f"redis://127.0.0.1:{server.port}", topic, r"\(attempt 1\): SUBSCRIBE: NOAUTH")
     cases.refused_at_the_door(driver, uri.replace("/3", "/99"), topic, r"\(attempt 1\): SELECT: ERR")
-    server.stop()
 
 
-def test_password_without_user(work, driver, topic):
-    server = RedisServer(work, "requirepass s3cret", name="redis-pass")
+def test_password_without_user(make_redis, driver, topic):
+    server = make_redis("requirepass s3cret", name="redis-pass")
     one = driver(f"redis://:s3cret@localhost:{server.port}", topic).up()
     assert one.close() == 0
     cases.refused_at_the_door(driver, f"redis://:hunter2@localhost:{server.port}", topic, r"AUTH: WRONGPASS", secret="hunter2")
-    server.stop()
 
 
-def test_publishing_not_permitted(work, driver, topic):
+def test_publishing_not_permitted(make_redis, driver, topic):
     """Subscribing works, publishing does not: nothing is dropped, and it goes on when the permission comes."""
-    server = RedisServer(work, name="redis-perm")
+    server = make_redis(name="redis-perm")
     with server.connection() as admin:
         admin.execute_command("ACL", "SETUSER", "half", "on", ">pw", "&*", "+subscribe", "+ping")
         one = driver(f"redis://half:pw@127.0.0.1:{server.port}", topic, A)
@@ -121,12 +128,11 @@ def test_publishing_not_permitted(work, driver, topic):
     cases.settle_numbers(two, 1)
     assert cases.numbers(two) == [0, 1]
     assert one.close() == 0 and two.close() == 0
-    server.stop()
 
 
-def test_longer_than_redis_takes(work, driver, topic):
+def test_longer_than_redis_takes(make_redis, driver, topic):
     """A lower proto-max-bulk-len: only the event that is too long is given up, what is behind it goes on."""
-    server = RedisServer(work, "proto-max-bulk-len 1mb", name="redis-bulk")
+    server = make_redis("proto-max-bulk-len 1mb", name="redis-bulk")
     one, two = driver(server.uri, topic, A, settle=0.3).up(), driver(server.uri, topic, B, settle=0.3).up()
     one.say("publish n 0", 'publish big "%s"' % ("x" * (2 << 20)), "publish n 1")
     cases.settle_numbers(two, 1, 15)
@@ -134,7 +140,6 @@ def test_longer_than_redis_takes(work, driver, topic):
     assert one.wait_counts(too_large=1)["too_large"] == 1
     two.wait_line("gap")
     assert one.close() == 0 and two.close() == 0
-    server.stop()
 
 
 def test_large_events(redis, driver, topic):
