@@ -7,6 +7,7 @@
 #include "broadcast/broadcast.h"
 #include "server/common/log_redact.h"
 #include "server/options_table.h"
+#include "server/router.h"
 #include "worker/data_sources.h"
 
 static void print_problem(void *context, const char *line)
@@ -27,18 +28,7 @@ static void print_note(void *context, const char *line)
 bool command_check_backbone(const struct config *config, char *line, size_t size)
 {
     struct error err = {0};
-    struct broadcast_settings settings = {
-        .uri = config->broadcast_uri,
-        .channel = config->broadcast_channel_name,
-        .notifier_id = "",
-        .event_max_bytes = (size_t)config->event_max_bytes,
-        .json_max_depth = (unsigned)config->json_max_depth,
-        .queue_max_bytes = (size_t)config->kafka_queue_max_bytes,
-        .queue_max_messages = (size_t)config->kafka_queue_max_messages,
-        .reconnect_backoff_min = config->broadcast_reconnect_backoff_min_seconds,
-        .reconnect_backoff_max = config->broadcast_reconnect_backoff_max_seconds,
-        .kafka_config = config->kafka_config,
-    };
+    const struct broadcast_settings settings = router_backbone_settings(config, "");
     if (!config->broadcast_uri)
         return true;
     /* When the URI is good, it is not what the message is about. */

@@ -471,21 +471,12 @@ static void router_on_backbone_count(void *context, enum broadcast_count what, u
     counter_add(router->segment, COUNTER_MASTER, counters[what], amount);
 }
 
-static int router_open_backbone(struct router *router, struct error *err)
+struct broadcast_settings router_backbone_settings(const struct config *config, const char *notifier_id)
 {
-    static const struct broadcast_callbacks callbacks = {
-        .event = router_on_backbone_event,
-        .state = router_on_backbone_state,
-        .gap = router_on_backbone_gap,
-        .count = router_on_backbone_count,
-        .batch_end = router_on_backbone_batch_end,
-        .acknowledged = router_on_backbone_acknowledged,
-    };
-    const struct config *config = router->config;
-    struct broadcast_settings settings = {
+    return (struct broadcast_settings){
         .uri = config->broadcast_uri,
         .channel = config->broadcast_channel_name,
-        .notifier_id = router->notifier_id,
+        .notifier_id = notifier_id,
         .event_max_bytes = (size_t)config->event_max_bytes,
         .json_max_depth = (unsigned)config->json_max_depth,
         .queue_max_bytes = (size_t)config->kafka_queue_max_bytes,
@@ -504,6 +495,20 @@ static int router_open_backbone(struct router *router, struct error *err)
         .kafka_config = config->kafka_config,
         .kafka_create_topic = config->kafka_create_topic,
     };
+}
+
+static int router_open_backbone(struct router *router, struct error *err)
+{
+    static const struct broadcast_callbacks callbacks = {
+        .event = router_on_backbone_event,
+        .state = router_on_backbone_state,
+        .gap = router_on_backbone_gap,
+        .count = router_on_backbone_count,
+        .batch_end = router_on_backbone_batch_end,
+        .acknowledged = router_on_backbone_acknowledged,
+    };
+    const struct config *config = router->config;
+    const struct broadcast_settings settings = router_backbone_settings(config, router->notifier_id);
     backbone_state_write(router->segment, BACKBONE_CONNECTING);
     router->backbone = broadcast_open(router->base, &settings, &callbacks, router, err);
     return router->backbone ? 0 : -1;

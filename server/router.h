@@ -32,6 +32,8 @@ struct router_hooks {
     void *context;
 };
 
+/* What the configuration says of the backbone; points into `config` and `notifier_id`. check-config asks with the same. */
+struct broadcast_settings router_backbone_settings(const struct config *config, const char *notifier_id);
 /* Opens the ring for writing and, when the configuration names one, the backbone. `config` and `segment` must outlive the router. */
 struct router *router_open(struct event_base *base, const struct config *config, struct segment *segment,
     const struct router_hooks *hooks, struct error *err);

@@ -41,7 +41,7 @@ static bool write_topic(struct model_run *run, struct slice topic, bool *first, 
     if (reader->topics.length < TOPICS_LOGGED_BYTES) {
         if (reader->topic_count)
             text_append_string(&reader->topics, ", ");
-        python_append_string(&reader->topics, topic);
+        text_append_python_string(&reader->topics, topic);
     }
     reader->topic_count++;
     if (reader->topic)

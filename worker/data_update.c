@@ -45,11 +45,12 @@ static void log_entry(struct data_update *update)
     if (out->length >= LOGGED_BYTES)
         return;
     text_append_string(out, update->entry_count ? ", {'url': " : "{'url': ");
-    python_append_string(out, text_slice(&reader->url));
+    text_append_python_string(out, text_slice(&reader->url));
     text_append_string(out, ", 'method': ");
-    python_append_string(out, text_slice(&reader->save_method));
+    text_append_python_string(out, text_slice(&reader->save_method));
     text_append_string(out, ", 'path': ");
-    python_append_string(out, reader->dst_path.length ? text_slice(&reader->dst_path) : SLICE_LITERAL("/"));
+    text_append_python_string(
+        out, reader->dst_path.length ? text_slice(&reader->dst_path) : SLICE_LITERAL("/"));
     text_append_format(out, ", 'inline_data': %s, 'topics': ", reader->has_data ? "True" : "False");
     text_append_slice(out, text_slice(&reader->topics));
     text_append_char(out, '}');

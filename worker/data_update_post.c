@@ -88,7 +88,7 @@ static void log_update(const struct data_update *update)
     struct text topics = {0};
     for (uint32_t i = 0; i < update->topics.count && topics.length < TOPICS_LOGGED_BYTES; i++) {
         text_append_string(&topics, i ? ", " : "{");
-        python_append_string(&topics, topic_set_item(&update->topics, i));
+        text_append_python_string(&topics, topic_set_item(&update->topics, i));
     }
     text_append_string(&topics, update->topics.count ? "}" : "set()");
     log_write(LOG_INFO, HTTP_LOGGER, "[%d] Publishing data update to topics: %s, reason: %s, entries: %s",

@@ -16,17 +16,6 @@ enum {
 /* 16 TiB: far above any limit on bodies, far below an overflow. */
 #define SIZE_DIGITS_MAX 11
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static bool is_line_byte(char c)
 {
     return c == '\t' || ((unsigned char)c >= ' ' && c != 0x7f);
@@ -37,7 +26,7 @@ static bool step(struct http_chunked *chunked, char c)
 {
     switch (chunked->state) {
     case SIZE: {
-        int digit = hex_value(c);
+        int digit = text_hex_value(c);
         if (digit >= 0) {
             chunked->left = chunked->left * 16 + (unsigned)digit;
             return ++chunked->digits <= SIZE_DIGITS_MAX;

@@ -2,23 +2,12 @@
 
 #include <string.h>
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 void http_percent_decode(struct slice encoded, bool plus, struct text *out)
 {
     for (size_t i = 0; i < encoded.length; i++) {
         char c = encoded.data[i];
         if (c == '%' && i + 2 < encoded.length) {
-            int high = hex_value(encoded.data[i + 1]), low = hex_value(encoded.data[i + 2]);
+            int high = text_hex_value(encoded.data[i + 1]), low = text_hex_value(encoded.data[i + 2]);
             if (high >= 0 && low >= 0) {
                 text_append_char(out, (char)(high * 16 + low));
                 i += 2;

@@ -1,45 +1,6 @@
 #include "worker/python_text.h"
 
-#include <string.h>
-
 #include "worker/rpc_message.h"
-
-/* A surrogate that stands alone, in its three bytes (WTF-8): Python can't print it and escapes it. */
-static bool is_surrogate(struct slice value, size_t at)
-{
-    return value.length - at >= 3 && (unsigned char)value.data[at] == 0xed &&
-           (unsigned char)value.data[at + 1] >= 0xa0;
-}
-
-void python_append_string(struct text *out, struct slice value)
-{
-    bool single = value.length && memchr(value.data, '\'', value.length);
-    bool plain_double = single && !memchr(value.data, '"', value.length);
-    char quote = plain_double ? '"' : '\'';
-    text_append_char(out, quote);
-    for (size_t i = 0; i < value.length; i++) {
-        char c = value.data[i];
-        if (c == '\\' || c == quote) {
-            text_append_char(out, '\\');
-            text_append_char(out, c);
-        } else if (c == '\n') {
-            text_append_string(out, "\\n");
-        } else if (c == '\r') {
-            text_append_string(out, "\\r");
-        } else if (c == '\t') {
-            text_append_string(out, "\\t");
-        } else if ((unsigned char)c < 0x20 || c == 0x7f) {
-            text_append_format(out, "\\x%02x", (unsigned)(unsigned char)c);
-        } else if (is_surrogate(value, i)) {
-            unsigned middle = (unsigned char)value.data[i + 1], last = (unsigned char)value.data[i + 2];
-            text_append_format(out, "\\u%04x", 0xd000u | (middle & 0x3f) << 6 | (last & 0x3f));
-            i += 2;
-        } else {
-            text_append_char(out, c);
-        }
-    }
-    text_append_char(out, quote);
-}
 
 void python_append_number(struct text *out, const struct json_document *document, uint32_t token)
 {
@@ -49,7 +10,7 @@ void python_append_number(struct text *out, const struct json_document *document
 static void append_string_token(struct text *out, const struct json_document *document, uint32_t token)
 {
     struct text scratch = {0};
-    python_append_string(out, json_string_view(document, token, &scratch));
+    text_append_python_string(out, json_string_view(document, token, &scratch));
     text_free(&scratch);
 }
 

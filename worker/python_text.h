@@ -1,4 +1,4 @@
-/* Values as Python writes them: log lines that users grep show dicts, sets and lists, and numbers given for a string are coerced
+/* Values as Python writes them (strings: text_append_python_string): log lines that users grep show dicts, sets and lists, and numbers given for a string are coerced
  * the way str() does it. */
 #ifndef OPALD_WORKER_PYTHON_TEXT_H
 #define OPALD_WORKER_PYTHON_TEXT_H
@@ -6,8 +6,6 @@
 #include "server/common/json.h"
 #include "server/common/text.h"
 
-/* repr() of a str: 'it', "it's", escapes for control characters. */
-void python_append_string(struct text *out, struct slice value);
 /* str() of the number token `token`: integers as they stand (without the minus of -0), others as floats. */
 void python_append_number(struct text *out, const struct json_document *document, uint32_t token);
 /* repr() of what json.loads makes of the token: {'a': [1, None, True]}. Stops growing near `limit` bytes of `out`. */
