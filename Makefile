@@ -17,7 +17,7 @@ OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
 OPTIMIZE ?= -O2
 VERSION  := 0.1.0
 # "installed" marks that the packages were looked for in this tree
-PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev
+PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev libgit2-dev zlib1g-dev git
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 HARDEN   := -fstack-protector-strong -fPIE
@@ -32,7 +32,7 @@ ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN)
 LDFLAGS  += -fsanitize=$(SAN)
 endif
-LIBS     := -lrdkafka -levent_core -levent_extra -luuid -lhttp_parser -lhiredis -lpq -lssl -lcrypto -lpthread -lm
+LIBS     := -lrdkafka -levent_core -levent_extra -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lssl -lcrypto -lpthread -lm
 
 ifeq ($(SAN),thread)
 # librdkafka's threads, as ThreadSanitizer can know them
@@ -48,6 +48,7 @@ COMMON   := $(OUT)/lib/common.a
 SHM      := $(OUT)/lib/shm.a
 BROADCAST := $(OUT)/lib/broadcast.a
 WORKER   := $(OUT)/lib/worker.a
+POLICY   := $(OUT)/lib/policy.a
 SERVER   := $(OUT)/lib/server.a
 MAIN     := $(OUT)/obj/server/main.o
 
@@ -55,15 +56,16 @@ MAIN     := $(OUT)/obj/server/main.o
 .PHONY: all run demo test unit lint format bench clean deps install
 all: $(OUT)/opald
 
-$(OUT)/opald: $(MAIN) $(SERVER) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+$(OUT)/opald: $(MAIN) $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(COMMON): $(call objects,server/common)
 $(SHM): $(call objects,shm)
 $(BROADCAST): $(call objects,broadcast)
 $(WORKER): $(call objects,worker)
+$(POLICY): $(call objects,server/policy)
 $(SERVER): $(filter-out $(MAIN),$(call objects,server))
-$(COMMON) $(SHM) $(BROADCAST) $(WORKER) $(SERVER):
+$(COMMON) $(SHM) $(BROADCAST) $(WORKER) $(POLICY) $(SERVER):
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $^
@@ -83,7 +85,8 @@ libs_common    := $(COMMON)
 libs_shm       := $(SHM) $(COMMON)
 libs_broadcast := $(BROADCAST) $(SHM) $(COMMON)
 libs_worker    := $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
-libs_server    := $(SERVER) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+libs_policy    := $(POLICY) $(SHM) $(COMMON)
+libs_server    := $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(libs_$$(firstword $$(subst /, ,$$*)))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
@@ -172,6 +175,12 @@ $(OUT)/tests/kafka_driver: $(OUT)/obj/tests/integration/kafka_driver.o $(BROADCA
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 # ---- end of the backbone's driver
+
+# ---- the bundle builder's driver for tests/integration/test_bundle_differential.py
+$(OUT)/tests/bundle_driver: $(OUT)/obj/tests/integration/bundle_driver.o $(POLICY) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+# ---- end of the bundle builder's driver
 
 # ---- fuzzers: tests/fuzz/fuzz_NAME.c with the sources it names here; clang, with sanitizers of their own (tests/run runs them)
 fuzz_sources_json := $(wildcard server/common/*.c)
