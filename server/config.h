@@ -84,6 +84,19 @@ struct config {
     int64_t drain_batch_records;         /* a worker's budget per turn of its loop */
     int64_t drain_batch_bytes;
 
+    /* policy: what GET /policy gives */
+    struct config_list filter_file_extensions;
+    struct config_list policy_extensions;
+    struct config_list bundle_ignore;
+    const char *policy_manifest_path; /* NULL: the root of the repository */
+    int64_t bundle_max_bytes;         /* of a bundle's JSON */
+    int64_t bundle_files_max;         /* files and directories of the repository */
+    int64_t bundle_paths_max;         /* `path` parameters of one request */
+    int64_t bundle_path_max_bytes;    /* of one of them, of a path in the repository, and of base_hash */
+    double bundle_build_seconds;      /* from the question to the answer */
+    int64_t bundle_cache_bytes;       /* built bundles that are kept */
+    int64_t bundle_waiting_max;       /* bundles waiting to be built */
+
     /* forbidden topic of the reference */
     const char *scopes_purge_channel;
 

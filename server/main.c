@@ -9,6 +9,7 @@
 #include "server/common/log_redact.h"
 #include "server/master.h"
 #include "server/options.h"
+#include "server/policy/bundle_child.h"
 #include "server/worker_start.h"
 #include "worker/worker.h"
 
@@ -57,6 +58,8 @@ static int run(const struct config *config, const struct options_command *comman
     log_configure(&config->log);
     if (command->as_worker)
         return run_worker(config);
+    if (command->as_bundle_builder)
+        return bundle_child_main(config);
     if (!command_check_backbone(config, line, sizeof line) ||
         !command_check_sources(config, line, sizeof line)) {
         print_problem(NULL, line);

@@ -21,8 +21,9 @@ struct options_command {
     const char *name; /* NULL: none given */
     bool help;
     bool version;
-    bool as_worker;   /* --as-worker as the first argument: the master's own word to its workers */
-    char **arguments; /* what follows the command and is no option of the table; options_command_free */
+    bool as_worker;         /* --as-worker as the first argument: the master's own word to its workers */
+    bool as_bundle_builder; /* likewise: the policy process's word to its child */
+    char **arguments;       /* what follows the command and is no option of the table; options_command_free */
     int argument_count;
 };
 

@@ -16,6 +16,7 @@ static const char *const section_titles[SECTION_COUNT] = {
     [SECTION_EVENTS] = "Events and JSON",
     [SECTION_HTTP] = "HTTP",
     [SECTION_CLIENTS] = "Clients",
+    [SECTION_POLICY] = "Policy",
     [SECTION_MEMORY] = "Shared memory and workers",
     [SECTION_LOG] = "Log",
     [SECTION_REFERENCE] = "Options of opal-server that this version does not act on",

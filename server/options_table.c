@@ -25,6 +25,9 @@
 #define BOOL(NAME, SECTION, DEFAULT, FIELD_, HELP) \
     .name = NAME, .type = OPTION_BOOL, .section = SECTION, .default_text = DEFAULT, \
     .offset = BOOL_FIELD(FIELD_), .help = HELP
+#define LIST(NAME, SECTION, DEFAULT, FIELD_, HELP) \
+    .name = NAME, .type = OPTION_LIST, .section = SECTION, .default_text = DEFAULT, \
+    .offset = LIST_FIELD(FIELD_), .help = HELP
 #define INT(NAME, SECTION, DEFAULT, LEAST, MOST, FIELD_, HELP) \
     .name = NAME, .type = OPTION_INT, .section = SECTION, .default_text = DEFAULT, .minimum = LEAST, \
     .maximum = MOST, .offset = INT_FIELD(FIELD_), .help = HELP
@@ -192,6 +195,34 @@ const struct option options_table[] = {
     {TEXT("SCOPES_PURGE_CHANNEL", SECTION_CLIENTS, "__opal_scope_purge__", scopes_purge_channel,
         "topic that clients may neither subscribe to nor publish")},
 
+    /* ---- policy ---- */
+    {TEXT("POLICY_REPO_MANIFEST_PATH", SECTION_POLICY, NULL, policy_manifest_path,
+        "directory with the .manifest file that orders bundles, or such a file; not set: the repository's "
+        "root")},
+    {LIST("FILTER_FILE_EXTENSIONS", SECTION_POLICY, ".rego,.json", filter_file_extensions,
+        "files of the repository that count; in a bundle only policies and data.json are taken from them")},
+    {LIST("POLICY_REPO_POLICY_EXTENSIONS", SECTION_POLICY, ".rego", policy_extensions,
+         "extensions of policy modules"),
+        .common = true},
+    {LIST("BUNDLE_IGNORE", SECTION_POLICY, NULL, bundle_ignore,
+        "patterns of paths that are left out: dir/** takes a directory, others match from the right (*.rego, "
+        "a/*.rego)")},
+    {SIZE("BUNDLE_MAX_BYTES", SECTION_POLICY, "256m", 1 * KIB, 1 * GIB, bundle_max_bytes,
+        "largest bundle; a request that asks for more gets 500 with this limit in the detail")},
+    {INT("BUNDLE_FILES_MAX", SECTION_POLICY, "200000", 1, 10000000, bundle_files_max,
+        "files and directories that a policy repository may have")},
+    {INT("BUNDLE_PATHS_MAX", SECTION_POLICY, "100", 1, 10000, bundle_paths_max,
+        "path parameters in one request for a bundle")},
+    {INT("BUNDLE_PATH_MAX_BYTES", SECTION_POLICY, "4096", 64, 65536, bundle_path_max_bytes,
+        "bytes of one of them, of a path in the repository and of base_hash")},
+    {SECONDS("BUNDLE_BUILD_SECONDS", SECTION_POLICY, "30", 0.1, DAY, bundle_build_seconds,
+        "in which a bundle must be there, waiting included; then 503, and a build that still runs is "
+        "killed")},
+    {SIZE("BUNDLE_CACHE_BYTES", SECTION_POLICY, "256m", 0, 64 * GIB, bundle_cache_bytes,
+        "built bundles that are kept, once for all workers; the least recently used goes first")},
+    {INT("BUNDLE_WAITING_MAX", SECTION_POLICY, "1000", 1, 1000000, bundle_waiting_max,
+        "different bundles that may wait to be built; 503 above")},
+
     /* ---- shared memory ---- */
     {SIZE("RING_BYTES", SECTION_MEMORY, "64m", 64 * KIB, 16 * GIB, ring_bytes,
         "ring that carries events to all workers; at least eight times EVENT_MAX_BYTES")},
@@ -272,7 +303,6 @@ const struct option options_table[] = {
     {UNUSED("POLICY_REPO_REUSE_CLONE_PATH", OPTION_BOOL, "false")},
     {UNUSED("POLICY_REPO_MAIN_BRANCH", OPTION_STRING, "master")},
     {UNUSED("POLICY_REPO_SSH_KEY", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
-    {UNUSED("POLICY_REPO_MANIFEST_PATH", OPTION_STRING, NULL)},
     {UNUSED("POLICY_REPO_CLONE_TIMEOUT", OPTION_INT, "0")},
     {UNUSED("SCOPES_GIT_FETCH_TIMEOUT", OPTION_FLOAT, "120.0")},
     {UNUSED("SCOPES_GIT_MAX_WORKERS", OPTION_INT, "10")},
@@ -300,8 +330,6 @@ const struct option options_table[] = {
     {UNUSED("POLICY_REPO_WEBHOOK_ENFORCE_BRANCH", OPTION_BOOL, "false")},
     {UNUSED("POLICY_REPO_WEBHOOK_PARAMS", OPTION_JSON, NULL)},
     {UNUSED("POLICY_REPO_POLLING_INTERVAL", OPTION_INT, "0")},
-    {UNUSED("FILTER_FILE_EXTENSIONS", OPTION_LIST, ".rego,.json")},
-    {UNUSED("BUNDLE_IGNORE", OPTION_LIST, NULL)},
     {UNUSED("NO_RPC_LOGS", OPTION_BOOL, "true")},
     {UNUSED("ENABLE_DATADOG_APM", OPTION_BOOL, "false")},
     {UNUSED("DEBUG_INTERNAL_STATS", OPTION_BOOL, "false")},
@@ -340,7 +368,6 @@ const struct option options_table[] = {
     {UNUSED("AUTH_JWT_ALGORITHM", OPTION_ENUM, "RS256"), .common = true, .choices = ALGORITHMS},
     {UNUSED("AUTH_JWT_AUDIENCE", OPTION_STRING, "https://api.opal.ac/v1/"), .common = true},
     {UNUSED("AUTH_JWT_ISSUER", OPTION_STRING, "https://opal.ac/"), .common = true},
-    {UNUSED("POLICY_REPO_POLICY_EXTENSIONS", OPTION_LIST, ".rego"), .common = true},
     {UNUSED("ENABLE_METRICS", OPTION_BOOL, "false"), .common = true},
     {UNUSED("HTTP_FETCHER_PROVIDER_CLIENT", OPTION_STRING, "aiohttp"), .common = true},
     {UNUSED("HTTP_FETCHER_TIMEOUT", OPTION_FLOAT, "5"), .common = true},

@@ -41,6 +41,7 @@ enum option_section {
     SECTION_EVENTS,
     SECTION_HTTP,
     SECTION_CLIENTS,
+    SECTION_POLICY,
     SECTION_MEMORY,
     SECTION_LOG,
     SECTION_REFERENCE, /* accepted for the reference's sake */

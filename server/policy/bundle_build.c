@@ -148,13 +148,13 @@ static bool revision_is_plain(struct slice base)
     return true;
 }
 
-/* Sets job->old_hash when `base` names a commit that is here. */
-static void job_take_base(struct bundle_job *job, struct slice base)
+/* Sets job->old_hash to the commit that `base` names. False: `base` is not that hash itself, and the result says what to ask with. */
+static bool job_take_base(struct bundle_job *job, struct slice base)
 {
     static struct log_limiter limiter;
     git_object *object = NULL, *commit = NULL;
     if (base.length == 0)
-        return;
+        return true;
     char *revision = memory_copy(base.data, base.length);
     if (revision_is_plain(base) && git_revparse_single(&object, job->builder->repository, revision) == 0 &&
         git_object_peel(&commit, object, GIT_OBJECT_COMMIT) == 0)
@@ -165,6 +165,11 @@ static void job_take_base(struct bundle_job *job, struct slice base)
     git_object_free(commit);
     git_object_free(object);
     free(revision);
+    if (slice_equals_string(base, job->old_hash))
+        return true;
+    job->result->status = BUNDLE_OTHER_BASE;
+    memcpy(job->result->base, job->old_hash, sizeof job->old_hash);
+    return false;
 }
 
 /* A base whose objects are not all here any more, as after a force push and git's cleaning up: -1. */
@@ -183,10 +188,9 @@ static int job_take_diff(struct bundle_job *job)
     return -1;
 }
 
-static void job_choose(struct bundle_job *job, struct slice base)
+static void job_choose(struct bundle_job *job)
 {
     const struct bundle_rules *rules = &job->builder->rules;
-    job_take_base(job, base);
     if (job->old_hash[0] && job_take_diff(job) < 0)
         job->old_hash[0] = '\0';
     job->result->diff = job->old_hash[0] != '\0';
@@ -361,9 +365,9 @@ static int job_run(struct bundle_job *job, const struct bundle_request *request,
 {
     if (builder_look_at(job->builder, request->repository, request->head, err) < 0)
         return -1;
-    if (!job_take_paths(job, request))
+    if (!job_take_paths(job, request) || !job_take_base(job, request->base))
         return 0;
-    job_choose(job, request->base);
+    job_choose(job);
     job->output = bundle_output_open(job->builder->limits.bytes, err);
     if (!job->output)
         return -1;

@@ -5,6 +5,7 @@
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUILD_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUILD_H
 
+#include "server/policy/bundle_diff.h"
 #include "server/policy/bundle_output.h"
 #include "server/policy/bundle_rules.h"
 
@@ -16,13 +17,18 @@ struct bundle_request {
     struct slice base; /* base_hash as it came; empty: a full bundle */
 };
 
+/* A status of bundle_result: nothing was made, since `base` of the request is not the hash itself. result->base is what to ask with: the full
+ * hash of the commit that was named, or nothing when there is none. So one bundle is made however its base is spelled. */
+#define BUNDLE_OTHER_BASE 300u
+
 struct bundle_result {
-    unsigned status;    /* 200: `body` is there; else 404 or 500 */
+    unsigned status;    /* 200: `body` is there; else 404, 500 or BUNDLE_OTHER_BASE */
     struct text detail; /* of an error, for the client */
     struct bundle_body body;
     uint64_t files;    /* modules in it */
     uint64_t repaired; /* of them, not UTF-8: ill-formed bytes stand as U+FFFD */
     bool diff;
+    char base[BUNDLE_HASH_LENGTH + 1];
 };
 
 struct bundle_builder; /* keeps a repository open, and the tree of the last commit */

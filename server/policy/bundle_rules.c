@@ -3,6 +3,25 @@
 #include "server/policy/bundle_path.h"
 #include "server/policy/ignore_glob.h"
 
+struct bundle_rules bundle_rules_of(const struct config *config)
+{
+    return (struct bundle_rules){
+        .extensions = &config->filter_file_extensions,
+        .policy_extensions = &config->policy_extensions,
+        .ignore = &config->bundle_ignore,
+        .manifest_path = config->policy_manifest_path,
+    };
+}
+
+struct bundle_limits bundle_limits_of(const struct config *config)
+{
+    return (struct bundle_limits){
+        .bytes = (size_t)config->bundle_max_bytes,
+        .files = (size_t)config->bundle_files_max,
+        .path_bytes = (size_t)config->bundle_path_max_bytes,
+    };
+}
+
 static bool suffix_in(struct slice path, const struct config_list *extensions)
 {
     struct slice suffix = bundle_path_suffix(path);

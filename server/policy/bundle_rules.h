@@ -21,6 +21,9 @@ struct bundle_limits {
     size_t path_bytes; /* of one path in the repository */
 };
 
+struct bundle_rules bundle_rules_of(const struct config *config);
+struct bundle_limits bundle_limits_of(const struct config *config);
+
 /* What a file is in a bundle. */
 enum bundle_kind { BUNDLE_NEITHER, BUNDLE_DATA, BUNDLE_POLICY };
 enum bundle_kind bundle_rules_kind(const struct bundle_rules *rules, struct slice path);

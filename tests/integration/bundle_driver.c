@@ -71,6 +71,13 @@ static void serve(struct bundle_builder *builder, char *line)
     };
     struct bundle_result result = {0};
     bundle_builder_make(builder, &request, &result);
+    if (result.status == BUNDLE_OTHER_BASE) {
+        char base[BUNDLE_HASH_LENGTH + 1];
+        memcpy(base, result.base, sizeof base);
+        request.base = slice_from_string(base);
+        memset(&result, 0, sizeof result);
+        bundle_builder_make(builder, &request, &result);
+    }
     print_result(&result);
     text_free(&result.detail);
     fflush(stdout);
