@@ -22,8 +22,11 @@ async def holders(server, clients):
 
 
 def shared_memory_names():
-    """What anybody left in the places where shared memory or sockets get names."""
-    return set(os.listdir("/dev/shm")) | {f"/tmp/{name}" for name in os.listdir("/tmp") if "opald" in name and "pytest" not in name and not name.startswith("b-")}
+    """What an opald left in the places where shared memory or sockets get names. Other tests run beside this one: their Postgres
+    has names of its own in /dev/shm, and their folders in /tmp are called opald-test-..."""
+    memory = {name for name in os.listdir("/dev/shm") if "opal" in name.lower()}
+    sockets = {f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith("opald") and not name.startswith("opald-test-")}
+    return memory | sockets
 
 
 async def connect_at_once(port, limit):
