@@ -45,6 +45,7 @@ endif
 sources   = $(wildcard $(1)/*.c)
 objects   = $(patsubst %.c,$(OUT)/obj/%.o,$(call sources,$(1)))
 COMMON   := $(OUT)/lib/common.a
+JOSE     := $(OUT)/lib/jose.a
 SHM      := $(OUT)/lib/shm.a
 BROADCAST := $(OUT)/lib/broadcast.a
 WORKER   := $(OUT)/lib/worker.a
@@ -56,16 +57,17 @@ MAIN     := $(OUT)/obj/server/main.o
 .PHONY: all run demo test unit lint format bench clean deps install
 all: $(OUT)/opald
 
-$(OUT)/opald: $(MAIN) $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+$(OUT)/opald: $(MAIN) $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(COMMON): $(call objects,server/common)
+$(JOSE): $(call objects,server/jose)
 $(SHM): $(call objects,shm)
 $(BROADCAST): $(call objects,broadcast)
 $(WORKER): $(call objects,worker)
 $(POLICY): $(call objects,server/policy)
 $(SERVER): $(filter-out $(MAIN),$(call objects,server))
-$(COMMON) $(SHM) $(BROADCAST) $(WORKER) $(POLICY) $(SERVER):
+$(COMMON) $(JOSE) $(SHM) $(BROADCAST) $(WORKER) $(POLICY) $(SERVER):
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $^
@@ -82,11 +84,12 @@ unit-tests: $(UNIT_TESTS)
 .PHONY: unit-tests
 .SECONDEXPANSION:
 libs_common    := $(COMMON)
+libs_jose      := $(JOSE) $(COMMON)
 libs_shm       := $(SHM) $(COMMON)
 libs_broadcast := $(BROADCAST) $(SHM) $(COMMON)
-libs_worker    := $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+libs_worker    := $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
 libs_policy    := $(POLICY) $(SHM) $(COMMON)
-libs_server    := $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(COMMON)
+libs_server    := $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(libs_$$(firstword $$(subst /, ,$$*)))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
@@ -187,7 +190,8 @@ fuzz_sources_json := $(wildcard server/common/*.c)
 fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
 fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c $(wildcard server/common/*.c)
 fuzz_sources_http := $(wildcard worker/http_*.c worker/data_*.c worker/model*.c worker/topic_*.c) worker/python_text.c \
-    worker/callback_report.c worker/rpc_number.c $(wildcard server/common/*.c)
+    worker/callback_report.c worker/rpc_number.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
+fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_PROGRAMS): $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(fuzz_sources_$$*)

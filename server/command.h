@@ -17,6 +17,8 @@ int command_check_config(int argc, char **argv);
 bool command_check_backbone(const struct config *config, char *line, size_t size);
 /* The other one: true when OPAL_DATA_CONFIG_SOURCES is unset or can be served; otherwise `line` says what is wrong and where. */
 bool command_check_sources(const struct config *config, char *line, size_t size);
+/* And the keys: true when they can be read and belong together, or when there are none. */
+bool command_check_auth(const struct config *config, char *line, size_t size);
 int command_print_config(const struct config *config);
 /* `options [--markdown]` */
 int command_options(const struct options_command *command);

@@ -8,6 +8,7 @@
 #include "server/common/log_redact.h"
 #include "server/options_table.h"
 #include "server/router.h"
+#include "worker/auth.h"
 #include "worker/data_sources.h"
 
 static void print_problem(void *context, const char *line)
@@ -56,6 +57,17 @@ bool command_check_sources(const struct config *config, char *line, size_t size)
     return good;
 }
 
+bool command_check_auth(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct auth *auth = NULL;
+    bool good = auth_open(config, &auth, &err) == 0;
+    auth_close(auth);
+    if (!good)
+        snprintf(line, size, "%s", err.text);
+    return good;
+}
+
 int command_check_config(int argc, char **argv)
 {
     struct config config;
@@ -72,6 +84,10 @@ int command_check_config(int argc, char **argv)
     }
     /* last, and only when nothing is wrong so far: the options have looked at its outline themselves */
     if (!problems && !command_check_sources(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    if (!problems && !command_check_auth(&config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }

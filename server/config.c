@@ -89,7 +89,7 @@ static void check_sources(struct check *check, const char *text)
     json_free(&document);
 }
 
-/* Without JWT verification a server with keys would serve everybody, which is the opposite of what was asked for. */
+/* What can't be ignored without serving something else than was asked for. */
 static void check_refused(struct check *check, const struct config *config)
 {
     for (size_t i = 0; config->values && i < options_table_count; i++) {
@@ -97,13 +97,7 @@ static void check_refused(struct check *check, const struct config *config)
         const struct option_value *value = &config->values->items[i];
         if (option->status != OPTION_REFUSED || !value->differs)
             continue;
-        if (strncmp(option->name, "AUTH_", 5) == 0)
-            wrong(check,
-                "%s is set, but this version does not verify JWTs yet: it would serve everybody without a "
-                "token; must be unset for running without authentication",
-                value->source);
-        else
-            wrong(check, "%s='%s': must be false, this version has no scopes", value->source, value->given);
+        wrong(check, "%s='%s': must be false, this version has no scopes", value->source, value->given);
     }
 }
 
@@ -122,6 +116,7 @@ size_t config_check(const struct config *config, options_report *report, void *c
     check_route(&check, "DATA_CONFIG_ROUTE", config->data_config_route);
     check_route(&check, "ALL_DATA_ROUTE", config->all_data_route);
     check_route(&check, "DATA_CALLBACK_DEFAULT_ROUTE", config->data_callback_default_route);
+    check_route(&check, "AUTH_JWKS_URL", config->auth_jwks_url);
     if (config->data_config_sources)
         check_sources(&check, config->data_config_sources);
     check_refused(&check, config);

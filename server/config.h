@@ -101,8 +101,22 @@ struct config {
     const char *scopes_purge_channel;
 
     struct log_settings log;
-    const char *auth_private_key; /* set: this version refuses to start (JWT is not there yet) */
+
+    /* authentication: on when both keys are there (worker/auth.h) */
+    const char *auth_private_key; /* the key or its file's path */
+    const char *auth_private_key_format;
+    const char *auth_private_key_passphrase;
     const char *auth_public_key;
+    const char *auth_public_key_format;
+    const char *auth_jwt_algorithm;
+    const char *auth_jwt_audience;
+    const char *auth_jwt_issuer;
+    const char *auth_jwks_url;        /* the route */
+    const char *auth_jwks_static_dir; /* NULL: the document is served only */
+    const char *auth_master_token;
+    bool auth_token_without_master; /* the reference's way: tokens for everybody */
+    bool auth_close_expired;        /* a websocket ends with its token */
+    int64_t auth_token_max_bytes;
     /* further fields are added with their option, in options.c's table */
     struct options_values
         *values; /* options.c's own: what was given, and where; NULL in a config made by hand */

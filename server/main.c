@@ -61,7 +61,7 @@ static int run(const struct config *config, const struct options_command *comman
     if (command->as_bundle_builder)
         return bundle_child_main(config);
     if (!command_check_backbone(config, line, sizeof line) ||
-        !command_check_sources(config, line, sizeof line)) {
+        !command_check_sources(config, line, sizeof line) || !command_check_auth(config, line, sizeof line)) {
         print_problem(NULL, line);
         return EXIT_USAGE;
     }

@@ -50,7 +50,9 @@ static const char *const environment_workers[] = {
 static const char *const environment_channel[] = {
     "OPAL_BROADCAST_CHANNEL_NAME", "OPAL_BROADCAST_CHANNEL", NULL};
 
-#define ALGORITHMS "HS256|HS384|HS512|RS256|RS384|RS512|ES256|ES256K|ES384|ES512|PS256|PS384|PS512|EdDSA"
+#define KEY_FORMATS "pem|ssh|der"
+#define ALGORITHMS \
+    "RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES256K|ES384|ES512|ES521|EdDSA|HS256|HS384|HS512|none"
 
 const struct option options_table[] = {
     /* ---- process ---- */
@@ -258,20 +260,64 @@ const struct option options_table[] = {
         .offset = OPTION_NOWHERE, /* stored the other way round, as log.to_stdout */
         .help = "false: to standard output"},
 
-    /* ---- not safe to ignore ---- */
-    {.name = "AUTH_PRIVATE_KEY",
-        .type = OPTION_STRING,
-        .status = OPTION_REFUSED,
-        .section = SECTION_REFERENCE,
-        .offset = TEXT_FIELD(auth_private_key),
+    /* ---- authentication ---- */
+    {TEXT("AUTH_PRIVATE_KEY", SECTION_AUTH, NULL, auth_private_key,
+         "signs the tokens of POST /token: the key's file, or the key itself ('_' for line ends). With both "
+         "keys "
+         "set every caller needs a token; with none, nobody does"),
         .secrecy = OPTION_SECRET},
-    {.name = "AUTH_PUBLIC_KEY",
-        .type = OPTION_STRING,
-        .status = OPTION_REFUSED,
-        .section = SECTION_REFERENCE,
+    {.name = "AUTH_PRIVATE_KEY_FORMAT",
+        .type = OPTION_ENUM,
+        .section = SECTION_AUTH,
+        .default_text = "pem",
+        .choices = KEY_FORMATS,
+        .offset = TEXT_FIELD(auth_private_key_format),
+        .help = "pem, ssh (OpenSSH's own, not encrypted) or der"},
+    {TEXT("AUTH_PRIVATE_KEY_PASSPHRASE", SECTION_AUTH, NULL, auth_private_key_passphrase,
+         "of an encrypted pem or der key"),
+        .secrecy = OPTION_SECRET},
+    {TEXT("AUTH_PUBLIC_KEY", SECTION_AUTH, NULL, auth_public_key,
+         "verifies tokens: the key's file, or the key itself"),
+        .common = true, .secrecy = OPTION_SECRET},
+    {.name = "AUTH_PUBLIC_KEY_FORMAT",
+        .type = OPTION_ENUM,
+        .section = SECTION_AUTH,
         .common = true,
-        .offset = TEXT_FIELD(auth_public_key),
+        .default_text = "ssh",
+        .choices = KEY_FORMATS,
+        .offset = TEXT_FIELD(auth_public_key_format),
+        .help = "ssh (one line: ssh-rsa AAAA...), pem or der"},
+    {.name = "AUTH_JWT_ALGORITHM",
+        .type = OPTION_ENUM,
+        .section = SECTION_AUTH,
+        .common = true,
+        .default_text = "RS256",
+        .choices = ALGORITHMS,
+        .offset = TEXT_FIELD(auth_jwt_algorithm),
+        .help =
+            "of every token, whatever its header says. HS256, HS384, HS512 and none don't go with a pair of "
+            "keys: the start fails, as the reference's does"},
+    {TEXT("AUTH_JWT_AUDIENCE", SECTION_AUTH, "https://api.opal.ac/v1/", auth_jwt_audience,
+         "what a token's aud must hold"),
+        .common = true},
+    {TEXT("AUTH_JWT_ISSUER", SECTION_AUTH, "https://opal.ac/", auth_jwt_issuer, "what a token's iss must be"),
+        .common = true},
+    {TEXT("AUTH_MASTER_TOKEN", SECTION_AUTH, NULL, auth_master_token,
+         "the secret that POST /token asks for; without it no tokens are given out"),
         .secrecy = OPTION_SECRET},
+    {BOOL("AUTH_TOKEN_WITHOUT_MASTER", SECTION_AUTH, "false", auth_token_without_master,
+        "true: without a master token everybody may have tokens, as with the reference")},
+    {BOOL("AUTH_CLOSE_EXPIRED", SECTION_AUTH, "true", auth_close_expired,
+        "a websocket is closed (1008) when its token expires; the reference leaves it open")},
+    {SIZE("AUTH_TOKEN_MAX_BYTES", SECTION_AUTH, "64k", 512, 16 * MIB, auth_token_max_bytes,
+        "a longer bearer token is refused unseen")},
+    {TEXT("AUTH_JWKS_URL", SECTION_AUTH, "/.well-known/jwks.json", auth_jwks_url,
+        "route of the public key as a JWK set")},
+    {TEXT("AUTH_JWKS_STATIC_DIR", SECTION_AUTH, NULL, auth_jwks_static_dir,
+        "a folder to write the JWK set to as well, at the start, for another server to serve; made if need "
+        "be")},
+
+    /* ---- not safe to ignore ---- */
     {.name = "SCOPES",
         .type = OPTION_BOOL,
         .status = OPTION_REFUSED,
@@ -290,11 +336,6 @@ const struct option options_table[] = {
         .section = SECTION_REFERENCE,
         .default_text = "true",
         .offset = BOOL_FIELD(broadcast_healthcheck_enabled)},
-    {UNUSED("AUTH_PRIVATE_KEY_FORMAT", OPTION_ENUM, "pem"), .choices = "pem|ssh|der"},
-    {UNUSED("AUTH_PRIVATE_KEY_PASSPHRASE", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
-    {UNUSED("AUTH_JWKS_URL", OPTION_STRING, "/.well-known/jwks.json")},
-    {UNUSED("AUTH_JWKS_STATIC_DIR", OPTION_STRING, NULL)},
-    {UNUSED("AUTH_MASTER_TOKEN", OPTION_STRING, NULL), .secrecy = OPTION_SECRET},
     {UNUSED("POLICY_SOURCE_TYPE", OPTION_ENUM, "GIT"), .choices = "GIT|API"},
     {UNUSED("POLICY_REPO_URL", OPTION_STRING, NULL), .secrecy = OPTION_SECRET_URL},
     {UNUSED("POLICY_BUNDLE_URL", OPTION_STRING, NULL), .secrecy = OPTION_SECRET_URL},
@@ -364,10 +405,6 @@ const struct option options_table[] = {
     {UNUSED("GIT_SSH_KEY_FILE", OPTION_STRING, NULL), .common = true},
     {UNUSED("CLIENT_SELF_SIGNED_CERTIFICATES_ALLOWED", OPTION_BOOL, "false"), .common = true},
     {UNUSED("CLIENT_SSL_CONTEXT_TRUSTED_CA_FILE", OPTION_STRING, NULL), .common = true},
-    {UNUSED("AUTH_PUBLIC_KEY_FORMAT", OPTION_ENUM, "ssh"), .common = true, .choices = "pem|ssh|der"},
-    {UNUSED("AUTH_JWT_ALGORITHM", OPTION_ENUM, "RS256"), .common = true, .choices = ALGORITHMS},
-    {UNUSED("AUTH_JWT_AUDIENCE", OPTION_STRING, "https://api.opal.ac/v1/"), .common = true},
-    {UNUSED("AUTH_JWT_ISSUER", OPTION_STRING, "https://opal.ac/"), .common = true},
     {UNUSED("ENABLE_METRICS", OPTION_BOOL, "false"), .common = true},
     {UNUSED("HTTP_FETCHER_PROVIDER_CLIENT", OPTION_STRING, "aiohttp"), .common = true},
     {UNUSED("HTTP_FETCHER_TIMEOUT", OPTION_FLOAT, "5"), .common = true},

@@ -42,6 +42,7 @@ enum option_section {
     SECTION_HTTP,
     SECTION_CLIENTS,
     SECTION_POLICY,
+    SECTION_AUTH,
     SECTION_MEMORY,
     SECTION_LOG,
     SECTION_REFERENCE, /* accepted for the reference's sake */

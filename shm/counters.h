@@ -20,6 +20,9 @@
     COUNTER(HTTP_REQUESTS, "http_requests") \
     COUNTER(HTTP_REFUSED, "http_requests_refused") \
     COUNTER(HTTP_TIMEOUTS, "http_timeouts") \
+    COUNTER(HTTP_UNAUTHORIZED, "http_requests_unauthorized") \
+    COUNTER(TOKENS_ISSUED, "tokens_issued") \
+    COUNTER(TOKENS_EXPIRED, "clients_closed_token_expired") \
     COUNTER(EVENTS_PUBLISHED, "events_published") \
     COUNTER(EVENTS_REFUSED_SIZE, "events_refused_size") \
     COUNTER(EVENTS_REFUSED_BUSY, "events_refused_busy") \

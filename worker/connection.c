@@ -61,6 +61,7 @@ static void connection_free(struct connection *connection)
         connection->next->previous = connection->previous;
     connection_http_free(connection);
     websocket_parser_free(&connection->parser);
+    connection_token_end(connection);
     close(connection->fd);
     worker_table_set_connections(worker->segment, worker->slot, --worker->connection_count);
     connection->magic = 0;

@@ -29,6 +29,7 @@
 #define CONNECTION_MAGIC 0x0c011ec7u
 
 struct worker;
+struct token_claims;
 struct connection_http; /* worker/connection_http.c */
 struct rpc_pending;     /* worker/rpc_methods.c */
 
@@ -64,6 +65,8 @@ struct connection {
     struct rpc_pending *pending; /* a synchronous publish that waits; later requests wait behind it */
     struct websocket_parser parser;
     struct subscription_set subscriptions;
+    struct token_claims *claims; /* of the token it came with; NULL in open mode */
+    struct event *token_end;     /* NULL: the connection does not end with a token */
     struct identity channel;
     uint8_t ping_payload[4];
     uint32_t delivery_first; /* this batch's deliveries, see fanout.c; FANOUT_NONE outside a batch */
@@ -105,6 +108,11 @@ void connection_settle_all(struct worker *worker);
 void connection_update_events(struct connection *connection);
 /* For the worker's deadlines. */
 void connection_deadline_expired(void *worker, enum deadline_class which, struct deadline *deadline);
+
+/* ---- worker/connection_token.c ---- */
+/* A websocket that was opened with a token that expires (connection->claims) is closed with 1008 then. */
+void connection_token_start(struct connection *connection);
+void connection_token_end(struct connection *connection);
 
 /* ---- worker/connection_http.c ---- */
 void connection_http_open(struct connection *connection);

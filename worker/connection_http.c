@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "worker/auth.h"
 #include "worker/connection.h"
 #include "worker/context.h"
 #include "worker/websocket_handshake.h"
@@ -82,6 +83,20 @@ static const char *http_peer(void *argument)
     return connection_check(argument)->http->peer;
 }
 
+/* The bearer token of a handshake. The reason of a refusal is in the log only: the reference's 403 says nothing. */
+static bool upgrade_is_allowed(struct connection *connection, const struct http_request *request)
+{
+    struct worker *worker = connection->worker;
+    const char *wrong = auth_check_bearer(worker->auth, request, &connection->claims);
+    if (wrong) {
+        worker_count(worker, COUNTER_HTTP_UNAUTHORIZED, 1);
+        log_write_limited(&worker->limit_unauthorized, LOG_ERROR, WORKER_LOGGER,
+            "Authentication failed with 401 due to error: {'error': '%s'} (websocket, %s)", wrong,
+            connection->http->peer);
+    }
+    return !wrong;
+}
+
 static void http_upgrade(void *argument, const struct http_request *request, struct slice rest)
 {
     struct connection *connection = connection_check(argument);
@@ -89,6 +104,10 @@ static void http_upgrade(void *argument, const struct http_request *request, str
     struct worker *worker = connection->worker;
     struct text reply = {0};
     unsigned status = websocket_handshake(request, &reply);
+    if (status == 101 && !upgrade_is_allowed(connection, request)) {
+        text_clear(&reply);
+        status = websocket_handshake_forbid(&reply);
+    }
     http->over = true;
     if (status == 101) {
         http->upgraded = true;

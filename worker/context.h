@@ -20,6 +20,7 @@
 #define WORKER_READ_BUFFER (64 * 1024)
 
 struct acceptor;
+struct auth;
 struct closing;
 struct fanout;
 
@@ -36,6 +37,7 @@ struct worker {
     struct acceptor *acceptor;
     struct closing *closing;
     struct data_sources *data_sources;
+    struct auth *auth;
     struct http_services services;
 
     struct connection *connections; /* all of them, newest first */
@@ -57,6 +59,7 @@ struct worker {
     struct log_limiter limit_ping;
     struct log_limiter limit_handshake;
     struct log_limiter limit_rejected;
+    struct log_limiter limit_unauthorized;
     struct log_limiter limit_rpc;
 };
 

@@ -15,6 +15,11 @@ static bool expand_topic(
 {
     struct data_update *update = context;
     struct topic_expansion expansion = topic_expansion_start(topic);
+    bool first_forbidden = !update->forbidden.count || update->forbidden_entry == update->entry_count;
+    if (first_forbidden && update->claims && !token_permits_topic(update->claims, topic)) {
+        topic_set_add(&update->forbidden, topic);
+        update->forbidden_entry = update->entry_count;
+    }
     struct slice expanded;
     if (topic.length > update->limits->topic_max_bytes && !update->failed)
         update->failed = DATA_UPDATE_TOPIC_TOO_LONG;
@@ -199,6 +204,7 @@ void data_update_free(struct data_update *update)
 {
     text_free(&update->data);
     topic_set_free(&update->topics);
+    topic_set_free(&update->forbidden);
     text_free(&update->reason);
     text_free(&update->entries);
     text_free(&update->without_topics);

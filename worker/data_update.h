@@ -9,6 +9,7 @@
 #define OPALD_WORKER_DATA_UPDATE_H
 
 #include <stdint.h>
+#include "server/jose/token.h"
 #include "worker/data_entry.h"
 #include "worker/topic_set.h"
 
@@ -37,6 +38,12 @@ struct data_update {
     struct text
         without_topics; /* urls of entries with an empty list of topics, a NUL after each; cut likewise */
     struct validation validation; /* places start with "body" */
+
+    /* Before the conversion: whose token's permitted_topics count; NULL: nobody's. Afterwards `forbidden` holds the topics, unexpanded, of
+     * the first entry with some that it does not permit. */
+    const struct token_claims *claims;
+    struct topic_set forbidden;
+    size_t forbidden_entry;
 
     /* private */
     const struct data_update_limits *limits;

@@ -12,6 +12,7 @@
 #include "shm/worker_table.h"
 #include "worker/data_update.h"
 #include "worker/http_body.h"
+#include "worker/http_gate.h"
 #include "worker/python_text.h"
 
 #define TOPICS_LOGGED_BYTES 4096
@@ -75,6 +76,17 @@ static void publish_decided(void *context, enum publish_outcome outcome)
     exchange->finished(exchange);
 }
 
+/* As Python writes a set, cut after some KiB. */
+static void append_topics(const struct topic_set *topics, struct text *out)
+{
+    size_t limit = out->length + TOPICS_LOGGED_BYTES;
+    for (uint32_t i = 0; i < topics->count && out->length < limit; i++) {
+        text_append_string(out, i ? ", " : "{");
+        text_append_python_string(out, topic_set_item(topics, i));
+    }
+    text_append_string(out, topics->count ? "}" : "set()");
+}
+
 static void log_update(const struct data_update *update)
 {
     struct slice urls = text_slice(&update->without_topics);
@@ -86,11 +98,7 @@ static void log_update(const struct data_update *update)
     if (!log_enabled(LOG_INFO))
         return;
     struct text topics = {0};
-    for (uint32_t i = 0; i < update->topics.count && topics.length < TOPICS_LOGGED_BYTES; i++) {
-        text_append_string(&topics, i ? ", " : "{");
-        text_append_python_string(&topics, topic_set_item(&update->topics, i));
-    }
-    text_append_string(&topics, update->topics.count ? "}" : "set()");
+    append_topics(&update->topics, &topics);
     log_write(LOG_INFO, HTTP_LOGGER, "[%d] Publishing data update to topics: %s, reason: %s, entries: %s",
         (int)getpid(), topics.data, update->reason.data, update->entries.data);
     text_free(&topics);
@@ -164,6 +172,16 @@ static bool read_wait(struct http_exchange *exchange)
     return false;
 }
 
+/* Topics that the token's permitted_topics do not name. */
+static void refuse_topics(struct http_exchange *exchange, const struct topic_set *topics)
+{
+    struct text reason = {0};
+    text_append_string(&reason, "Invalid 'topics' to publish ");
+    append_topics(topics, &reason);
+    http_gate_refuse(exchange, text_slice(&reason), true);
+    text_free(&reason);
+}
+
 enum http_answer data_update_post(struct http_exchange *exchange)
 {
     const struct config *config = exchange->services->config;
@@ -176,11 +194,13 @@ enum http_answer data_update_post(struct http_exchange *exchange)
     };
     enum http_answer answer = HTTP_ANSWERED;
     struct json_document document = {0};
-    struct data_update update = {0};
+    struct data_update update = {.claims = exchange->claims};
     if (read_wait(exchange) && http_body_parse(exchange, &document)) {
         enum data_update_outcome outcome = data_update_convert(&update, &document, &limits);
         if (outcome == DATA_UPDATE_INVALID) {
             validation_reply(&update.validation, &exchange->reply);
+        } else if (update.forbidden.count) {
+            refuse_topics(exchange, &update.forbidden);
         } else if (outcome != DATA_UPDATE_OK) {
             refuse(exchange, outcome);
         } else {

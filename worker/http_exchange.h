@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "server/jose/token.h"
 #include "worker/http_reply.h"
 #include "worker/http_session.h"
 
@@ -14,8 +15,9 @@ struct http_exchange {
     const struct http_request *request;
     const char *peer; /* "127.0.0.1:33210" */
     struct http_reply reply;
-    uint64_t ticket;     /* of the publish that a pending exchange waits for */
-    bool waits_backbone; /* ... and for the backbone's acknowledgement of it */
+    struct token_claims *claims; /* of the bearer token (http_gate.h); NULL in open mode and on open routes */
+    uint64_t ticket;             /* of the publish that a pending exchange waits for */
+    bool waits_backbone;         /* ... and for the backbone's acknowledgement of it */
     /* For a handler that answered HTTP_PENDING: call once, from the loop, when the reply is set. */
     void (*finished)(struct http_exchange *exchange);
 };
@@ -34,6 +36,7 @@ http_handler data_update_post; /* POST data_config_route */
 void data_update_late(struct http_exchange *exchange);
 http_handler data_all_get;         /* GET all_data_route */
 http_handler callback_report_post; /* POST data_callback_default_route */
+http_handler token_post;           /* POST /token */
 http_handler metrics_get;          /* GET /metrics */
 
 #endif

@@ -6,8 +6,10 @@
 
 #include "server/common/log.h"
 #include "shm/worker_table.h"
+#include "worker/auth.h"
 #include "worker/http_body.h"
 #include "worker/http_cors.h"
+#include "worker/http_gate.h"
 
 #define DETAIL(text) "{\"detail\":\"" text "\"}"
 #define STATISTICS_OFF \
@@ -23,40 +25,43 @@ struct http_route {
     unsigned status;    /* of a constant answer, or */
     const char *body;
     http_handler *handle;
+    enum http_need need;
     bool takes_body;
     bool file; /* the reference serves it as a static file: HEAD works too and a 405 has no `allow` */
 };
 
 #define OPTION(field) offsetof(struct config, field)
 
-static http_handler token_post, ready_get;
+static http_handler jwks_get, ready_get;
 
 /* In the reference's order: `allow` of a 405 names the first route of a path only. */
 static const struct http_route routes[] = {
-    {"GET", "/policy", 0, 503, DETAIL("policy repo was not found"), NULL, false, false},
-    {"GET", NULL, OPTION(all_data_route), 0, NULL, data_all_get, false, false},
-    {"POST", NULL, OPTION(data_callback_default_route), 0, NULL, callback_report_post, true, false},
-    {"GET", NULL, OPTION(data_config_route), 0, NULL, data_sources_get, false, false},
-    {"POST", NULL, OPTION(data_config_route), 0, NULL, data_update_post, true, false},
-    {"POST", "/token", 0, 0, NULL, token_post, true, false},
-    {"GET", "/statistics", 0, 501, STATISTICS_OFF, NULL, false, false},
-    {"GET", "/stats", 0, 501, STATISTICS_OFF, NULL, false, false},
-    {"GET", "/loadlimit", 0, 200, "null", NULL, false, false},
-    {"GET", "/.well-known/jwks.json", 0, 200, "{}", NULL, false, true},
-    {"GET", "/", 0, 200, OK_BODY, NULL, false, false},
+    {"GET", "/policy", 0, 503, DETAIL("policy repo was not found"), NULL, HTTP_NEEDS_TOKEN, false, false},
+    {"GET", NULL, OPTION(all_data_route), 0, NULL, data_all_get, HTTP_NEEDS_NOTHING, false, false},
+    {"POST", NULL, OPTION(data_callback_default_route), 0, NULL, callback_report_post, HTTP_NEEDS_TOKEN, true,
+        false},
+    {"GET", NULL, OPTION(data_config_route), 0, NULL, data_sources_get, HTTP_NEEDS_TOKEN, false, false},
+    {"POST", NULL, OPTION(data_config_route), 0, NULL, data_update_post, HTTP_NEEDS_DATASOURCE, true, false},
+    {"POST", "/token", 0, 0, NULL, token_post, HTTP_NEEDS_MASTER, true, false},
+    {"GET", "/statistics", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false},
+    {"GET", "/stats", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false},
+    {"GET", "/loadlimit", 0, 200, "null", NULL, HTTP_NEEDS_TOKEN, false, false},
+    {"GET", NULL, OPTION(auth_jwks_url), 0, NULL, jwks_get, HTTP_NEEDS_NOTHING, false, true},
+    {"GET", "/", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false},
     /* The reference's 503 tells of a dead reader task inside the worker; there is no such state here: the
      * master reads, and a worker without its master ends. */
-    {"GET", "/healthcheck", 0, 200, OK_BODY, NULL, false, false},
-    {"GET", "/livez", 0, 200, OK_BODY, NULL, false, false},
-    {"GET", "/readyz", 0, 0, NULL, ready_get, false, false},
-    {"GET", "/metrics", 0, 0, NULL, metrics_get, false, false},
+    {"GET", "/healthcheck", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false},
+    {"GET", "/livez", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false},
+    {"GET", "/readyz", 0, 0, NULL, ready_get, HTTP_NEEDS_NOTHING, false, false},
+    {"GET", "/metrics", 0, 0, NULL, metrics_get, HTTP_NEEDS_NOTHING, false, false},
 };
 
-static http_handler not_found, wrong_method, redirect_slash, preflight;
+static http_handler not_found, wrong_method, redirect_slash, preflight, refused;
 static const struct http_route route_not_found = {.handle = not_found};
 static const struct http_route route_wrong_method = {.handle = wrong_method};
 static const struct http_route route_redirect = {.handle = redirect_slash};
 static const struct http_route route_preflight = {.handle = preflight};
+static const struct http_route route_refused = {.handle = refused};
 
 #define ROUTE_COUNT (sizeof routes / sizeof *routes)
 
@@ -111,6 +116,11 @@ const struct http_route *http_routes_find(const struct config *config, const str
     return redirects ? &route_redirect : &route_not_found;
 }
 
+const struct http_route *http_route_admit(const struct http_route *route, struct http_exchange *exchange)
+{
+    return http_gate_admit(exchange, route->need) ? route : &route_refused;
+}
+
 bool http_route_takes_body(const struct http_route *route)
 {
     return route->takes_body;
@@ -125,6 +135,13 @@ enum http_answer http_route_answer(const struct http_route *route, struct http_e
 }
 
 /* ---- small handlers ---- */
+
+/* The gate has set the reply. */
+static enum http_answer refused(struct http_exchange *exchange)
+{
+    (void)exchange;
+    return HTTP_ANSWERED;
+}
 
 static enum http_answer not_found(struct http_exchange *exchange)
 {
@@ -178,13 +195,9 @@ static enum http_answer redirect_slash(struct http_exchange *exchange)
     return HTTP_ANSWERED;
 }
 
-static enum http_answer token_post(struct http_exchange *exchange)
+static enum http_answer jwks_get(struct http_exchange *exchange)
 {
-    struct json_document document = {0};
-    if (http_body_parse(exchange, &document))
-        http_reply_detail(
-            &exchange->reply, 503, "opal server was not configured with security, cannot generate tokens!");
-    json_free(&document);
+    http_reply_set(&exchange->reply, 200, HTTP_JSON, auth_jwks(exchange->services->auth));
     return HTTP_ANSWERED;
 }
 

@@ -12,6 +12,8 @@ struct http_route;
  * a superfluous or missing slash at the end (307) and a cross-origin preflight.
  */
 const struct http_route *http_routes_find(const struct config *config, const struct http_request *request);
+/* Whether the caller may use the route, as its line in the table says (http_gate.h). Returns the route, or one that answers 401. */
+const struct http_route *http_route_admit(const struct http_route *route, struct http_exchange *exchange);
 /* The handler wants the body; without it a body is thrown away and the answer does not wait for it. */
 bool http_route_takes_body(const struct http_route *route);
 enum http_answer http_route_answer(const struct http_route *route, struct http_exchange *exchange);

@@ -69,6 +69,12 @@ struct http_session *http_session_open(const struct http_services *services,
     return session;
 }
 
+static void session_forget_claims(struct http_session *session)
+{
+    token_claims_drop(session->exchange.claims);
+    session->exchange.claims = NULL;
+}
+
 void http_session_free(struct http_session *session)
 {
     if (!session)
@@ -79,6 +85,7 @@ void http_session_free(struct http_session *session)
         publisher_cancel(session->services->publisher, session->exchange.ticket);
     http_reader_free(session->reader);
     http_reply_free(&session->exchange.reply);
+    session_forget_claims(session);
     text_free(&session->backlog);
     session->magic = 0;
     free(session);
@@ -132,6 +139,7 @@ static void session_reply(struct http_session *session)
     text_free(&out);
     log_access(session, exchange->reply.status);
     http_reply_free(&exchange->reply);
+    session_forget_claims(session);
     session->answered = true;
     session->served = true;
     if (close)
@@ -208,7 +216,10 @@ static void session_head(struct http_session *session, struct slice rest)
         session->operations->upgrade(session->connection, request, rest);
         return;
     }
-    session->route = http_routes_find(session->services->config, request);
+    session->exchange.request = request;
+    session->exchange.peer = session_peer(session);
+    session->route =
+        http_route_admit(http_routes_find(session->services->config, request), &session->exchange);
     if (!http_route_takes_body(session->route)) {
         session_answer(session);
         return;

@@ -15,6 +15,7 @@
 #include "worker/publisher.h"
 
 struct http_session;
+struct auth;
 struct data_sources;
 
 /* What the routes may use; one per worker. */
@@ -25,6 +26,7 @@ struct http_services {
     struct publisher *publisher;
     /* From data_sources_load; NULL: read from the configuration at each request. */
     const struct data_sources *data_sources;
+    struct auth *auth; /* NULL: open mode */
 };
 
 enum http_deadline {

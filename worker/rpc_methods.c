@@ -4,10 +4,13 @@
 #include <string.h>
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/jose/token.h"
 #include "worker/context.h"
 #include "worker/rpc_message.h"
 #include "worker/rpc_topics.h"
 #include "worker/websocket_session.h"
+
+#define NOT_PERMITTED "a topic that the token does not permit"
 
 struct rpc_pending {
     struct connection *connection;
@@ -84,6 +87,16 @@ static enum rpc_topics_verdict rpc_read_topics(struct worker *worker, uint32_t t
     return rpc_topics_read(&worker->topics, &worker->rpc.document, token, use, &limits);
 }
 
+/* Whether the token permits all topics of the call. */
+static bool rpc_is_permitted(const struct connection *connection)
+{
+    const struct rpc_topics *topics = &connection->worker->topics;
+    for (size_t i = 0; connection->claims && i < topics->count; i++)
+        if (!token_permits_topic(connection->claims, topics->items[i]))
+            return false;
+    return true;
+}
+
 static void rpc_subscribe(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT])
 {
     struct worker *worker = connection->worker;
@@ -97,6 +110,10 @@ static void rpc_subscribe(struct connection *connection, const uint32_t argument
         return;
     case RPC_TOPICS_GOOD:
         break;
+    }
+    if (!rpc_is_permitted(connection)) {
+        rpc_refuse(connection, "subscribe", NOT_PERMITTED);
+        return;
     }
     if (connection->subscriptions.count + topics->count > (uint64_t)worker->config->subscriptions_max) {
         rpc_refuse(connection, "subscribe", "too many subscriptions");
@@ -203,6 +220,10 @@ static void rpc_publish(struct connection *connection, const uint32_t arguments[
         return;
     case RPC_TOPICS_GOOD:
         break;
+    }
+    if (!rpc_is_permitted(connection)) {
+        rpc_refuse(connection, "publish", NOT_PERMITTED);
+        return;
     }
     if (topics->count == 0) {
         rpc_reply_bool(connection, true);

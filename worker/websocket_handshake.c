@@ -26,6 +26,11 @@ static unsigned handshake_refuse(struct text *reply, unsigned status, struct sli
     return status;
 }
 
+unsigned websocket_handshake_forbid(struct text *reply)
+{
+    return handshake_refuse(reply, 403, SLICE_LITERAL(""));
+}
+
 static unsigned handshake_bad_request(
     struct text *reply, const char *what, const char *header, struct slice value, const char *detail)
 {
@@ -180,7 +185,7 @@ unsigned websocket_handshake(const struct http_request *request, struct text *re
     if (status != 0)
         return status;
     if (!slice_equals_string(request->path, WEBSOCKET_PATH))
-        return handshake_refuse(reply, 403, SLICE_LITERAL(""));
+        return websocket_handshake_forbid(reply);
     handshake_accept(reply, key);
     return 101;
 }

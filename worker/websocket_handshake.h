@@ -8,6 +8,8 @@
 /* Appends the whole reply and returns its status: 101, 400 or 403. Anything but 101 ends the connection. Compression is declined and
  * subprotocols and origins are not looked at. */
 unsigned websocket_handshake(const struct http_request *request, struct text *reply);
+/* The refusal alone, for who may not come in. Returns 403. */
+unsigned websocket_handshake_forbid(struct text *reply);
 /* "Forbidden" */
 const char *websocket_handshake_phrase(unsigned status);
 

@@ -23,6 +23,7 @@ void websocket_session_start(struct connection *connection, uint8_t *rest, size_
         websocket_session_fail(connection, WEBSOCKET_CLOSE_SERVICE_RESTART, "");
         return;
     }
+    connection_token_start(connection);
     if (length > 0)
         websocket_session_input(connection, rest, length);
 }

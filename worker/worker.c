@@ -19,6 +19,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "worker/acceptor.h"
+#include "worker/auth.h"
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/data_sources.h"
@@ -199,6 +200,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .slot = worker->slot,
         .publisher = worker->publisher,
         .data_sources = worker->data_sources,
+        .auth = worker->auth,
     };
     worker->fanout = fanout_open(worker);
 
@@ -265,10 +267,13 @@ int worker_main(const struct config *config, const struct worker_descriptors *de
     worker->slot = descriptors->slot;
     worker->segment = segment_attach(&descriptors->segment, descriptors->slot, &err);
     worker->base = event_base_new();
+    bool has_auth = worker->segment && auth_open(config, &worker->auth, &err) == 0;
     if (!worker->segment) {
         log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else if (!worker->base) {
         log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: no event loop", descriptors->slot);
+    } else if (!has_auth) { /* without its keys it would serve everybody */
+        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else {
         worker_open(process, descriptors);
         log_write(LOG_INFO, WORKER_LOGGER, "Worker %u started, pid %d", worker->slot, (int)getpid());
@@ -277,6 +282,7 @@ int worker_main(const struct config *config, const struct worker_descriptors *de
         log_write(LOG_INFO, WORKER_LOGGER, "Worker %u ended", worker->slot);
         status = 0;
     }
+    auth_close(worker->auth);
     if (worker->base)
         event_base_free(worker->base);
     if (worker->segment)

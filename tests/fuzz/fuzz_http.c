@@ -238,6 +238,7 @@ static void fuzz_connection(const uint8_t *data, size_t size, uint8_t choice)
         .all_data_topic = "policy_data",
         .all_data_url = "http://localhost:7002/policy-data",
         .data_callback_default_route = "/data/callback_report",
+        .auth_jwks_url = "/.well-known/jwks.json",
         .allowed_origins = {any, 1},
     };
     struct publisher publishers[2] = {0};

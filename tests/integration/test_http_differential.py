@@ -41,8 +41,6 @@ DIFFERENT = {
     "client info": ("not in this version", NOT_FOUND),
     "livez": ("a probe of ours", ["200", '{"status":"ok"}']),
     "readyz": ("a probe of ours", ["200", '{"status":"ok"}']),
-    "token with a wrong type": ("without security the answer is known before the fields are looked at",
-                                ["503", '{"detail":"opal server was not configured with security, cannot generate tokens!"}']),
     "save method null with data": ("the reference's validator fails", ["422", '{"detail":[{"loc":["body","entries",0,"save_method"],"msg":"none is not an allowed value","type":"type_error.none.not_allowed"}]}']),
     "utf-16": ("JSON is UTF-8", ["400", '{"detail":"There was an error parsing the body"}']),
     "surrogate bytes": ("not UTF-8", ["400", '{"detail":"There was an error parsing the body"}']),

@@ -54,7 +54,7 @@ WRONG = {
     "float_word": (["run", "--grace-seconds", "soon"], {}, ["grace-seconds", "soon"]),
     "float_nan": (["run", "--grace-seconds", "nan"], {}, ["grace-seconds", "nan"]),
     "backoff_order": (["run", "--broadcast-reconnect-backoff-min-seconds", "40"], {}, ["BACKOFF_MIN_SECONDS", "40", "30"]),
-    "jwt_is_not_there_yet": (["run"], {"OPAL_AUTH_PUBLIC_KEY": "ssh-rsa AAAA"}, ["OPAL_AUTH_PUBLIC_KEY"]),
+    "half_a_pair": (["run"], {"OPAL_AUTH_PUBLIC_KEY": "ssh-rsa AAAA"}, ["OPAL_AUTH_PUBLIC_KEY is set", "OPAL_AUTH_PRIVATE_KEY is not"]),
 }
 
 

@@ -619,17 +619,12 @@ static void what_this_version_refuses(void **state)
     struct error err = {0};
     char *argv[] = {"opald", "run", NULL};
     (void)state;
-    setenv("OPAL_AUTH_PRIVATE_KEY", "-----BEGIN secret1", 1);
+    setenv("OPAL_SCOPES", "1", 1);
     assert_int_equal(LOAD_ENVIRONMENT(), 1);
-    assert_problem("OPAL_AUTH_PRIVATE_KEY is set, but this version does not verify JWTs yet: it would serve "
-                   "everybody without a "
-                   "token; must be unset for running without authentication");
+    assert_problem("OPAL_SCOPES='1': must be false, this version has no scopes");
     unload();
     assert_int_equal(options_load(&config, 2, argv, &command, &err), -1);
-    assert_int_equal(strncmp(err.text, "OPAL_AUTH_PRIVATE_KEY is set", 28), 0);
-    setenv("OPAL_AUTH_PUBLIC_KEY", "ssh-rsa x", 1);
-    setenv("OPAL_SCOPES", "1", 1);
-    assert_int_equal(LOAD_ENVIRONMENT(), 3);
+    assert_int_equal(strncmp(err.text, "OPAL_SCOPES='1'", 15), 0);
     clean(state);
     setenv("OPAL_SCOPES", "off", 1);
     setenv("OPAL_STATISTICS_ENABLED", "true", 1); /* a warning only */

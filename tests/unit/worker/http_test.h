@@ -158,6 +158,7 @@ static inline void test_open(struct http_test *test)
                 .all_data_topic = "policy_data",
                 .all_data_url = "http://localhost:7002/policy-data",
                 .data_callback_default_route = "/data/callback_report",
+                .auth_jwks_url = "/.well-known/jwks.json",
                 .allowed_origins = {any, 1},
             },
     };

@@ -65,6 +65,7 @@ static inline void fixture_config(struct fixture *fixture)
                 .all_data_topic = "policy_data",
                 .all_data_url = "http://localhost:7002/policy-data",
                 .data_callback_default_route = "/data/callback_report",
+                .auth_jwks_url = "/.well-known/jwks.json",
                 .connections_max = 1000,
                 .websocket_message_max_bytes = 16 << 20,
                 .subscriptions_max = 100,
