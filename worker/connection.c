@@ -13,9 +13,6 @@
 #include "worker/fanout.h"
 #include "worker/websocket_session.h"
 
-/* Reads per wake-up: a client that sends without end gives way to the others after this many buffers. */
-#define CONNECTION_READS 4
-
 static void connection_on_event(evutil_socket_t fd, short what, void *argument);
 
 void connection_open(struct worker *worker, int fd)
@@ -260,37 +257,37 @@ static void connection_end_of_input(struct connection *connection)
     }
 }
 
+/* One read for a wake-up: it empties the socket of nearly every client, and one that sends without end gives way to the others. */
 static void connection_read(struct connection *connection)
 {
     char *buffer = connection->worker->read_buffer;
-    for (int i = 0; i < CONNECTION_READS && connection->read_armed; i++) {
-        ssize_t length = recv(connection->fd, buffer, WORKER_READ_BUFFER, MSG_DONTWAIT);
-        if (length < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno != EAGAIN && errno != EWOULDBLOCK)
-                connection_kill(connection);
-            return;
-        }
-        if (length == 0) {
-            connection_end_of_input(connection);
-            return;
-        }
-        switch (connection->state) {
-        case CONNECTION_HTTP:
-            connection_http_input(connection, buffer, (size_t)length);
-            break;
-        case CONNECTION_OPEN:
-        case CONNECTION_CLOSING:
-            websocket_session_input(connection, (uint8_t *)buffer, (size_t)length);
-            break;
-        default:
-            break; /* lingering: discarded */
-        }
-        connection_update_events(connection);
-        if (length < WORKER_READ_BUFFER)
-            return;
+    if (!connection->read_armed)
+        return;
+    ssize_t length;
+    do
+        length = recv(connection->fd, buffer, WORKER_READ_BUFFER, MSG_DONTWAIT);
+    while (length < 0 && errno == EINTR);
+    if (length < 0) {
+        if (errno != EAGAIN && errno != EWOULDBLOCK)
+            connection_kill(connection);
+        return;
     }
+    if (length == 0) {
+        connection_end_of_input(connection);
+        return;
+    }
+    switch (connection->state) {
+    case CONNECTION_HTTP:
+        connection_http_input(connection, buffer, (size_t)length);
+        break;
+    case CONNECTION_OPEN:
+    case CONNECTION_CLOSING:
+        websocket_session_input(connection, (uint8_t *)buffer, (size_t)length);
+        break;
+    default:
+        break; /* lingering: discarded */
+    }
+    connection_update_events(connection);
 }
 
 static void connection_on_event(evutil_socket_t fd, short what, void *argument)

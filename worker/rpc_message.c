@@ -9,27 +9,6 @@ void rpc_message_free(struct rpc_message *message)
     text_free(&message->call_id);
 }
 
-bool rpc_is_stock_reply(struct slice text)
-{
-    static const char head[] =
-        "{\"request\": null, \"response\": {\"result\": \"None\", \"result_type\": \"str\", \"call_id\": \"";
-    static const char tail[] = "\"}}";
-    const size_t id = 32;
-    if (text.length != sizeof(head) - 1 + id + sizeof(tail) - 1)
-        return false;
-    if (memcmp(text.data, head, sizeof(head) - 1) != 0)
-        return false;
-    unsigned bad = 0;
-    for (size_t i = 0; i < id;
-         i++) { /* no branches: the digits are random, each guess would be wrong half the time */
-        uint8_t byte = (uint8_t)text.data[sizeof(head) - 1 + i];
-        bad |= (unsigned)(((uint8_t)(byte - '0') > 9) & ((uint8_t)(byte - 'a') > 5));
-    }
-    if (bad)
-        return false;
-    return memcmp(text.data + sizeof(head) - 1 + id, tail, sizeof(tail) - 1) == 0;
-}
-
 /* A string of exactly two characters, which Python's dict() takes for a pair. */
 static bool string_is_pair(const struct json_document *document, uint32_t token)
 {

@@ -30,9 +30,6 @@ struct rpc_message {
 
 void rpc_message_free(struct rpc_message *message);
 
-/* True for the exact shape of the reply that the stock client sends to each notify; such a text needs no parsing. */
-bool rpc_is_stock_reply(struct slice text);
-
 enum rpc_verdict rpc_message_parse(
     struct rpc_message *message, struct slice text, unsigned max_depth, size_t max_tokens);
 

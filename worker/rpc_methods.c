@@ -7,6 +7,7 @@
 #include "server/jose/token.h"
 #include "worker/context.h"
 #include "worker/rpc_message.h"
+#include "worker/rpc_stock_reply.h"
 #include "worker/rpc_topics.h"
 #include "worker/websocket_session.h"
 

@@ -89,6 +89,11 @@ enum websocket_result websocket_parser_next(struct websocket_parser *parser, uin
 /* Gives back the memory of a finished message, whose payload is then no longer valid. The next call of websocket_parser_next
  * does it too; a connection calls it before it goes idle. */
 void websocket_parser_tidy(struct websocket_parser *parser);
+/* True when the next byte begins a frame and no message is under way. */
+static inline bool websocket_parser_between_messages(const struct websocket_parser *parser)
+{
+    return parser->header_length == 0 && !parser->in_payload && parser->message_opcode == 0;
+}
 /* Bytes held for what is incomplete. */
 size_t websocket_parser_held(const struct websocket_parser *parser);
 

@@ -6,6 +6,7 @@
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/rpc_methods.h"
+#include "worker/rpc_stock_reply.h"
 
 void websocket_session_start(struct connection *connection, uint8_t *rest, size_t length)
 {
@@ -190,6 +191,15 @@ static void session_dispatch(struct connection *connection, enum websocket_resul
     }
 }
 
+/* Bytes of stock replies at the start of the input: nothing is to be done for them in any state, and they are nearly all there is. */
+static size_t session_skip_replies(const struct connection *connection, const uint8_t *bytes, size_t length)
+{
+    if (!websocket_parser_between_messages(&connection->parser) ||
+        connection->worker->config->websocket_message_max_bytes < RPC_STOCK_REPLY_LENGTH)
+        return 0;
+    return rpc_stock_reply_skip(bytes, length);
+}
+
 void websocket_session_input(struct connection *connection, uint8_t *bytes, size_t length)
 {
     uint64_t message_max = (uint64_t)connection->worker->config->websocket_message_max_bytes;
@@ -198,6 +208,11 @@ void websocket_session_input(struct connection *connection, uint8_t *bytes, size
             rpc_hold(connection, bytes, length);
             return;
         }
+        size_t replies = session_skip_replies(connection, bytes, length);
+        bytes += replies;
+        length -= replies;
+        if (length == 0)
+            break;
         size_t consumed;
         struct slice payload = {0};
         struct websocket_failure failure;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "worker/rpc_message.h"
+#include "worker/rpc_stock_reply.h"
 #include "worker/rpc_topics.h"
 
 static void check(int condition, const char *what)

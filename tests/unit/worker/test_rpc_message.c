@@ -154,23 +154,6 @@ static void test_numbers(void **state)
     }
 }
 
-static void test_stock_reply(void **state)
-{
-    (void)state;
-    static const char reply[] =
-        "{\"request\": null, \"response\": {\"result\": \"None\", \"result_type\": \"str\", "
-        "\"call_id\": \"0123456789abcdef0123456789abcdef\"}}";
-    assert_true(rpc_is_stock_reply(slice_from_string(reply)));
-    for (size_t length = 0; length < sizeof(reply) - 1; length++)
-        assert_false(rpc_is_stock_reply((struct slice){reply, length}));
-    for (size_t i = 0; i < sizeof(reply) - 1; i++) { /* one wrong byte anywhere */
-        char wrong[sizeof(reply)];
-        memcpy(wrong, reply, sizeof(reply));
-        wrong[i] = '"' == wrong[i] ? 'x' : '"';
-        assert_false(rpc_is_stock_reply(slice_from_string(wrong)));
-    }
-}
-
 static void test_reply(void **state)
 {
     (void)state;
@@ -216,7 +199,6 @@ int main(void)
         cmocka_unit_test(test_leniency),
         cmocka_unit_test(test_depth_and_tokens),
         cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_stock_reply),
         cmocka_unit_test(test_reply),
         cmocka_unit_test(test_mapping_walk),
     };
