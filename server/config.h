@@ -84,6 +84,33 @@ struct config {
     int64_t drain_batch_records;         /* a worker's budget per turn of its loop */
     int64_t drain_batch_bytes;
 
+    /* policy: where it comes from */
+    bool repo_watcher_enabled;
+    const char *policy_source_type; /* "GIT" or "API" */
+    const char *policy_repo_url;    /* NULL: none */
+    const char *policy_repo_main_branch;
+    const char *policy_repo_ssh_key;
+    const char *git_ssh_key_file;          /* NULL: ~/.ssh/opal_repo_ssh_key */
+    const char *policy_repo_ssh_host_keys; /* "accept-new", "strict" or "accept-any" */
+    int64_t policy_repo_polling_interval;  /* 0: none */
+    int64_t policy_repo_clone_timeout;     /* 0: none */
+    double policy_repo_stall_seconds;
+    const char *policy_repo_clone_path; /* NULL: <working directory>/regoclone */
+    const char *policy_repo_clone_folder_prefix;
+    bool policy_repo_reuse_clone_path;
+    const char *policy_repo_webhook_secret;
+    const char *policy_repo_webhook_params; /* JSON text; NULL: GitHub's */
+    bool policy_repo_webhook_enforce_branch;
+    const char *policy_bundle_url;
+    const char *policy_bundle_server_type; /* "HTTP" or "AWS-S3" */
+    const char *policy_bundle_server_token;
+    const char *policy_bundle_server_token_id;
+    const char *policy_bundle_server_aws_region;
+    const char *policy_bundle_git_add_pattern;
+    int64_t policy_bundle_max_bytes;
+    int64_t policy_bundle_unpacked_max_bytes;
+    int64_t policy_bundle_max_files;
+
     /* policy: what GET /policy gives */
     struct config_list filter_file_extensions;
     struct config_list policy_extensions;

@@ -10,6 +10,7 @@
 #include "server/master.h"
 #include "server/options.h"
 #include "server/policy/bundle_child.h"
+#include "server/policy_start.h"
 #include "server/worker_start.h"
 #include "worker/worker.h"
 
@@ -50,6 +51,17 @@ static int run_worker(const struct config *config)
     return worker_main(config, &descriptors);
 }
 
+static int run_policy(const struct config *config, int argc, char **argv)
+{
+    struct policy_descriptors descriptors;
+    struct error err = {0};
+    if (policy_start_receive(&descriptors, &err) < 0) {
+        fprintf(stderr, "opald: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    return policy_process_main(config, &descriptors, argc, argv);
+}
+
 static int run(const struct config *config, const struct options_command *command, int argc, char **argv)
 {
     char line[ERROR_TEXT_MAX + 512];
@@ -60,6 +72,8 @@ static int run(const struct config *config, const struct options_command *comman
         return run_worker(config);
     if (command->as_bundle_builder)
         return bundle_child_main(config);
+    if (command->as_policy)
+        return run_policy(config, argc, argv);
     if (!command_check_backbone(config, line, sizeof line) ||
         !command_check_sources(config, line, sizeof line) || !command_check_auth(config, line, sizeof line)) {
         print_problem(NULL, line);

@@ -16,12 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/text.h"
 #include "server/listener.h"
+#include "server/policy_child.h"
 #include "server/router.h"
 #include "server/service_notify.h"
 #include "server/supervisor.h"
@@ -51,6 +53,8 @@ struct master {
     struct segment *segment;
     struct router *router;
     struct supervisor *supervisor;
+    struct policy_child *policy; /* NULL: no policies */
+    bool workers_stopped;
     struct service_notify notify;
     struct event *signals[SIGNAL_COUNT];
     struct event *grace;     /* the stop has taken long enough */
@@ -118,6 +122,26 @@ static void master_on_grace(evutil_socket_t descriptor, short what, void *contex
     (void)what;
     log_write(LOG_WARNING, LOGGER, "the grace time is over: killing the workers that are left");
     supervisor_kill_all(master->supervisor);
+    if (master->policy)
+        policy_child_kill(master->policy, "the grace time is over");
+}
+
+static void master_end_if_alone(struct master *master)
+{
+    if (master->workers_stopped && (!master->policy || policy_child_has_stopped(master->policy)))
+        event_base_loopbreak(master->base);
+}
+
+static void master_on_stopped(void *context)
+{
+    struct master *master = context;
+    master->workers_stopped = true;
+    master_end_if_alone(master);
+}
+
+static void master_on_policy_stopped(void *context)
+{
+    master_end_if_alone(context);
 }
 
 static void master_stop(struct master *master, int signal_number)
@@ -127,7 +151,10 @@ static void master_stop(struct master *master, int signal_number)
     struct timeval after = {(time_t)grace, (suseconds_t)((grace - (double)(time_t)grace) * 1e6)};
     if (master->state == MASTER_STOPPING) {
         log_write(LOG_WARNING, LOGGER, "signal %d again: ending at once", signal_number);
-        supervisor_kill_all(master->supervisor);
+        if (master->supervisor)
+            supervisor_kill_all(master->supervisor);
+        if (master->policy)
+            policy_child_kill(master->policy, "told to end at once");
         master->at_once = true;
         return;
     }
@@ -138,17 +165,12 @@ static void master_stop(struct master *master, int signal_number)
     service_notify_send(&master->notify, "STOPPING=1");
     listeners_close(&master->listeners);
     event_add(master->grace, &after);
-    if (!master->supervisor) { /* still waiting for the backbone */
-        event_base_loopbreak(master->base);
-        return;
-    }
-    supervisor_stop(master->supervisor, quick ? SIGQUIT : SIGTERM);
-}
-
-static void master_on_stopped(void *context)
-{
-    struct master *master = context;
-    event_base_loopbreak(master->base);
+    if (master->policy)
+        policy_child_stop(master->policy);
+    if (master->supervisor)
+        supervisor_stop(master->supervisor, quick ? SIGQUIT : SIGTERM);
+    else /* still waiting for the backbone */
+        master_on_stopped(master);
 }
 
 static void master_on_ready(void *context)
@@ -170,16 +192,29 @@ static void master_on_ready(void *context)
 
 /* ---- signals ---- */
 
+static void master_reap(struct master *master)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (!WIFEXITED(status) && !WIFSIGNALED(status))
+            continue;
+        if (master->policy && policy_child_ended(master->policy, pid, status))
+            continue;
+        if (master->supervisor)
+            supervisor_ended(master->supervisor, pid, status);
+    }
+}
+
 static void master_on_signal(evutil_socket_t signal_number, short what, void *context)
 {
     struct master *master = context;
     (void)what;
-    if (!master->supervisor &&
-        (signal_number == SIGCHLD || signal_number == SIGTTIN || signal_number == SIGTTOU))
+    if (!master->supervisor && (signal_number == SIGTTIN || signal_number == SIGTTOU))
         return; /* no worker yet */
     switch ((int)signal_number) {
     case SIGCHLD:
-        supervisor_reap(master->supervisor);
+        master_reap(master);
         break;
     case SIGTERM:
     case SIGINT:
@@ -238,8 +273,17 @@ static void master_start_keepalive(struct master *master)
 static void master_worker_stuck(void *context, unsigned slot, const char *why)
 {
     struct master *master = context;
-    if (master->supervisor) /* not while it is being opened */
+    if (slot + 1 == segment_slot_count(master->segment))
+        policy_child_kill(master->policy, why);
+    else if (master->supervisor) /* not while it is being opened */
         supervisor_kill_stuck(master->supervisor, slot, why);
+}
+
+static void master_on_webhook(void *context)
+{
+    struct master *master = context;
+    if (master->policy)
+        policy_child_poke(master->policy);
 }
 
 static void master_raise_descriptor_limit(void)
@@ -262,6 +306,7 @@ static void master_on_start(evutil_socket_t descriptor, short what, void *contex
         .segment = master->segment,
         .router = master->router,
         .listeners = &master->listeners,
+        .policy_address = master->policy ? policy_child_address(master->policy) : "",
         .argv = master->argv,
         .argc = master->argc,
         .ready = master_on_ready,
@@ -285,14 +330,36 @@ static void master_on_start(evutil_socket_t descriptor, short what, void *contex
     }
 }
 
+/* Before the workers, so that the clone is there the sooner. */
+static int master_open_policy(struct master *master, struct error *err)
+{
+    const struct policy_child_settings settings = {.base = master->base,
+        .config = master->config,
+        .segment = master->segment,
+        .router = master->router,
+        .argv = master->argv,
+        .argc = master->argc,
+        .stopped = master_on_policy_stopped,
+        .context = master};
+    const char *why = NULL;
+    if (policy_child_wanted(master->config, &why)) {
+        master->policy = policy_child_open(&settings, err);
+        return master->policy ? 0 : -1;
+    }
+    if (why)
+        log_write(LOG_WARNING, LOGGER, "%s", why);
+    return 0;
+}
+
 static int master_open(struct master *master, int argc, char **argv, struct error *err)
 {
     const struct config *config = master->config;
     const struct segment_settings memory = {.ring_bytes = (size_t)config->ring_bytes,
         .uplink_bytes = (size_t)config->uplink_bytes,
-        .slots = (unsigned)config->workers_max};
+        .slots = (unsigned)config->workers_max + 1}; /* the last one is the policy process's */
     const struct timeval each_poll = {0, START_POLL_MS * 1000};
-    const struct router_hooks hooks = {.worker_stuck = master_worker_stuck, .context = master};
+    const struct router_hooks hooks = {
+        .worker_stuck = master_worker_stuck, .webhook = master_on_webhook, .context = master};
     if (listeners_open(
             &master->listeners, config->host, (int)config->port, (int)config->listen_backlog, err) < 0)
         return -1;
@@ -312,6 +379,8 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
         return -1;
     master->argc = argc;
     master->argv = argv;
+    if (master_open_policy(master, err) < 0)
+        return -1;
     master->start = event_new(master->base, -1, EV_PERSIST, master_on_start, master);
     master->start_deadline_ns =
         clock_monotonic_ns() + (uint64_t)(config->broadcast_start_wait_seconds * (double)CLOCK_SECOND);
@@ -324,6 +393,8 @@ static void master_close(struct master *master)
 {
     if (master->supervisor)
         supervisor_close(master->supervisor);
+    if (master->policy)
+        policy_child_close(master->policy);
     if (master->router) {
         uint64_t now = clock_monotonic_ns();
         uint64_t left =

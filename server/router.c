@@ -21,6 +21,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "server/freeze.h"
+#include "server/policy/policy_link.h"
 #include "shm/event.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
@@ -181,6 +182,22 @@ static uint64_t router_begin_waiting(struct router *router, const struct event *
     return token;
 }
 
+/* ---- webhooks ---- */
+
+static void router_notice_webhook(struct router *router, const struct slice *topic)
+{
+    if (slice_equals(*topic, SLICE_LITERAL(POLICY_WEBHOOK_TOPIC)))
+        router->hooks.webhook(router->hooks.context);
+}
+
+static void router_notice_webhooks(struct router *router, const struct event *event)
+{
+    uint32_t offset = 0;
+    struct slice topic;
+    while (!(event->flags & EVENT_POLICY_KNOWS) && event_topic_next(event, &offset, &topic))
+        router_notice_webhook(router, &topic);
+}
+
 /* ---- events of this host ---- */
 
 static void router_to_backbone(struct router *router, const struct event *event)
@@ -256,6 +273,7 @@ static bool router_route(struct router *router, unsigned slot, const struct upli
         return router_freeze(router, &event);
     ring_writer_commit(router->ring);
     counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_ROUTED, 1);
+    router_notice_webhooks(router, &event);
     router_to_backbone(router, &event);
     return true;
 }
@@ -379,6 +397,8 @@ static bool router_on_backbone_event(void *context, const struct notification *n
     event_encode(body, &event, notification->topics);
     ring_writer_commit(router->ring);
     counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_FROM_BACKBONE, 1);
+    for (uint32_t i = 0; i < notification->topic_count; i++)
+        router_notice_webhook(router, &notification->topics[i]);
     return true;
 }
 
@@ -469,32 +489,6 @@ static void router_on_backbone_count(void *context, enum broadcast_count what, u
     };
     struct router *router = context;
     counter_add(router->segment, COUNTER_MASTER, counters[what], amount);
-}
-
-struct broadcast_settings router_backbone_settings(const struct config *config, const char *notifier_id)
-{
-    return (struct broadcast_settings){
-        .uri = config->broadcast_uri,
-        .channel = config->broadcast_channel_name,
-        .notifier_id = notifier_id,
-        .event_max_bytes = (size_t)config->event_max_bytes,
-        .json_max_depth = (unsigned)config->json_max_depth,
-        .queue_max_bytes = (size_t)config->kafka_queue_max_bytes,
-        .queue_max_messages = (size_t)config->kafka_queue_max_messages,
-        .reconnect_backoff_min = config->broadcast_reconnect_backoff_min_seconds,
-        .reconnect_backoff_max = config->broadcast_reconnect_backoff_max_seconds,
-        .debug = config->log.level <= LOG_DEBUG,
-        .no_reconnect = !config->broadcast_reconnect_enabled,
-        /* 0 means "none" to the operator and "the default" to the backends. */
-        .replay_buffer_size =
-            config->broadcast_replay_buffer_size ? config->broadcast_replay_buffer_size : -1,
-        .settle_seconds =
-            config->broadcast_resync_settle_seconds > 0 ? config->broadcast_resync_settle_seconds : -1,
-        .heartbeat_deadline = config->broadcast_heartbeat_seconds,
-        .postgres_schema = config->broadcast_postgres_schema,
-        .kafka_config = config->kafka_config,
-        .kafka_create_topic = config->kafka_create_topic,
-    };
 }
 
 static int router_open_backbone(struct router *router, struct error *err)
@@ -589,6 +583,18 @@ void router_attach_worker(struct router *router, unsigned slot)
 void router_detach_worker(struct router *router, unsigned slot)
 {
     ring_writer_deactivate(router->ring, slot);
+    router_take_in(router);
+    certainty_forget_worker(router->certainty, slot);
+}
+
+void router_attach_publisher(struct router *router, unsigned slot)
+{
+    if (!router->uplinks[slot].uplink)
+        router->uplinks[slot].uplink = uplink_open(router->segment, slot);
+}
+
+void router_detach_publisher(struct router *router, unsigned slot)
+{
     router_take_in(router);
     certainty_forget_worker(router->certainty, slot);
 }

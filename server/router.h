@@ -29,6 +29,8 @@ struct router_hooks {
     /* A worker has held up the full ring for longer than config->ring_stall_seconds, or wrote nonsense into its uplink: it has
      * to go. `why` is for the log. */
     void (*worker_stuck)(void *context, unsigned slot, const char *why);
+    /* An event on the webhook topic passed, from whomever, whose publisher has not told the policy process itself. */
+    void (*webhook)(void *context);
     void *context;
 };
 
@@ -47,6 +49,9 @@ void router_serving(struct router *router);
 void router_attach_worker(struct router *router, unsigned slot);
 /* The worker of `slot` has ended: the ring no longer waits for it. Takes in what it had committed. */
 void router_detach_worker(struct router *router, unsigned slot);
+/* The policy process in `slot` (its uplink is prepared), which publishes and reads no events / has ended. */
+void router_attach_publisher(struct router *router, unsigned slot);
+void router_detach_publisher(struct router *router, unsigned slot);
 /* An event of the master's own: to the workers and to the backbone. -1 when the ring is full just now. */
 int router_publish(struct router *router, struct slice topic, struct slice data);
 

@@ -93,6 +93,8 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
         descriptors.listeners[i] = supervisor->settings.listeners->descriptors[i];
     for (unsigned i = 0; i < supervisor->slot_count; i++)
         descriptors.handoff_send[i] = supervisor->slots[i].handoff_send;
+    snprintf(descriptors.policy_address, sizeof descriptors.policy_address, "%s",
+        supervisor->settings.policy_address);
 
     slot->started_ns = clock_monotonic_ns();
     slot->killed = false;
@@ -178,17 +180,11 @@ static void supervisor_check_stopped(struct supervisor *supervisor)
     supervisor->settings.stopped(supervisor->settings.context);
 }
 
-void supervisor_reap(struct supervisor *supervisor)
+void supervisor_ended(struct supervisor *supervisor, pid_t pid, int status)
 {
-    int status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (!WIFEXITED(status) && !WIFSIGNALED(status))
-            continue;
-        for (unsigned i = 0; i < supervisor->slot_count; i++)
-            if (supervisor->slots[i].pid == pid)
-                supervisor_slot_ended(supervisor, i, status);
-    }
+    for (unsigned i = 0; i < supervisor->slot_count; i++)
+        if (supervisor->slots[i].pid == pid)
+            supervisor_slot_ended(supervisor, i, status);
     supervisor_check_stopped(supervisor);
 }
 
@@ -292,7 +288,7 @@ struct supervisor *supervisor_open(const struct supervisor_settings *settings, s
     struct supervisor *supervisor = memory_allocate(sizeof *supervisor);
     struct timeval interval = {0, TICK_MS * 1000};
     supervisor->settings = *settings;
-    supervisor->slot_count = segment_slot_count(settings->segment);
+    supervisor->slot_count = (unsigned)settings->config->workers_max;
     supervisor->wanted = (unsigned)settings->config->workers;
     supervisor->lifeline_read = supervisor->lifeline_write = -1;
     for (unsigned i = 0; i < supervisor->slot_count; i++)

@@ -10,6 +10,7 @@
 #ifndef OPALD_SERVER_SUPERVISOR_H
 #define OPALD_SERVER_SUPERVISOR_H
 
+#include <sys/types.h>
 #include <event2/event.h>
 #include "server/config.h"
 #include "server/listener.h"
@@ -24,6 +25,7 @@ struct supervisor_settings {
     struct segment *segment;
     struct router *router;
     const struct listeners *listeners;
+    const char *policy_address; /* of the policy process; empty: none */
     char **argv;
     int argc;
     /* Called once, when the first `config->workers` workers all accept clients. */
@@ -36,8 +38,8 @@ struct supervisor_settings {
 /* Starts the workers. NULL with `err` set when descriptors or memory can't be had. */
 struct supervisor *supervisor_open(const struct supervisor_settings *settings, struct error *err);
 void supervisor_close(struct supervisor *supervisor);
-/* SIGCHLD: reaps and replaces. */
-void supervisor_reap(struct supervisor *supervisor);
+/* A process has ended; if it was a worker, it is replaced. */
+void supervisor_ended(struct supervisor *supervisor, pid_t pid, int status);
 /* TTIN (+1) and TTOU (-1): one worker more or fewer, within 1..config->workers_max. */
 void supervisor_change(struct supervisor *supervisor, int by);
 /* Kills the worker of `slot` with SIGKILL; its replacement follows from its end. */

@@ -1,8 +1,4 @@
-/*
- * Starting a worker: fork, then at once exec of the program itself. The master has threads (librdkafka's), so the child may do
- * nothing but async-signal-safe calls before the exec; the new program starts from a clean image, today as well as after a
- * respawn a month from now.
- */
+/* How a worker gets its descriptors from the master: as numbers in an environment variable (the start itself: process_start.h). */
 #ifndef OPALD_SERVER_WORKER_START_H
 #define OPALD_SERVER_WORKER_START_H
 

@@ -41,6 +41,12 @@
     COUNTER(WORKERS_STARTED, "workers_started") \
     COUNTER(WORKERS_DIED, "workers_died") \
     COUNTER(WORKERS_KILLED_STUCK, "workers_killed_stuck") \
+    COUNTER(POLICY_PROCESS_DIED, "policy_process_died") \
+    COUNTER(POLICY_CHECKS, "policy_checks") \
+    COUNTER(POLICY_CHECKS_FAILED, "policy_checks_failed") \
+    COUNTER(POLICY_CHANGES, "policy_changes_published") \
+    COUNTER(WEBHOOKS_TAKEN, "webhooks_taken") \
+    COUNTER(WEBHOOKS_REFUSED, "webhooks_refused") \
     COUNTER(RESYNC_CLOSES, "resync_closes")
 
 enum counter {

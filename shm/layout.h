@@ -110,6 +110,7 @@ struct layout_entry {
     _Atomic uint32_t incarnation;
     alignas(LAYOUT_LINE) _Atomic uint64_t heartbeat_ns; /* the worker */
     _Atomic uint32_t connections;
+    _Atomic int32_t child_group;
     alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the worker's */
 };
 

@@ -63,6 +63,16 @@ void worker_table_set_connections(struct segment *segment, unsigned slot, uint32
     atomic_store_explicit(&entry_of(segment, slot)->connections, count, ORDER_FIGURE);
 }
 
+int32_t worker_table_child_group(const struct segment *segment, unsigned slot)
+{
+    return atomic_load_explicit(&entry_of(segment, slot)->child_group, ORDER_FIGURE);
+}
+
+void worker_table_set_child_group(struct segment *segment, unsigned slot, int32_t group)
+{
+    atomic_store_explicit(&entry_of(segment, slot)->child_group, group, ORDER_FIGURE);
+}
+
 static _Atomic uint64_t *counter_of(const struct segment *segment, uint32_t block, enum counter counter)
 {
     segment_check(segment);

@@ -29,6 +29,9 @@ void worker_table_beat(struct segment *segment, unsigned slot, uint64_t now_ns);
 /* Connections now open in that worker; written by it, read by others to spread the load. */
 uint32_t worker_table_connections(const struct segment *segment, unsigned slot);
 void worker_table_set_connections(struct segment *segment, unsigned slot, uint32_t count);
+/* The process group of a child that the slot's process has running; 0: none. Written by it, read by the master when it has died. */
+int32_t worker_table_child_group(const struct segment *segment, unsigned slot);
+void worker_table_set_child_group(struct segment *segment, unsigned slot, int32_t group);
 
 /* ---- counters ----
  * Each process adds only to its own block (worker: its slot; master: COUNTER_MASTER), relaxed. A slot's counters survive its

@@ -1,0 +1,240 @@
+#include "server/policy/policy_server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/common/log.h"
+#include "server/common/memory.h"
+#include "server/policy/policy_socket.h"
+#include "shm/worker_table.h"
+
+#define LOGGER "opald.policy"
+/* Answers that wait for a worker's socket. Each is small (the bundle itself is behind the descriptor). */
+#define WAITING_MAX  4096
+#define RECEIVE_TURN 64 /* messages of one worker before the others have their turn */
+
+struct waiting {
+    STAILQ_ENTRY(waiting) link;
+    enum policy_message_type type;
+    uint64_t id;
+    int descriptor;
+    struct slice body; /* owned */
+};
+
+struct peer {
+    TAILQ_ENTRY(peer) link;
+    struct policy_server *server;
+    policy_peer name;
+    int socket;
+    struct event *readable;
+    struct event *writable; /* while something waits */
+    STAILQ_HEAD(, waiting) waiting;
+    unsigned waiting_count;
+};
+
+struct policy_server {
+    struct event_base *base;
+    const struct segment *segment;
+    struct policy_server_hooks hooks;
+    int listener;
+    struct event *accepting;
+    TAILQ_HEAD(, peer) peers;
+    policy_peer next_name;
+    struct policy_head head;
+    void *buffer;
+    struct log_limiter limit_stranger;
+    struct log_limiter limit_slow;
+};
+
+static void peer_close(struct peer *peer)
+{
+    struct policy_server *server = peer->server;
+    struct waiting *waiting;
+    server->hooks.peer_gone(server->hooks.context, peer->name);
+    TAILQ_REMOVE(&server->peers, peer, link);
+    while ((waiting = STAILQ_FIRST(&peer->waiting))) {
+        STAILQ_REMOVE_HEAD(&peer->waiting, link);
+        if (waiting->descriptor >= 0)
+            close(waiting->descriptor);
+        free((char *)(uintptr_t)waiting->body.data);
+        free(waiting);
+    }
+    event_free(peer->readable);
+    event_free(peer->writable);
+    close(peer->socket);
+    free(peer);
+}
+
+/* False: the peer can't be used any more (and is closed by its next event). */
+static bool peer_send(
+    struct peer *peer, enum policy_message_type type, uint64_t id, struct slice body, int descriptor)
+{
+    enum policy_sent sent = STAILQ_EMPTY(&peer->waiting)
+                                ? policy_socket_send(peer->socket, type, id, body, descriptor)
+                                : POLICY_SEND_LATER;
+    if (sent == POLICY_SENT)
+        return true;
+    if (sent == POLICY_SEND_LATER && peer->waiting_count < WAITING_MAX) {
+        struct waiting *waiting = memory_allocate(sizeof *waiting);
+        waiting->type = type;
+        waiting->id = id;
+        waiting->descriptor = descriptor < 0 ? -1 : fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+        waiting->body = (struct slice){memory_copy(body.data ? body.data : "", body.length), body.length};
+        STAILQ_INSERT_TAIL(&peer->waiting, waiting, link);
+        peer->waiting_count++;
+        event_add(peer->writable, NULL);
+        if (descriptor < 0 || waiting->descriptor >= 0)
+            return true;
+    }
+    log_write_limited(&peer->server->limit_slow, LOG_WARNING, LOGGER,
+        "a worker does not take its answers (%u wait): its connection is closed, it makes another",
+        peer->waiting_count);
+    shutdown(peer->socket, SHUT_RDWR); /* the event that follows closes it */
+    return false;
+}
+
+static void peer_on_writable(evutil_socket_t descriptor, short what, void *context)
+{
+    struct peer *peer = context;
+    struct waiting *waiting;
+    (void)descriptor;
+    (void)what;
+    while ((waiting = STAILQ_FIRST(&peer->waiting))) {
+        enum policy_sent sent = policy_socket_send(
+            peer->socket, waiting->type, waiting->id, waiting->body, waiting->descriptor);
+        if (sent == POLICY_SEND_LATER) {
+            event_add(peer->writable, NULL);
+            return;
+        }
+        if (sent == POLICY_SEND_FAILED) {
+            peer_close(peer);
+            return;
+        }
+        STAILQ_REMOVE_HEAD(&peer->waiting, link);
+        peer->waiting_count--;
+        if (waiting->descriptor >= 0)
+            close(waiting->descriptor);
+        free((char *)(uintptr_t)waiting->body.data);
+        free(waiting);
+    }
+}
+
+static void peer_on_readable(evutil_socket_t descriptor, short what, void *context)
+{
+    struct peer *peer = context;
+    struct policy_server *server = peer->server;
+    struct policy_message message;
+    (void)descriptor;
+    (void)what;
+    for (unsigned i = 0; i < RECEIVE_TURN; i++) {
+        switch (policy_socket_receive(peer->socket, server->buffer, &message)) {
+        case POLICY_NOTHING_NOW:
+            return;
+        case POLICY_CLOSED:
+            peer_close(peer);
+            return;
+        case POLICY_RECEIVED:
+            break;
+        }
+        if (message.descriptor >= 0)
+            close(message.descriptor); /* workers have none to give */
+        if (message.head.type == POLICY_MESSAGE_WEBHOOK)
+            server->hooks.webhook(server->hooks.context);
+        else if (message.head.type == POLICY_MESSAGE_BUNDLE_REQUEST)
+            server->hooks.bundle_request(server->hooks.context, peer->name, message.head.id, message.body);
+    }
+}
+
+static bool peer_is_worker(const struct policy_server *server, pid_t pid)
+{
+    for (unsigned slot = 0; pid > 0 && slot < segment_slot_count(server->segment); slot++)
+        if (worker_table_pid(server->segment, slot) == (int32_t)pid)
+            return true;
+    return false;
+}
+
+static void server_on_accept(evutil_socket_t listener, short what, void *context)
+{
+    struct policy_server *server = context;
+    (void)what;
+    for (;;) {
+        int socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (socket < 0)
+            return;
+        pid_t pid = policy_socket_peer(socket);
+        if (!peer_is_worker(server, pid)) {
+            log_write_limited(&server->limit_stranger, LOG_WARNING, LOGGER,
+                "refused a connection: process %d is no worker of this server", (int)pid);
+            close(socket);
+            continue;
+        }
+        struct peer *peer = memory_allocate(sizeof *peer);
+        peer->server = server;
+        peer->name = server->next_name++;
+        peer->socket = socket;
+        STAILQ_INIT(&peer->waiting);
+        peer->readable = event_new(server->base, socket, EV_READ | EV_PERSIST, peer_on_readable, peer);
+        peer->writable = event_new(server->base, socket, EV_WRITE, peer_on_writable, peer);
+        event_add(peer->readable, NULL);
+        TAILQ_INSERT_TAIL(&server->peers, peer, link);
+        peer_send(peer, POLICY_MESSAGE_HEAD, 0,
+            (struct slice){(const char *)&server->head, sizeof server->head}, -1);
+    }
+}
+
+struct policy_server *policy_server_open(struct event_base *base, int listener, const struct segment *segment,
+    const struct policy_server_hooks *hooks)
+{
+    struct policy_server *server = memory_allocate(sizeof *server);
+    server->base = base;
+    server->segment = segment;
+    server->hooks = *hooks;
+    server->listener = listener;
+    server->next_name = 1;
+    server->buffer = memory_allocate(POLICY_PACKET_MAX);
+    TAILQ_INIT(&server->peers);
+    server->accepting = event_new(base, listener, EV_READ | EV_PERSIST, server_on_accept, server);
+    event_add(server->accepting, NULL);
+    return server;
+}
+
+void policy_server_close(struct policy_server *server)
+{
+    struct peer *peer;
+    while ((peer = TAILQ_FIRST(&server->peers)))
+        peer_close(peer);
+    event_free(server->accepting);
+    close(server->listener);
+    free(server->buffer);
+    free(server);
+}
+
+void policy_server_set_head(struct policy_server *server, const struct policy_head *head)
+{
+    struct peer *peer;
+    server->head = *head;
+    TAILQ_FOREACH(peer, &server->peers, link)
+    {
+        peer_send(peer, POLICY_MESSAGE_HEAD, 0,
+            (struct slice){(const char *)&server->head, sizeof server->head}, -1);
+    }
+}
+
+void policy_server_answer(
+    struct policy_server *server, policy_peer name, uint64_t id, struct slice body, int descriptor)
+{
+    struct peer *peer;
+    TAILQ_FOREACH(peer, &server->peers, link)
+    {
+        if (peer->name == name) {
+            peer_send(peer, POLICY_MESSAGE_BUNDLE_ANSWER, id, body, descriptor);
+            return;
+        }
+    }
+}
