@@ -224,12 +224,14 @@ const struct option options_table[] = {
         .default_text = "accept-new",
         .choices = "accept-new|strict|accept-any",
         .offset = TEXT_FIELD(policy_repo_ssh_host_keys),
-        .help = "with POLICY_REPO_SSH_KEY: accept-new takes a host's first key and refuses another one later; strict: only "
+        .help = "with POLICY_REPO_SSH_KEY: accept-new takes a host's first key and refuses another one "
+                "later; strict: only "
                 "keys in known_hosts; accept-any: no check, as opal-server"},
     {INT("POLICY_REPO_POLLING_INTERVAL", SECTION_POLICY, "0", 0, 30 * DAY, policy_repo_polling_interval,
         "seconds between looks for changes; 0: only webhooks")},
     {INT("POLICY_REPO_CLONE_TIMEOUT", SECTION_POLICY, "0", 0, 30 * DAY, policy_repo_clone_timeout,
-        "seconds that the first clone may take with all its retries; then the policy process starts anew. 0: no limit")},
+        "seconds that the first clone may take with all its retries; then the policy process starts anew. 0: "
+        "no limit")},
     {SECONDS("POLICY_REPO_STALL_SECONDS", SECTION_POLICY, "60", 0.1, DAY, policy_repo_stall_seconds,
         "a git command or download that makes no progress for so long is killed and tried again")},
     {TEXT("POLICY_REPO_CLONE_PATH", SECTION_POLICY, NULL, policy_repo_clone_path,

@@ -23,7 +23,7 @@ enum event_flag {
     EVENT_WANTS_ACKNOWLEDGEMENT =
         2, /* a RING_ACKNOWLEDGED has to follow: the backbone has all its messages, or gets them not */
     EVENT_POLICY_KNOWS = 8, /* a webhook of which the policy process was told already */
-    EVENT_SERVER_SIDE = 4, /* published over HTTP: held back in a gap when freezing is on */
+    EVENT_SERVER_SIDE = 4,  /* published over HTTP: held back in a gap when freezing is on */
 };
 
 struct event {

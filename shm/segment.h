@@ -24,7 +24,8 @@ struct segment; /* opaque; internal layout in shm/layout.h, included by shm/ sou
 struct segment_settings {
     size_t ring_bytes;   /* rounded up to a power of two; at least 64 KiB */
     size_t uplink_bytes; /* per slot, rounded up to a power of two */
-    unsigned slots;      /* the most workers there can ever be and one for the policy process, 1..SEGMENT_SLOTS_MAX */
+    unsigned
+        slots; /* the most workers there can ever be and one for the policy process, 1..SEGMENT_SLOTS_MAX */
 };
 
 /* Master. NULL with `err` set when the memory can't be had. */

@@ -23,6 +23,7 @@ struct acceptor;
 struct auth;
 struct closing;
 struct fanout;
+struct policy_client;
 
 struct worker {
     const struct config *config;
@@ -38,6 +39,7 @@ struct worker {
     struct closing *closing;
     struct data_sources *data_sources;
     struct auth *auth;
+    struct policy_client *policy;
     struct http_services services;
 
     struct connection *connections; /* all of them, newest first */

@@ -17,6 +17,7 @@
 struct http_session;
 struct auth;
 struct data_sources;
+struct policy_client;
 
 /* What the routes may use; one per worker. */
 struct http_services {
@@ -24,6 +25,7 @@ struct http_services {
     struct segment *segment; /* counters, backbone state */
     uint32_t slot;
     struct publisher *publisher;
+    struct policy_client *policy;
     /* From data_sources_load; NULL: read from the configuration at each request. */
     const struct data_sources *data_sources;
     struct auth *auth; /* NULL: open mode */

@@ -24,6 +24,7 @@
 #include "worker/context.h"
 #include "worker/data_sources.h"
 #include "worker/fanout.h"
+#include "worker/policy_client.h"
 
 #define WORKER_HEARTBEAT_MS      500
 #define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
@@ -194,11 +195,13 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     struct error err = {0};
     if (data_sources_load(worker->config, &worker->data_sources, &err) < 0) /* the master has checked it */
         log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
+    worker->policy = policy_client_open(worker->base, descriptors->policy_address, NULL);
     worker->services = (struct http_services){
         .config = worker->config,
         .segment = worker->segment,
         .slot = worker->slot,
         .publisher = worker->publisher,
+        .policy = worker->policy,
         .data_sources = worker->data_sources,
         .auth = worker->auth,
     };
@@ -238,6 +241,7 @@ static void worker_close(struct worker_process *process)
     fanout_close(worker->fanout);
     closing_close(worker->closing);
     publisher_close(worker->publisher);
+    policy_client_close(worker->policy);
     data_sources_free(worker->data_sources);
     deadlines_close(worker->deadlines);
     subscriptions_close(worker->subscriptions);

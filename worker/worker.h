@@ -25,7 +25,8 @@ struct worker_descriptors {
     int handoff_send[SEGMENT_SLOTS_MAX]; /* per slot: the send end of that slot's pair; -1 where there is none
                                           */
     unsigned slot_count;                 /* entries of handoff_send in use */
-    char policy_address[POLICY_ADDRESS_MAX]; /* of the policy process (server/policy/policy_link.h); empty: there is none */
+    char policy_address
+        [POLICY_ADDRESS_MAX]; /* of the policy process (server/policy/policy_link.h); empty: there is none */
 };
 
 /*

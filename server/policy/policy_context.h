@@ -3,6 +3,7 @@
 #define OPALD_SERVER_POLICY_CONTEXT_H
 
 #include <stdint.h>
+#include <sys/queue.h>
 #include <event2/event.h>
 #include "server/config.h"
 #include "server/policy/policy_link.h"
@@ -12,6 +13,7 @@
 
 #define POLICY_LOGGER "opald.policy"
 
+struct job;
 struct publisher;
 struct policy_source;
 
@@ -25,6 +27,7 @@ struct policy {
     struct policy_server *server;
     struct publisher *publisher;
     struct policy_source *source;
+    LIST_HEAD(, job) jobs; /* children under way: job.h */
     /* What is served: a commit in a local repository (a folder with .git in it). The commit's objects are all there when `head` names it,
      * and stay as long as it is the head; a force-pushed one may go later. Set by policy_set_head. */
     char *repository; /* NULL: none yet */

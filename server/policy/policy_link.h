@@ -46,7 +46,7 @@ enum policy_state {
 };
 
 struct policy_head {
-    uint32_t state; /* enum policy_state */
+    uint32_t state;                    /* enum policy_state */
     char hash[POLICY_HASH_LENGTH + 1]; /* the commit served; empty while there is none */
     char reserved[3];
 };

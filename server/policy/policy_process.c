@@ -10,6 +10,7 @@
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/policy/job.h"
 #include "server/policy/policy_context.h"
 #include "server/policy/policy_source.h"
 #include "worker/publisher.h"
@@ -96,7 +97,7 @@ static void process_on_lifeline(evutil_socket_t descriptor, short what, void *co
     ssize_t length = read(descriptor, &byte, 1);
     if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
         log_write(LOG_ERROR, POLICY_LOGGER, "the master is gone: the policy process ends");
-        policy_source_close(process->policy.source); /* ends its children */
+        job_kill_all(&process->policy);
         _exit(1);
     }
 }
@@ -158,6 +159,7 @@ static void process_close(struct policy_process *process)
 {
     struct policy *policy = &process->policy;
     policy_source_close(policy->source);
+    job_kill_all(policy);
     policy_server_close(policy->server);
     publisher_flush(policy->publisher);
     publisher_close(policy->publisher);
@@ -181,8 +183,8 @@ static void process_keep_arguments(struct policy *policy, int argc, char **argv)
             policy->argv[policy->argc++] = argv[i];
 }
 
-int policy_process_main(const struct config *config, const struct policy_descriptors *descriptors, int argc,
-    char **argv)
+int policy_process_main(
+    const struct config *config, const struct policy_descriptors *descriptors, int argc, char **argv)
 {
     struct error err = {0};
     struct policy_process *process = memory_allocate(sizeof *process);

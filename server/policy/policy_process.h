@@ -18,7 +18,7 @@ struct policy_descriptors {
 };
 
 /* `argv` with --as-policy in it: its children of this program get the same arguments. Returns the exit code. Takes ownership of all descriptors. Ends on TERM, INT and QUIT, and with the master. */
-int policy_process_main(const struct config *config, const struct policy_descriptors *descriptors, int argc,
-    char **argv);
+int policy_process_main(
+    const struct config *config, const struct policy_descriptors *descriptors, int argc, char **argv);
 
 #endif

@@ -106,8 +106,8 @@ static void peer_on_writable(evutil_socket_t descriptor, short what, void *conte
     (void)descriptor;
     (void)what;
     while ((waiting = STAILQ_FIRST(&peer->waiting))) {
-        enum policy_sent sent = policy_socket_send(
-            peer->socket, waiting->type, waiting->id, waiting->body, waiting->descriptor);
+        enum policy_sent sent =
+            policy_socket_send(peer->socket, waiting->type, waiting->id, waiting->body, waiting->descriptor);
         if (sent == POLICY_SEND_LATER) {
             event_add(peer->writable, NULL);
             return;

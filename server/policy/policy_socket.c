@@ -133,8 +133,8 @@ enum policy_received policy_socket_receive(int socket, void *buffer, struct poli
     memcpy(&message->head, buffer, sizeof message->head);
     if (message->head.version != POLICY_LINK_VERSION)
         goto nonsense;
-    message->body = (struct slice){
-        (const char *)buffer + sizeof message->head, (size_t)length - sizeof message->head};
+    message->body =
+        (struct slice){(const char *)buffer + sizeof message->head, (size_t)length - sizeof message->head};
     return POLICY_RECEIVED;
 nonsense:
     if (message->descriptor >= 0)
