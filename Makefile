@@ -76,6 +76,9 @@ $(OUT)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# what it has inside
+$(OUT)/obj/worker/http_docs.o: worker/openapi.json worker/docs.html
+
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
 
 # ---- unit tests: tests/unit/FOLDER/test_NAME.c, linked with FOLDER and what it may know

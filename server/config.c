@@ -8,6 +8,7 @@
 
 #include "server/common/error.h"
 #include "server/common/json.h"
+#include "server/common/rate_limit.h"
 #include "server/options.h"
 #include "server/options_table.h"
 
@@ -67,6 +68,23 @@ static void check_route(struct check *check, const char *name, const char *route
         wrong(check, "OPAL_%s='%s': must begin with /", name, route);
 }
 
+static void check_root_path(struct check *check, const char *path)
+{
+    size_t length = strlen(path);
+    if (path[0] != '/' || path[length - 1] == '/' || strpbrk(path, "?#% \t"))
+        wrong(check, "OPAL_ROOT_PATH='%s': must begin with / and not end with it, like /opal", path);
+}
+
+static void check_load_limit(struct check *check, const char *notation)
+{
+    struct rate_limits limits;
+    struct error err = {0};
+    if (rate_limits_parse(notation, &limits, &err) < 0)
+        wrong(check,
+            "OPAL_CLIENT_LOAD_LIMIT_NOTATION='%s': %s; like \"10/second\" or \"5 per 2 minutes; 100/hour\"",
+            notation, err.text);
+}
+
 /* Neither too little nor too much, as the reference asks for it. */
 static void check_sources(struct check *check, const char *text)
 {
@@ -117,6 +135,10 @@ size_t config_check(const struct config *config, options_report *report, void *c
     check_route(&check, "ALL_DATA_ROUTE", config->all_data_route);
     check_route(&check, "DATA_CALLBACK_DEFAULT_ROUTE", config->data_callback_default_route);
     check_route(&check, "AUTH_JWKS_URL", config->auth_jwks_url);
+    if (config->root_path && config->root_path[0])
+        check_root_path(&check, config->root_path);
+    if (config->client_load_limit_notation)
+        check_load_limit(&check, config->client_load_limit_notation);
     if (config->data_config_sources)
         check_sources(&check, config->data_config_sources);
     check_refused(&check, config);

@@ -72,6 +72,23 @@ struct config {
     const char *data_callback_default_route;
     const char *data_config_sources; /* JSON text or NULL */
     struct config_list allowed_origins;
+    const char *root_path;                  /* "/opal" before every path; empty: none */
+    int64_t http_gzip_min_bytes;            /* of a body that is compressed for who asks; 0: never */
+    const char *client_load_limit_notation; /* NULL: /loadlimit always has room */
+
+    /* who is connected */
+    int64_t client_info_max_bytes;  /* of the answer to /pubsub_client_info and /statistics */
+    int64_t client_query_max_bytes; /* of a websocket's query parameters that is remembered */
+    bool statistics_enabled;
+    int64_t statistics_max_bytes; /* the master's memory for the fleet's clients */
+    int64_t max_channels_per_client;
+    const char *statistics_wakeup_channel;
+    const char *statistics_state_sync_channel;
+    const char *statistics_server_keepalive_channel;
+    const char *statistics_add_client_channel;
+    const char *statistics_remove_client_channel;
+    double
+        statistics_server_keepalive_timeout; /* a server not heard of for so long is gone, and its clients */
 
     /* clients */
     int64_t connections_max;             /* for the whole host */

@@ -47,6 +47,7 @@ static const char *const environment_port[] = {
     "OPAL_SERVER_PORT", "OPAL_SERVER_BIND_PORT", "UVICORN_PORT", NULL};
 static const char *const environment_workers[] = {
     "UVICORN_NUM_WORKERS", "OPAL_SERVER_WORKER_COUNT", "WEB_CONCURRENCY", NULL};
+static const char *const environment_root_path[] = {"OPAL_ROOT_PATH", "UVICORN_ROOT_PATH", NULL};
 static const char *const environment_channel[] = {
     "OPAL_BROADCAST_CHANNEL_NAME", "OPAL_BROADCAST_CHANNEL", NULL};
 
@@ -163,6 +164,14 @@ const struct option options_table[] = {
         .default_text = "*",
         .offset = LIST_FIELD(allowed_origins),
         .help = "origins for CORS, comma separated"},
+    {TEXT("ROOT_PATH", SECTION_HTTP, "", root_path,
+         "prefix of all paths behind a proxy that does not take it away, such as /opal; paths without it "
+         "work as well"),
+        .environment = environment_root_path},
+    {SIZE("HTTP_GZIP_MIN_BYTES", SECTION_HTTP, "16k", 0, GIB, http_gzip_min_bytes,
+        "bodies from this size to 1 MiB are compressed for clients that accept gzip; 0: never")},
+    {TEXT("CLIENT_LOAD_LIMIT_NOTATION", SECTION_HTTP, NULL, client_load_limit_notation,
+        "how often /loadlimit says yes, for the whole host: \"10/second\", \"5 per 2 minutes; 100/hour\"")},
     {TEXT("DATA_CONFIG_ROUTE", SECTION_HTTP, "/data/config", data_config_route,
         "where clients ask for their data sources and updates are posted")},
     {TEXT("ALL_DATA_ROUTE", SECTION_HTTP, "/policy-data", all_data_route, "the default data source")},
@@ -182,6 +191,35 @@ const struct option options_table[] = {
     /* ---- clients ---- */
     {INT("CONNECTIONS_MAX", SECTION_CLIENTS, "100000", 1, 10000000, connections_max,
         "connections of the whole host")},
+    {SIZE("CLIENT_INFO_MAX_BYTES", SECTION_CLIENTS, "64m", 64 * KIB, GIB, client_info_max_bytes,
+        "the largest answer of /pubsub_client_info and /statistics; a larger one is refused with 503")},
+    {SIZE("CLIENT_QUERY_MAX_BYTES", SECTION_CLIENTS, "4k", 0, MIB, client_query_max_bytes,
+        "query parameters of a websocket that are remembered for /pubsub_client_info; longer ones are not")},
+    {BOOL("STATISTICS_ENABLED", SECTION_CLIENTS, "false", statistics_enabled,
+         "/statistics and /stats: the clients of all servers on the backbone"),
+        .common = true},
+    {SIZE("STATISTICS_MAX_BYTES", SECTION_CLIENTS, "256m", 64 * KIB, 16 * GIB, statistics_max_bytes,
+        "memory of the master for the clients that announced themselves; more are not counted, which is "
+        "logged")},
+    {INT("MAX_CHANNELS_PER_CLIENT", SECTION_CLIENTS, "15", 1, 100000, max_channels_per_client,
+        "websockets of one client id that are counted")},
+    {SECONDS("STATISTICS_SERVER_KEEPALIVE_TIMEOUT", SECTION_CLIENTS, "20", 0.2, DAY,
+        statistics_server_keepalive_timeout,
+        "a server that was not heard of for so long is gone, and with it its clients; each tells of itself "
+        "in half "
+        "this time")},
+    {TEXT("STATISTICS_ADD_CLIENT_CHANNEL", SECTION_CLIENTS, "__opal_stats_add", statistics_add_client_channel,
+         "topic of clients that announce themselves"),
+        .common = true},
+    {TEXT("STATISTICS_REMOVE_CLIENT_CHANNEL", SECTION_CLIENTS, "__opal_stats_rm",
+         statistics_remove_client_channel, "topic of clients that are gone"),
+        .common = true},
+    {TEXT("STATISTICS_WAKEUP_CHANNEL", SECTION_CLIENTS, "__opal_stats_wakeup", statistics_wakeup_channel,
+        "topic of a new server that asks for the state")},
+    {TEXT("STATISTICS_STATE_SYNC_CHANNEL", SECTION_CLIENTS, "__opal_stats_state_sync",
+        statistics_state_sync_channel, "topic of the answer to it")},
+    {TEXT("STATISTICS_SERVER_KEEPALIVE_CHANNEL", SECTION_CLIENTS, "__opal_stats_server_keepalive",
+        statistics_server_keepalive_channel, "topic of the servers' signs of life")},
     {SIZE("WEBSOCKET_MESSAGE_MAX_BYTES", SECTION_CLIENTS, "16m", 1 * KIB, 1 * GIB,
         websocket_message_max_bytes, "largest message from a client")},
     {INT(
@@ -408,7 +446,6 @@ const struct option options_table[] = {
     /* ---- accepted, not used by this version: server ---- */
     {UNUSED("WS_LOCAL_URL", OPTION_STRING, "ws://localhost:7002/ws"), .secrecy = OPTION_SECRET_URL},
     {UNUSED("WS_TOKEN", OPTION_STRING, "THIS_IS_A_DEV_SECRET"), .secrecy = OPTION_SECRET},
-    {UNUSED("CLIENT_LOAD_LIMIT_NOTATION", OPTION_STRING, NULL)},
     {UNUSED("BROADCAST_RECONNECT_MAX_RETRIES", OPTION_INT, "0")},
     {.name = "BROADCAST_HEALTHCHECK_ENABLED",
         .type = OPTION_BOOL,
@@ -427,11 +464,6 @@ const struct option options_table[] = {
     {UNUSED("LEADER_LOCK_FILE_PATH", OPTION_STRING, "/tmp/opal_server_leader.lock")},
     {UNUSED("POLICY_BUNDLE_TMP_PATH", OPTION_STRING, "/tmp/bundle.tar.gz")},
     {UNUSED("PUBLISHER_ENABLED", OPTION_BOOL, "true")},
-    {UNUSED("MAX_CHANNELS_PER_CLIENT", OPTION_INT, "15")},
-    {UNUSED("STATISTICS_WAKEUP_CHANNEL", OPTION_STRING, "__opal_stats_wakeup")},
-    {UNUSED("STATISTICS_STATE_SYNC_CHANNEL", OPTION_STRING, "__opal_stats_state_sync")},
-    {UNUSED("STATISTICS_SERVER_KEEPALIVE_CHANNEL", OPTION_STRING, "__opal_stats_server_keepalive")},
-    {UNUSED("STATISTICS_SERVER_KEEPALIVE_TIMEOUT", OPTION_STRING, "20")},
     {UNUSED("NO_RPC_LOGS", OPTION_BOOL, "true")},
     {UNUSED("ENABLE_DATADOG_APM", OPTION_BOOL, "false")},
     {UNUSED("DEBUG_INTERNAL_STATS", OPTION_BOOL, "false")},
@@ -456,9 +488,6 @@ const struct option options_table[] = {
     {UNUSED("LOG_FILE_COMPRESSION", OPTION_STRING, NULL), .common = true},
     {UNUSED("LOG_FILE_SERIALIZE", OPTION_STRING, "True"), .common = true},
     {UNUSED("LOG_FILE_LEVEL", OPTION_STRING, "INFO"), .common = true},
-    {UNUSED("STATISTICS_ENABLED", OPTION_BOOL, "false"), .common = true},
-    {UNUSED("STATISTICS_ADD_CLIENT_CHANNEL", OPTION_STRING, "__opal_stats_add"), .common = true},
-    {UNUSED("STATISTICS_REMOVE_CLIENT_CHANNEL", OPTION_STRING, "__opal_stats_rm"), .common = true},
     {UNUSED("FETCH_PROVIDER_MODULES", OPTION_LIST, "opal_common.fetcher.providers"), .common = true},
     {UNUSED("FETCHING_WORKER_COUNT", OPTION_INT, "6"), .common = true},
     {UNUSED("FETCHING_CALLBACK_TIMEOUT", OPTION_INT, "10"), .common = true},

@@ -23,6 +23,7 @@
     COUNTER(HTTP_UNAUTHORIZED, "http_requests_unauthorized") \
     COUNTER(TOKENS_ISSUED, "tokens_issued") \
     COUNTER(TOKENS_EXPIRED, "clients_closed_token_expired") \
+    COUNTER(LOAD_LIMITED, "load_limit_refusals") \
     COUNTER(EVENTS_PUBLISHED, "events_published") \
     COUNTER(EVENTS_REFUSED_SIZE, "events_refused_size") \
     COUNTER(EVENTS_REFUSED_BUSY, "events_refused_busy") \

@@ -7,7 +7,7 @@
  *   offset            part                           master  worker
  *   0                 struct layout_header           rw      r       written once, before any worker lives
  *   control_offset    struct layout_control          rw      r       ring tail, uplink heads, what the host should know
- *   doorbell_offset   struct layout_doorbell         rw      rw      the one word that every worker may write
+ *   doorbell_offset   struct layout_doorbell         rw      rw      the words that every worker may write: it, and the load limit's
  *   table_offset      struct layout_entry [slots]    rw      r       ... its own entry: rw
  *   ring_offset       ring data, ring_bytes          rw      r
  *   uplinks_offset    uplink data, uplink_bytes each rw      -       ... its own uplink: rw
@@ -53,13 +53,14 @@
 #include "shm/counters.h"
 #include "shm/segment.h"
 
-#define LAYOUT_MAGIC      UINT64_C(0x314d48534c41504f) /* "OPALSHM1" in memory, little endian */
-#define LAYOUT_VERSION    1u
-#define LAYOUT_LINE       128
-#define LAYOUT_RING_MIN   (UINT64_C(64) << 10)
-#define LAYOUT_RING_MAX   (UINT64_C(16) << 30) /* an eighth still fits a record's u32 length */
-#define LAYOUT_UPLINK_MIN (UINT64_C(4) << 10)
-#define LAYOUT_UPLINK_MAX (UINT64_C(4) << 30) /* half still fits */
+#define LAYOUT_MAGIC        UINT64_C(0x314d48534c41504f) /* "OPALSHM1" in memory, little endian */
+#define LAYOUT_VERSION      2u
+#define LAYOUT_LINE         128
+#define LAYOUT_LOAD_WINDOWS 8
+#define LAYOUT_RING_MIN     (UINT64_C(64) << 10)
+#define LAYOUT_RING_MAX     (UINT64_C(16) << 30) /* an eighth still fits a record's u32 length */
+#define LAYOUT_UPLINK_MIN   (UINT64_C(4) << 10)
+#define LAYOUT_UPLINK_MAX   (UINT64_C(4) << 30) /* half still fits */
 
 struct layout_header {
     uint64_t magic;
@@ -95,6 +96,7 @@ struct layout_control {
 struct layout_doorbell {
     /* 0: the master is awake. Else the number of its sleep, a new one each time (why: uplink.c). */
     alignas(LAYOUT_LINE) _Atomic uint64_t asleep;
+    alignas(LAYOUT_LINE) _Atomic uint64_t load_window[LAYOUT_LOAD_WINDOWS]; /* shm/load_limit.h */
 };
 
 struct layout_entry {
@@ -149,6 +151,7 @@ static inline uint64_t layout_record_size(uint32_t length)
  *                            sequentially consistent as C0..C3 (D0 plays C0, so D0 is more than a release)
  *   a slot's past            G0 master stores cell, flags, state ...    read by the worker after fork and exec, which order it
  *   figures                  relaxed: each stands for itself (counters, heartbeat, connections)
+ *   the load limit's windows relaxed: one word each, moved by compare-and-exchange; it publishes nothing else
  *
  * SHM_MUTATE_... break one of them each, for tests/stress/mutations.sh only: a test that passes all the same
  * is no test.
@@ -196,6 +199,7 @@ static inline uint64_t layout_record_size(uint32_t length)
 #define ORDER_F3_UPLINK_LOOK memory_order_seq_cst
 #define ORDER_G0_SLOT_STORE  memory_order_release
 #define ORDER_G1_SLOT_LOAD   memory_order_acquire
+#define ORDER_LOAD_WINDOW    memory_order_relaxed
 #define ORDER_FIGURE         memory_order_relaxed
 /* A word that only this process writes, or that nobody else touches now: there is nothing to order. */
 #define ORDER_OWN memory_order_relaxed

@@ -18,6 +18,10 @@ struct http_exchange {
     struct token_claims *claims; /* of the bearer token (http_gate.h); NULL in open mode and on open routes */
     uint64_t ticket;             /* of the publish that a pending exchange waits for */
     bool waits_backbone;         /* ... and for the backbone's acknowledgement of it */
+    /* For a handler that answered HTTP_PENDING and waits for something else than a publish: called instead of publisher_cancel when the
+     * connection goes away. Set by the handler, taken back by it before `finished`. */
+    void (*cancel)(struct http_exchange *exchange);
+    void *waiting; /* the handler's own, for `cancel` */
     /* For a handler that answered HTTP_PENDING: call once, from the loop, when the reply is set. */
     void (*finished)(struct http_exchange *exchange);
 };
@@ -38,5 +42,12 @@ http_handler data_all_get;         /* GET all_data_route */
 http_handler callback_report_post; /* POST data_callback_default_route */
 http_handler token_post;           /* POST /token */
 http_handler metrics_get;          /* GET /metrics */
+http_handler load_limit_get;       /* GET /loadlimit */
+http_handler docs_openapi_get;     /* GET /openapi.json */
+http_handler docs_page_get;        /* GET /docs, /redoc */
+
+/* What the two above serve; made once a worker. */
+struct http_docs *http_docs_make(const struct config *config);
+void http_docs_free(struct http_docs *docs);
 
 #endif

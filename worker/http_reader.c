@@ -366,6 +366,15 @@ static const char *split_target(struct http_reader *reader)
         http_percent_decode(rest, false, &reader->path);
         rest = text_slice(&reader->path);
     }
+    const char *root = reader->limits.root_path;
+    size_t root_length = root ? strlen(root) : 0;
+    if (root_length && rest.length >= root_length && memcmp(rest.data, root, root_length) == 0 &&
+        (rest.length == root_length || rest.data[root_length] == '/')) {
+        request->under_root = true;
+        rest = rest.length == root_length
+                   ? SLICE_LITERAL("/")
+                   : (struct slice){rest.data + root_length, rest.length - root_length};
+    }
     request->path = rest;
     return NULL;
 }
@@ -405,6 +414,12 @@ static const char *check_framing(struct http_reader *reader)
     return NULL;
 }
 
+static bool last_upgrade_is_websocket(const struct http_request *request)
+{
+    struct slice value = http_request_last_header(request, "upgrade");
+    return value.length == 9 && strncasecmp(value.data, "websocket", 9) == 0;
+}
+
 /* The head is whole and the parser accepted it: slices instead of offsets, then the checks. */
 static enum http_reader_event reader_finish_head(struct http_reader *reader)
 {
@@ -441,9 +456,9 @@ static enum http_reader_event reader_finish_head(struct http_reader *reader)
     /* As the reference: HTTP/1.0 is always answered with close, whatever it asks for. */
     request->keep_alive =
         request->version_minor >= 1 && !http_request_header_has(request, "connection", "close");
-    request->upgrade_websocket = slice_equals_string(request->method, "GET") && request->version_minor >= 1 &&
-                                 http_request_header_has(request, "connection", "upgrade") &&
-                                 http_request_header_has(request, "upgrade", "websocket") &&
+    /* Of several headers the last one counts, as in the reference; any method and version (the handshake judges them). */
+    request->upgrade_websocket = last_upgrade_is_websocket(request) &&
+                                 http_list_has(http_request_last_header(request, "connection"), "upgrade") &&
                                  !http_reader_has_body(reader);
     reader->expects_continue = request->version_minor >= 1 && http_reader_has_body(reader) &&
                                http_request_header_has(request, "expect", "100-continue");

@@ -19,6 +19,7 @@ struct http_reader_limits {
     size_t header_max_bytes; /* request line and headers with their line ends */
     size_t header_max_count;
     size_t body_max_bytes; /* after de-chunking; also for a body that is thrown away */
+    const char *root_path; /* taken away from the front of paths; NULL or empty: none */
 };
 
 enum http_reader_event {

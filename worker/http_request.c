@@ -18,10 +18,18 @@ struct slice http_request_header(const struct http_request *request, const char 
     return (struct slice){0};
 }
 
-static bool list_has(struct slice list, const char *token)
+struct slice http_request_last_header(const struct http_request *request, const char *name)
+{
+    for (size_t i = request->header_count; i > 0; i--)
+        if (equals_without_case(request->headers[i - 1].name, name))
+            return request->headers[i - 1].value;
+    return (struct slice){0};
+}
+
+bool http_list_has(struct slice list, const char *token)
 {
     size_t start = 0;
-    for (size_t i = 0; i <= list.length; i++) {
+    for (size_t i = 0; list.data && i <= list.length; i++) {
         if (i < list.length && list.data[i] != ',')
             continue;
         struct slice item = {list.data + start, i - start};
@@ -41,7 +49,8 @@ static bool list_has(struct slice list, const char *token)
 bool http_request_header_has(const struct http_request *request, const char *name, const char *token)
 {
     for (size_t i = 0; i < request->header_count; i++)
-        if (equals_without_case(request->headers[i].name, name) && list_has(request->headers[i].value, token))
+        if (equals_without_case(request->headers[i].name, name) &&
+            http_list_has(request->headers[i].value, token))
             return true;
     return false;
 }

@@ -17,18 +17,23 @@ struct http_request {
     struct slice target;    /* as sent: "/data/config?x=1" */
     struct slice path;      /* percent-decoded, without the query */
     struct slice query;     /* raw, without '?'; absent when there is none */
+    bool under_root;        /* the path came with OPAL_ROOT_PATH before it, which is taken away */
     unsigned version_minor; /* HTTP/1.x */
     const struct http_header *headers;
     size_t header_count;
     struct slice body; /* de-chunked */
     bool keep_alive;
-    bool upgrade_websocket; /* Connection: upgrade and Upgrade: websocket on a GET */
+    bool upgrade_websocket; /* Connection: upgrade and Upgrade: websocket, and no body */
 };
 
 /* First header of that name (any case); absent slice when there is none. */
 struct slice http_request_header(const struct http_request *request, const char *name);
 /* True when a comma-separated header holds the token (any case). */
 bool http_request_header_has(const struct http_request *request, const char *name, const char *token);
+/* The last header of that name (any case); absent slice when there is none. */
+struct slice http_request_last_header(const struct http_request *request, const char *name);
+/* True when the comma-separated `list` holds the token (any case). */
+bool http_list_has(struct slice list, const char *token);
 /* Value of the first query parameter `name`, percent-decoded into `out` (appended); false when absent. */
 bool http_request_query(const struct http_request *request, const char *name, struct text *out);
 

@@ -28,6 +28,7 @@ struct http_route {
     enum http_need need;
     bool takes_body;
     bool file; /* the reference serves it as a static file: HEAD works too and a 405 has no `allow` */
+    bool page; /* one of the reference's pages about itself: HEAD works too, and `allow` says so */
 };
 
 #define OPTION(field) offsetof(struct config, field)
@@ -36,24 +37,30 @@ static http_handler jwks_get, ready_get;
 
 /* In the reference's order: `allow` of a 405 names the first route of a path only. */
 static const struct http_route routes[] = {
-    {"GET", "/policy", 0, 503, DETAIL("policy repo was not found"), NULL, HTTP_NEEDS_TOKEN, false, false},
-    {"GET", NULL, OPTION(all_data_route), 0, NULL, data_all_get, HTTP_NEEDS_NOTHING, false, false},
-    {"POST", NULL, OPTION(data_callback_default_route), 0, NULL, callback_report_post, HTTP_NEEDS_TOKEN, true,
+    {"GET", "/openapi.json", 0, 0, NULL, docs_openapi_get, HTTP_NEEDS_NOTHING, false, false, true},
+    {"GET", "/docs", 0, 0, NULL, docs_page_get, HTTP_NEEDS_NOTHING, false, false, true},
+    {"GET", "/redoc", 0, 0, NULL, docs_page_get, HTTP_NEEDS_NOTHING, false, false, false},
+    {"GET", "/policy", 0, 503, DETAIL("policy repo was not found"), NULL, HTTP_NEEDS_TOKEN, false, false,
         false},
-    {"GET", NULL, OPTION(data_config_route), 0, NULL, data_sources_get, HTTP_NEEDS_TOKEN, false, false},
-    {"POST", NULL, OPTION(data_config_route), 0, NULL, data_update_post, HTTP_NEEDS_DATASOURCE, true, false},
-    {"POST", "/token", 0, 0, NULL, token_post, HTTP_NEEDS_MASTER, true, false},
-    {"GET", "/statistics", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false},
-    {"GET", "/stats", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false},
-    {"GET", "/loadlimit", 0, 200, "null", NULL, HTTP_NEEDS_TOKEN, false, false},
-    {"GET", NULL, OPTION(auth_jwks_url), 0, NULL, jwks_get, HTTP_NEEDS_NOTHING, false, true},
-    {"GET", "/", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false},
+    {"GET", NULL, OPTION(all_data_route), 0, NULL, data_all_get, HTTP_NEEDS_NOTHING, false, false, false},
+    {"POST", NULL, OPTION(data_callback_default_route), 0, NULL, callback_report_post, HTTP_NEEDS_TOKEN, true,
+        false, false},
+    {"GET", NULL, OPTION(data_config_route), 0, NULL, data_sources_get, HTTP_NEEDS_TOKEN, false, false,
+        false},
+    {"POST", NULL, OPTION(data_config_route), 0, NULL, data_update_post, HTTP_NEEDS_DATASOURCE, true, false,
+        false},
+    {"POST", "/token", 0, 0, NULL, token_post, HTTP_NEEDS_MASTER, true, false, false},
+    {"GET", "/statistics", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false, false},
+    {"GET", "/stats", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false, false},
+    {"GET", "/loadlimit", 0, 0, NULL, load_limit_get, HTTP_NEEDS_TOKEN, false, false, false},
+    {"GET", NULL, OPTION(auth_jwks_url), 0, NULL, jwks_get, HTTP_NEEDS_NOTHING, false, true, false},
+    {"GET", "/", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false, false},
     /* The reference's 503 tells of a dead reader task inside the worker; there is no such state here: the
      * master reads, and a worker without its master ends. */
-    {"GET", "/healthcheck", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false},
-    {"GET", "/livez", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false},
-    {"GET", "/readyz", 0, 0, NULL, ready_get, HTTP_NEEDS_NOTHING, false, false},
-    {"GET", "/metrics", 0, 0, NULL, metrics_get, HTTP_NEEDS_NOTHING, false, false},
+    {"GET", "/healthcheck", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false, false},
+    {"GET", "/livez", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false, false},
+    {"GET", "/readyz", 0, 0, NULL, ready_get, HTTP_NEEDS_NOTHING, false, false, false},
+    {"GET", "/metrics", 0, 0, NULL, metrics_get, HTTP_NEEDS_NOTHING, false, false, false},
 };
 
 static http_handler not_found, wrong_method, redirect_slash, preflight, refused;
@@ -82,7 +89,8 @@ static const struct http_route *first_with_path(const struct config *config, str
 
 static bool accepts(const struct http_route *route, struct slice method)
 {
-    return slice_equals_string(method, route->method) || (route->file && slice_equals_string(method, "HEAD"));
+    return slice_equals_string(method, route->method) ||
+           ((route->file || route->page) && slice_equals_string(method, "HEAD"));
 }
 
 /* The path without the slashes at its end, or with one more: the other spelling that a redirect leads to. */
@@ -153,7 +161,8 @@ static enum http_answer wrong_method(struct http_exchange *exchange)
 {
     const struct http_route *first = first_with_path(exchange->services->config, exchange->request->path);
     if (first && !first->file)
-        http_reply_header(&exchange->reply.before, "allow", slice_from_string(first->method));
+        http_reply_header(&exchange->reply.before, "allow",
+            first->page ? SLICE_LITERAL("GET, HEAD") : slice_from_string(first->method));
     http_reply_detail(&exchange->reply, 405, "Method Not Allowed");
     return HTTP_ANSWERED;
 }
@@ -183,6 +192,8 @@ static enum http_answer redirect_slash(struct http_exchange *exchange)
         text_append_slice(&location, host);
     else
         text_append_format(&location, "%s:%lld", config->host, (long long)config->port);
+    if (exchange->request->under_root)
+        text_append_string(&location, config->root_path);
     text_append_slice(&location, other_spelling(exchange->request->path, &path));
     if (exchange->request->query.length) {
         text_append_char(&location, '?');

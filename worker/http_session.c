@@ -20,6 +20,7 @@
 #include "shm/worker_table.h"
 #include "worker/http_cors.h"
 #include "worker/http_exchange.h"
+#include "worker/http_gzip.h"
 #include "worker/http_percent.h"
 #include "worker/http_reader.h"
 #include "worker/http_routes.h"
@@ -61,6 +62,7 @@ struct http_session *http_session_open(const struct http_services *services,
         .header_max_bytes = (size_t)config->http_header_max_bytes,
         .header_max_count = (size_t)config->http_header_max_count,
         .body_max_bytes = (size_t)config->http_body_max_bytes,
+        .root_path = config->root_path,
     });
     session->exchange.services = services;
     session->exchange.finished = exchange_finished;
@@ -81,7 +83,9 @@ void http_session_free(struct http_session *session)
         return;
     if (session->magic != HTTP_SESSION_MAGIC)
         abort();
-    if (session->pending)
+    if (session->pending && session->exchange.cancel)
+        session->exchange.cancel(&session->exchange);
+    else if (session->pending)
         publisher_cancel(session->services->publisher, session->exchange.ticket);
     http_reader_free(session->reader);
     http_reply_free(&session->exchange.reply);
@@ -133,6 +137,7 @@ static void session_reply(struct http_session *session)
     struct http_exchange *exchange = &session->exchange;
     bool close = !request->keep_alive || session->peer_done;
     struct text out = {0};
+    http_gzip_apply(session->services->config, request, &exchange->reply);
     http_cors_decorate(session->services->config, request, &exchange->reply);
     http_reply_write(&exchange->reply, slice_equals_string(request->method, "HEAD"), close, &out);
     session->operations->send(session->connection, out.data, out.length);

@@ -18,6 +18,9 @@ struct http_session;
 struct auth;
 struct data_sources;
 struct policy_client;
+struct http_docs;
+struct inquiry;
+struct rate_limits;
 
 /* What the routes may use; one per worker. */
 struct http_services {
@@ -28,7 +31,10 @@ struct http_services {
     struct policy_client *policy;
     /* From data_sources_load; NULL: read from the configuration at each request. */
     const struct data_sources *data_sources;
-    struct auth *auth; /* NULL: open mode */
+    struct auth *auth;                     /* NULL: open mode */
+    const struct rate_limits *load_limits; /* NULL: none */
+    const struct http_docs *docs;
+    struct inquiry *inquiry; /* questions to the host's other processes */
 };
 
 enum http_deadline {

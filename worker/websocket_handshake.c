@@ -13,22 +13,34 @@
 
 const char *websocket_handshake_phrase(unsigned status)
 {
-    return status == 101 ? "Switching Protocols" : status == 400 ? "Bad Request" : "Forbidden";
+    switch (status) {
+    case 101:
+        return "Switching Protocols";
+    case 400:
+        return "Bad Request";
+    case 405:
+        return "Method Not Allowed";
+    case 426:
+        return "Upgrade Required";
+    default:
+        return "Forbidden";
+    }
 }
 
-static unsigned handshake_refuse(struct text *reply, unsigned status, struct slice body)
+/* `header`: one more line with its end, or "". */
+static unsigned handshake_refuse(struct text *reply, unsigned status, const char *header, struct slice body)
 {
     text_append_format(reply,
         "HTTP/1.1 %u %s\r\nDate: %s\r\nConnection: close\r\nContent-Length: %zu\r\n"
-        "Content-Type: text/plain; charset=utf-8\r\n\r\n",
-        status, websocket_handshake_phrase(status), clock_http_date(), body.length);
+        "Content-Type: text/plain; charset=utf-8\r\n%s\r\n",
+        status, websocket_handshake_phrase(status), clock_http_date(), body.length, header);
     text_append_slice(reply, body);
     return status;
 }
 
 unsigned websocket_handshake_forbid(struct text *reply)
 {
-    return handshake_refuse(reply, 403, SLICE_LITERAL(""));
+    return handshake_refuse(reply, 403, "", SLICE_LITERAL(""));
 }
 
 static unsigned handshake_bad_request(
@@ -43,7 +55,7 @@ static unsigned handshake_bad_request(
     if (detail)
         text_append_format(&body, "; %s", detail);
     text_append_string(&body, ".\n");
-    handshake_refuse(reply, 400, text_slice(&body));
+    handshake_refuse(reply, 400, "", text_slice(&body));
     text_free(&body);
     return 400;
 }
@@ -176,10 +188,62 @@ static void handshake_accept(struct text *reply, struct slice key)
         (const char *)accept, clock_http_date());
 }
 
+/* Only GET opens a websocket (RFC 6455 4.1). */
+static unsigned handshake_check_method(const struct http_request *request, struct text *reply)
+{
+    struct text body = {0};
+    if (slice_equals_string(request->method, "GET"))
+        return 0;
+    text_append_format(&body, "Failed to open a WebSocket connection: unsupported HTTP method: %.*s.\n",
+        (int)request->method.length, request->method.data);
+    handshake_refuse(reply, 405, "Allow: GET\r\n", text_slice(&body));
+    text_free(&body);
+    return 405;
+}
+
+/* The reader asked the last Upgrade header alone; here all of them are looked at, as a list. */
+static unsigned handshake_check_upgrade(const struct http_request *request, struct text *reply)
+{
+    struct text body = {0};
+    unsigned count = 0;
+    text_append_string(&body, "Failed to open a WebSocket connection: invalid Upgrade header: ");
+    for (size_t i = 0; i < request->header_count; i++) {
+        struct slice name = request->headers[i].name, list = request->headers[i].value;
+        size_t start = 0;
+        if (name.length != 7 || strncasecmp(name.data, "upgrade", 7) != 0)
+            continue;
+        for (size_t at = 0; at <= list.length; at++) {
+            if (at < list.length && list.data[at] != ',')
+                continue;
+            struct slice item = {list.data + start, at - start};
+            while (item.length && (item.data[0] == ' ' || item.data[0] == '\t'))
+                item = (struct slice){item.data + 1, item.length - 1};
+            while (item.length && (item.data[item.length - 1] == ' ' || item.data[item.length - 1] == '\t'))
+                item.length--;
+            start = at + 1;
+            if (item.length == 0)
+                continue;
+            text_append_string(&body, count++ ? ", " : "");
+            text_append_slice(&body, item);
+        }
+    }
+    text_append_string(&body,
+        ".\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket "
+        "client.\n");
+    if (count > 1)
+        handshake_refuse(reply, 426, "Upgrade: websocket\r\n", text_slice(&body));
+    text_free(&body);
+    return count > 1 ? 426 : 0;
+}
+
 unsigned websocket_handshake(const struct http_request *request, struct text *reply)
 {
     struct slice key;
-    unsigned status = handshake_check_key(request, reply, &key);
+    unsigned status = handshake_check_method(request, reply);
+    if (status == 0)
+        status = handshake_check_upgrade(request, reply);
+    if (status == 0)
+        status = handshake_check_key(request, reply, &key);
     if (status == 0)
         status = handshake_check_version(request, reply);
     if (status != 0)

@@ -5,7 +5,7 @@
 #include "server/common/text.h"
 #include "worker/http_request.h"
 
-/* Appends the whole reply and returns its status: 101, 400 or 403. Anything but 101 ends the connection. Compression is declined and
+/* Appends the whole reply and returns its status: 101, 400, 403, 405 or 426. Anything but 101 ends the connection. Compression is declined and
  * subprotocols and origins are not looked at. */
 unsigned websocket_handshake(const struct http_request *request, struct text *reply);
 /* The refusal alone, for who may not come in. Returns 403. */

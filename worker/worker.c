@@ -18,6 +18,7 @@
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/common/rate_limit.h"
 #include "worker/acceptor.h"
 #include "worker/auth.h"
 #include "worker/closing.h"
@@ -25,6 +26,7 @@
 #include "worker/data_sources.h"
 #include "worker/fanout.h"
 #include "worker/policy_client.h"
+#include "worker/http_exchange.h"
 
 #define WORKER_HEARTBEAT_MS      500
 #define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
@@ -47,6 +49,8 @@ struct worker_events {
 struct worker_process {
     struct worker worker;
     struct worker_events events;
+    struct rate_limits load_limits;
+    struct http_docs *docs;
     int lifeline;
     uint64_t drain_end_ns;
 };
@@ -196,6 +200,10 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     if (data_sources_load(worker->config, &worker->data_sources, &err) < 0) /* the master has checked it */
         log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
     worker->policy = policy_client_open(worker->base, descriptors->policy_address, NULL);
+    if (worker->config->client_load_limit_notation &&
+        rate_limits_parse(worker->config->client_load_limit_notation, &process->load_limits, &err) < 0)
+        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text); /* the master has checked it */
+    process->docs = http_docs_make(worker->config);
     worker->services = (struct http_services){
         .config = worker->config,
         .segment = worker->segment,
@@ -204,6 +212,8 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .policy = worker->policy,
         .data_sources = worker->data_sources,
         .auth = worker->auth,
+        .load_limits = &process->load_limits,
+        .docs = process->docs,
     };
     worker->fanout = fanout_open(worker);
 
@@ -243,6 +253,7 @@ static void worker_close(struct worker_process *process)
     publisher_close(worker->publisher);
     policy_client_close(worker->policy);
     data_sources_free(worker->data_sources);
+    http_docs_free(process->docs);
     deadlines_close(worker->deadlines);
     subscriptions_close(worker->subscriptions);
     event_free(worker->settle_event);

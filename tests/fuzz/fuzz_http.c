@@ -11,7 +11,9 @@
 
 #include "server/common/json.h"
 #include "server/common/log.h"
+#include "shm/load_limit.h"
 #include "shm/worker_table.h"
+#include "worker/http_exchange.h"
 #include "worker/data_update.h"
 #include "worker/http_session.h"
 
@@ -69,6 +71,14 @@ enum worker_state worker_table_state(const struct segment *segment, unsigned slo
 {
     (void)segment;
     return slot ? WORKER_DEAD : WORKER_READY;
+}
+
+const struct rate_limit *load_limit_take(
+    struct segment *segment, const struct rate_limits *limits, uint64_t now_ms)
+{
+    (void)segment;
+    (void)now_ms;
+    return &limits->items[0];
 }
 
 uint64_t event_limit_read(const struct segment *segment)
@@ -243,8 +253,11 @@ static void fuzz_connection(const uint8_t *data, size_t size, uint8_t choice)
     };
     struct publisher publishers[2] = {0};
     struct peer peers[2] = {0};
+    static struct http_docs *docs; /* one for all inputs */
+    if (!docs)
+        docs = http_docs_make(&config);
     for (int i = 0; i < 2; i++) {
-        struct http_services services = {.config = &config, .publisher = &publishers[i]};
+        struct http_services services = {.config = &config, .publisher = &publishers[i], .docs = docs};
         size_t piece = i == 0 ? size : 1u + (choice >> 4);
         converse(&services, data, size, piece, choice & 2, &peers[i]);
         require_replies(&peers[i].sent);

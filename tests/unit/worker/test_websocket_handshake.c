@@ -22,7 +22,8 @@ static struct http_header header(const char *name, const char *value)
 static void check(const char *path, const char *const *headers, unsigned status, const char *body)
 {
     struct http_header list[16];
-    struct http_request request = {.path = slice_from_string(path), .headers = list};
+    struct http_request request = {
+        .method = SLICE_LITERAL("GET"), .path = slice_from_string(path), .headers = list};
     for (size_t i = 0; headers[i]; i += 2)
         list[request.header_count++] = header(headers[i], headers[i + 1]);
     struct text reply = {0}, expected = {0};
