@@ -11,13 +11,13 @@
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/fanout.h"
+#include "worker/poller.h"
+#include "worker/pool.h"
 #include "worker/websocket_session.h"
-
-static void connection_on_event(evutil_socket_t fd, short what, void *argument);
 
 void connection_open(struct worker *worker, int fd)
 {
-    struct connection *connection = memory_allocate(sizeof(*connection));
+    struct connection *connection = pool_allocate(worker->connection_pool);
     connection->magic = CONNECTION_MAGIC;
     connection->fd = fd;
     connection->worker = worker;
@@ -29,7 +29,6 @@ void connection_open(struct worker *worker, int fd)
         worker->connections->previous = connection;
     worker->connections = connection;
     worker_table_set_connections(worker->segment, worker->slot, ++worker->connection_count);
-    event_assign(&connection->event, worker->base, fd, EV_PERSIST, connection_on_event, connection);
     connection_http_open(connection);
     connection_update_events(connection);
 }
@@ -62,7 +61,15 @@ static void connection_free(struct connection *connection)
     close(connection->fd);
     worker_table_set_connections(worker->segment, worker->slot, --worker->connection_count);
     connection->magic = 0;
-    free(connection);
+    pool_free(worker->connection_pool, connection);
+}
+
+static void connection_wait_for(struct connection *connection, struct poller_wants wants)
+{
+    struct poller_wants was = {.read = connection->read_armed, .write = connection->write_armed};
+    connection->read_armed = wants.read;
+    connection->write_armed = wants.write;
+    poller_change(connection->worker->poller, connection->fd, connection, was, wants);
 }
 
 void connection_kill(struct connection *connection)
@@ -72,9 +79,7 @@ void connection_kill(struct connection *connection)
     if (connection->was_websocket)
         websocket_session_ended(connection);
     connection->state = CONNECTION_DEAD;
-    if (connection->read_armed || connection->write_armed)
-        event_del(&connection->event);
-    connection->read_armed = connection->write_armed = false;
+    connection_wait_for(connection, (struct poller_wants){false, false});
     deadline_clear(connection->worker->deadlines, &connection->deadline);
     connection_drop_backlog(connection);
     connection_settle_later(connection);
@@ -122,20 +127,8 @@ void connection_update_events(struct connection *connection)
 {
     if (connection->state == CONNECTION_DEAD)
         return;
-    bool want_read = connection_wants_input(connection);
-    bool want_write = connection->backlog != NULL;
-    if (want_read == connection->read_armed && want_write == connection->write_armed)
-        return;
-    if (connection->read_armed || connection->write_armed)
-        event_del(&connection->event);
-    connection->read_armed = want_read;
-    connection->write_armed = want_write;
-    if (!want_read && !want_write)
-        return;
-    short what = (short)(EV_PERSIST | (want_read ? EV_READ : 0) | (want_write ? EV_WRITE : 0));
-    event_assign(
-        &connection->event, connection->worker->base, connection->fd, what, connection_on_event, connection);
-    event_add(&connection->event, NULL);
+    connection_wait_for(connection, (struct poller_wants){.read = connection_wants_input(connection),
+                                        .write = connection->backlog != NULL});
 }
 
 /* ---- output ---- */
@@ -290,15 +283,14 @@ static void connection_read(struct connection *connection)
     connection_update_events(connection);
 }
 
-static void connection_on_event(evutil_socket_t fd, short what, void *argument)
+void connection_ready(void *argument, bool readable, bool writable)
 {
     struct connection *connection = argument;
-    (void)fd;
     if (connection->magic != CONNECTION_MAGIC)
         abort();
-    if ((what & EV_WRITE) && connection->backlog)
+    if (writable && connection->backlog)
         connection_flush(connection);
-    if (what & EV_READ)
+    if (readable)
         connection_read(connection);
 }
 

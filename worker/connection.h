@@ -17,9 +17,9 @@
 #define OPALD_WORKER_CONNECTION_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <event2/event.h>
-#include <event2/event_struct.h>
 #include "server/common/identity.h"
 #include "worker/deadline.h"
 #include "worker/output_queue.h"
@@ -49,40 +49,41 @@ struct connection_backlog {
     struct connection *connection;
 };
 
+/* In the order of use: a delivery touches the first cache line, a reply the second too, which comes with it. */
 struct connection {
     uint32_t magic;
     int fd;
     struct worker *worker;
-    struct event event; /* EV_PERSIST; reading, and writing while there is a backlog */
+    struct connection_backlog *backlog; /* NULL: nothing is queued */
+    struct rpc_pending *pending;        /* a synchronous publish that waits; later requests wait behind it */
+    uint32_t delivery_first; /* this batch's deliveries, see fanout.c; FANOUT_NONE outside a batch */
+    uint32_t delivery_last;
+    uint8_t state; /* enum connection_state */
+    bool read_armed;
+    bool write_armed;
+    bool input_ended; /* the peer ended its side while our last bytes were going out */
+    bool was_websocket;
+    bool ended;              /* websocket_session_ended was called */
+    bool refused;            /* the application closed it: the log has its end already */
+    bool settling;           /* in the settle list */
+    struct identity channel; /* of the websocket */
+
+    struct websocket_parser parser;
+    struct subscription_set subscriptions;
+
+    struct connection_http *http; /* while in state HTTP */
     struct connection *next;
     struct connection *previous;
     struct connection *next_settle;
     struct deadline deadline;
-    struct connection_http *http;       /* while in state HTTP */
-    struct connection_backlog *backlog; /* NULL: nothing is queued */
-
-    /* websocket */
-    struct rpc_pending *pending; /* a synchronous publish that waits; later requests wait behind it */
-    struct websocket_parser parser;
-    struct subscription_set subscriptions;
     struct token_claims *claims; /* of the token it came with; NULL in open mode */
     struct event *token_end;     /* NULL: the connection does not end with a token */
-    struct identity channel;
+    uint32_t closing_index;      /* its place in a paced close, see closing.c; CLOSING_NONE otherwise */
     uint8_t ping_payload[4];
-    uint32_t delivery_first; /* this batch's deliveries, see fanout.c; FANOUT_NONE outside a batch */
-    uint32_t delivery_last;
-    uint32_t closing_index; /* its place in a paced close, see closing.c; CLOSING_NONE otherwise */
-
-    uint16_t port;    /* the peer's, for the log */
-    uint8_t state;    /* enum connection_state */
-    bool input_ended; /* the peer ended its side while our last bytes were going out */
-    bool was_websocket;
-    bool ended;    /* websocket_session_ended was called */
-    bool refused;  /* the application closed it: the log has its end already */
-    bool settling; /* in the settle list */
-    bool read_armed;
-    bool write_armed;
+    uint16_t port; /* the peer's, for the log */
 };
+
+_Static_assert(offsetof(struct connection, parser) == 64, "a delivery touches one cache line");
 
 /* Takes over an accepted, non-blocking socket. */
 void connection_open(struct worker *worker, int fd);
@@ -104,6 +105,8 @@ void connection_kill(struct connection *connection);
 void connection_settle_later(struct connection *connection);
 /* The settle list's work: frees what is dead, ends an HTTP session that is over. */
 void connection_settle_all(struct worker *worker);
+/* For the worker's poller. */
+void connection_ready(void *connection, bool readable, bool writable);
 /* Arms reading and writing as the state demands. */
 void connection_update_events(struct connection *connection);
 /* For the worker's deadlines. */

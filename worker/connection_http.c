@@ -158,14 +158,17 @@ static uint16_t peer_format(int fd, char *out, size_t size)
 void connection_http_open(struct connection *connection)
 {
     struct connection_http *http = connection->http = memory_allocate(sizeof(*http));
+    struct worker *worker = connection->worker;
+    if (++worker->http_count > worker->http_peak)
+        worker->http_peak = worker->http_count;
     int on = 1;
     setsockopt(
         connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails harmlessly on a unix socket */
     connection->port = peer_format(connection->fd, http->peer, sizeof(http->peer));
     http->idle = true;
-    deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_HTTP_HEAD);
-    http->session = http_session_open(&connection->worker->services, &http_operations, connection);
-    if (connection->worker->draining)
+    deadline_set(worker->deadlines, &connection->deadline, DEADLINE_HTTP_HEAD);
+    http->session = http_session_open(&worker->services, &http_operations, connection);
+    if (worker->draining)
         connection_http_drain(connection);
 }
 
@@ -239,6 +242,7 @@ void connection_http_free(struct connection *connection)
     text_free(&http->rest);
     free(http);
     connection->http = NULL;
+    connection->worker->http_count--;
 }
 
 void connection_http_settle(struct connection *connection)

@@ -24,6 +24,8 @@ struct auth;
 struct closing;
 struct fanout;
 struct policy_client;
+struct poller;
+struct pool;
 
 struct worker {
     const struct config *config;
@@ -42,8 +44,12 @@ struct worker {
     struct policy_client *policy;
     struct http_services services;
 
+    struct poller *poller;
+    struct pool *connection_pool;
     struct connection *connections; /* all of them, newest first */
     uint32_t connection_count;
+    uint32_t http_count; /* of them in HTTP, with a session of their own */
+    uint32_t http_peak;  /* most of them since memory was last given back, see worker.c */
     struct connection *settle;
     struct event *settle_event;
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include "server/common/memory.h"
+#include "worker/pool.h"
 
 #define SUBSCRIPTIONS_BUCKETS_MIN 64
 
@@ -23,6 +24,7 @@ struct subscriptions {
     size_t topics;
     size_t subscriptions;
     uint64_t key[2];
+    struct pool *pool; /* of struct subscription */
 };
 
 struct subscriptions *subscriptions_open(void)
@@ -30,6 +32,7 @@ struct subscriptions *subscriptions_open(void)
     struct subscriptions *index = memory_allocate(sizeof(*index));
     index->bucket_count = SUBSCRIPTIONS_BUCKETS_MIN;
     index->buckets = memory_allocate(index->bucket_count * sizeof(struct topic *));
+    index->pool = pool_open(sizeof(struct subscription), sizeof(void *));
     /* at most 256 bytes never come short (getrandom(2)) */
     if (getrandom(index->key, sizeof(index->key), 0) != (ssize_t)sizeof(index->key))
         abort();
@@ -38,6 +41,7 @@ struct subscriptions *subscriptions_open(void)
 
 void subscriptions_close(struct subscriptions *index)
 {
+    pool_close(index->pool);
     free(index->buckets);
     free(index);
 }
@@ -155,7 +159,7 @@ struct subscription *subscriptions_add(
     struct topic *topic = topic_lookup(index, name, hash);
     if (!topic)
         topic = topic_make(index, name, hash);
-    struct subscription *subscription = memory_allocate(sizeof(*subscription));
+    struct subscription *subscription = pool_allocate(index->pool);
     subscription->id = identity_make();
     subscription->topic = topic;
     subscription->owner = owner;
@@ -190,7 +194,7 @@ static void subscription_free(struct subscriptions *index, struct subscription *
         if (topic->first == subscription)
             topic->first = subscription->next;
     }
-    free(subscription);
+    pool_free(index->pool, subscription);
 }
 
 unsigned subscriptions_remove(struct subscriptions *index, struct subscription_set *set, struct slice name)

@@ -9,6 +9,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,8 @@
 #include "worker/fanout.h"
 #include "worker/policy_client.h"
 #include "worker/http_exchange.h"
+#include "worker/poller.h"
+#include "worker/pool.h"
 
 #define WORKER_HEARTBEAT_MS      500
 #define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
@@ -34,6 +37,8 @@
 #define WORKER_FRESH_SECONDS     0.5
 #define WORKER_DRAIN_TICK_MS     20
 #define WORKER_DRAIN_PER_SECOND  500.0 /* websockets closed when stopping, at least */
+#define WORKER_TRIM_PEAK         256
+#define WORKER_CACHE_LINE        64
 #define WORKER_PUBLISH_QUEUE_MAX (64 * 1024 * 1024)
 
 struct worker_events {
@@ -79,12 +84,23 @@ static void worker_on_settle(evutil_socket_t fd, short what, void *argument)
     connection_settle_all(&process->worker);
 }
 
+/* An HTTP session is some kilobytes of heap, nearly all of which go back when the connection becomes a websocket. After thousands at once
+ * (every client reconnects) the allocator would keep what it got; it takes milliseconds to give it back, once. */
+static void worker_trim(struct worker *worker)
+{
+    if (worker->http_peak < WORKER_TRIM_PEAK || worker->http_count > worker->http_peak / 8)
+        return;
+    worker->http_peak = worker->http_count;
+    malloc_trim(0);
+}
+
 static void worker_on_heartbeat(evutil_socket_t fd, short what, void *argument)
 {
-    const struct worker_process *process = argument;
+    struct worker_process *process = argument;
     (void)fd;
     (void)what;
     worker_table_beat(process->worker.segment, process->worker.slot, clock_monotonic_ns());
+    worker_trim(&process->worker);
 }
 
 /* Readable means end of file: nobody ever writes. */
@@ -191,6 +207,8 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->incarnation = worker_table_incarnation(worker->segment, worker->slot);
     worker->settle_event = process_event(process, -1, 0, worker_on_settle);
     worker->read_buffer = memory_allocate(WORKER_READ_BUFFER);
+    worker->poller = poller_open(worker->base, connection_ready);
+    worker->connection_pool = pool_open(sizeof(struct connection), WORKER_CACHE_LINE);
     worker->subscriptions = subscriptions_open();
     worker->deadlines = deadlines_open(worker->base, connection_deadline_expired, worker);
     worker_set_durations(worker);
@@ -256,6 +274,8 @@ static void worker_close(struct worker_process *process)
     http_docs_free(process->docs);
     deadlines_close(worker->deadlines);
     subscriptions_close(worker->subscriptions);
+    pool_close(worker->connection_pool);
+    poller_close(worker->poller);
     event_free(worker->settle_event);
     event_free(events->lifeline);
     event_free(events->heartbeat);
