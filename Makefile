@@ -32,7 +32,7 @@ ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN)
 LDFLAGS  += -fsanitize=$(SAN)
 endif
-LIBS     := -lrdkafka -levent_core -levent_extra -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lssl -lcrypto -lpthread -lm
+LIBS     := -lrdkafka -levent_core -levent_extra -levent_openssl -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lssl -lcrypto -lpthread -lm
 
 ifeq ($(SAN),thread)
 # librdkafka's threads, as ThreadSanitizer can know them

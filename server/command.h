@@ -28,4 +28,9 @@ int command_options(const struct options_command *command);
  */
 int command_publish_data_update(const struct options_command *command);
 
+/* `obtain-token`: POST /token with the master token. 0 with the token on standard output, 1 without one, 2 for wrong arguments. */
+int command_obtain_token(const struct options_command *command);
+/* `generate-secret` */
+int command_generate_secret(const struct options_command *command);
+
 #endif

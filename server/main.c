@@ -7,6 +7,7 @@
 #include "server/command.h"
 #include "server/common/log.h"
 #include "server/common/log_redact.h"
+#include "server/jwks_file.h"
 #include "server/master.h"
 #include "server/options.h"
 #include "server/policy/bundle_child.h"
@@ -79,6 +80,11 @@ static int run(const struct config *config, const struct options_command *comman
         print_problem(NULL, line);
         return EXIT_USAGE;
     }
+    struct error err = {0};
+    if (jwks_file_write(config, &err) < 0) {
+        print_problem(NULL, err.text);
+        return EXIT_USAGE;
+    }
     options_log_unused(config);
     return master_run(config, argc, argv);
 }
@@ -102,6 +108,10 @@ static int dispatch_early(const struct options_command *command, int argc, char 
     const char *name = command->name;
     if (name && strcmp(name, "publish-data-update") == 0)
         return command_publish_data_update(command);
+    if (name && strcmp(name, "obtain-token") == 0)
+        return command_obtain_token(command);
+    if (name && strcmp(name, "generate-secret") == 0)
+        return command_generate_secret(command);
     if (command->version || (name && strcmp(name, "version") == 0)) {
         printf("opald %s\n", OPALD_VERSION);
         return 0;

@@ -188,7 +188,8 @@ static int scan_flag(struct loader *loader, char **argv, int left)
 /* Commands with options of their own get everything behind their name as it stands. */
 static bool command_keeps_arguments(const char *name)
 {
-    return strcmp(name, "publish-data-update") == 0;
+    return strcmp(name, "publish-data-update") == 0 || strcmp(name, "obtain-token") == 0 ||
+           strcmp(name, "generate-secret") == 0;
 }
 
 static void scan_arguments(struct loader *loader, int argc, char **argv, struct options_command *command)

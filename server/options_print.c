@@ -78,6 +78,8 @@ void options_print_help(FILE *out)
         "  run                  serve\n"
         "  check-config         say what is wrong with the configuration, one line each; exit status 0 or 2\n"
         "  print-config         print the configuration without its secrets\n"
+        "  obtain-token         have a server sign a token; --help after it lists its options\n"
+        "  generate-secret      print a random secret\n"
         "  publish-data-update  send a data update through a server; --help after it lists its options\n"
         "  options [--markdown] print this list of options\n"
         "  version              print the version\n"
