@@ -193,7 +193,8 @@ fuzz_sources_json := $(wildcard server/common/*.c)
 fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
 fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c $(wildcard server/common/*.c)
 fuzz_sources_http := $(wildcard worker/http_*.c worker/data_*.c worker/model*.c worker/topic_*.c) worker/python_text.c \
-    worker/callback_report.c worker/rpc_number.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
+    worker/callback_report.c worker/rpc_number.c worker/output_queue.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
+    server/policy/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
 fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))

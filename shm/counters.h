@@ -48,6 +48,14 @@
     COUNTER(POLICY_CHANGES, "policy_changes_published") \
     COUNTER(WEBHOOKS_TAKEN, "webhooks_taken") \
     COUNTER(WEBHOOKS_REFUSED, "webhooks_refused") \
+    COUNTER(BUNDLE_REQUESTS, "bundle_requests") \
+    COUNTER(BUNDLES_BUILT, "bundles_built") \
+    COUNTER(BUNDLES_SHARED, "bundle_answers_shared") \
+    COUNTER(BUNDLES_DROPPED, "bundles_dropped_cache") \
+    COUNTER(BUNDLES_REFUSED, "bundle_requests_refused") \
+    COUNTER(BUNDLES_FAILED, "bundle_builds_failed") \
+    COUNTER(BUNDLE_FILES_REPAIRED, "bundle_files_not_utf8") \
+    COUNTER(BUNDLE_BUILDERS_DIED, "bundle_builders_died") \
     COUNTER(RESYNC_CLOSES, "resync_closes")
 
 enum counter {

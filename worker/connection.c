@@ -162,28 +162,34 @@ void connection_queue(struct connection *connection, const struct output_parts *
 
 void connection_send(struct connection *connection, const struct output_parts *parts)
 {
-    if (connection->state == CONNECTION_DEAD || connection->backlog || parts->block) {
+    if (connection->state == CONNECTION_DEAD || connection->backlog) {
         connection_queue(connection, parts);
         return;
     }
-    struct iovec vector[2] = {
-        {(void *)(uintptr_t)parts->head.data, parts->head.length},
-        {(void *)(uintptr_t)parts->tail.data, parts->tail.length},
-    };
-    struct msghdr message = {.msg_iov = vector, .msg_iovlen = parts->tail.length > 0 ? 2 : 1};
+    struct slice block = parts->block ? output_block_bytes(parts->block) : (struct slice){0};
+    const struct slice pieces[] = {parts->head, block, parts->tail};
+    struct iovec vector[3];
+    struct msghdr message = {.msg_iov = vector};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        if (pieces[i].length > 0)
+            vector[message.msg_iovlen++] =
+                (struct iovec){(void *)(uintptr_t)pieces[i].data, pieces[i].length};
     ssize_t sent;
     do
         sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     worker_count(connection->worker, COUNTER_SEND_CALLS, 1);
     if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        output_block_drop(parts->block);
         connection_kill(connection);
         return;
     }
     struct output_parts rest = *parts;
     rest.sent = sent > 0 ? (size_t)sent : 0;
-    if (rest.sent < parts->head.length + parts->tail.length)
+    if (rest.sent < parts->head.length + block.length + parts->tail.length)
         connection_queue(connection, &rest);
+    else
+        output_block_drop(parts->block);
 }
 
 static void connection_shutdown(struct connection *connection)

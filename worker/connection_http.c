@@ -51,6 +51,13 @@ static void http_send(void *argument, const void *bytes, size_t length)
     connection_send(connection, &(struct output_parts){.head = {bytes, length}});
 }
 
+/* The block costs this process nothing while it waits: only the head counts. */
+static void http_send_block(void *argument, const void *bytes, size_t length, struct output_block *block)
+{
+    struct connection *connection = connection_check(argument);
+    connection_send(connection, &(struct output_parts){.head = {bytes, length}, .block = block});
+}
+
 static void http_finish(void *argument)
 {
     struct connection *connection = connection_check(argument);
@@ -128,6 +135,7 @@ static void http_upgrade(void *argument, const struct http_request *request, str
 
 static const struct http_connection_operations http_operations = {
     .send = http_send,
+    .send_block = http_send_block,
     .upgrade = http_upgrade,
     .finish = http_finish,
     .deadline = http_deadline,

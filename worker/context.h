@@ -41,7 +41,8 @@ struct worker {
     struct closing *closing;
     struct data_sources *data_sources;
     struct auth *auth;
-    struct policy_client *policy;
+    struct bundle_cache *bundles;
+    struct policy_client *policy; /* that of `bundles` */
     struct http_services services;
 
     struct poller *poller;

@@ -28,7 +28,7 @@ struct http_exchange {
 
 enum http_answer {
     HTTP_ANSWERED, /* the reply is set */
-    HTTP_PENDING,  /* a publish is under way with the exchange as its context; its ticket is set */
+    HTTP_PENDING, /* a publish (or, with `cancel` set, something else) is under way with the exchange as its context */
 };
 
 typedef enum http_answer http_handler(struct http_exchange *exchange);
@@ -41,6 +41,7 @@ void data_update_late(struct http_exchange *exchange);
 http_handler data_all_get;         /* GET all_data_route */
 http_handler callback_report_post; /* POST data_callback_default_route */
 http_handler token_post;           /* POST /token */
+http_handler bundle_get;           /* GET /policy */
 http_handler metrics_get;          /* GET /metrics */
 http_handler load_limit_get;       /* GET /loadlimit */
 http_handler docs_openapi_get;     /* GET /openapi.json */

@@ -12,6 +12,8 @@ void http_reply_free(struct http_reply *reply)
     text_free(&reply->before);
     text_free(&reply->after);
     text_free(&reply->body);
+    output_block_drop(reply->block);
+    reply->block = NULL;
 }
 
 void http_reply_set(struct http_reply *reply, unsigned status, const char *content_type, struct slice body)
@@ -55,8 +57,9 @@ void http_reply_write(const struct http_reply *reply, bool without_body, bool cl
     text_append_format(out, "HTTP/1.1 %u %s\r\ndate: %s\r\nserver: uvicorn\r\n", reply->status,
         reason_phrase(reply->status), clock_http_date());
     text_append_slice(out, text_slice(&reply->before));
+    size_t length = reply->block ? output_block_bytes(reply->block).length : reply->body.length;
     if (reply->status != 304) /* RFC 9110 15.4.5: it would tell the length of what is not sent */
-        text_append_format(out, "content-length: %zu\r\n", reply->body.length);
+        text_append_format(out, "content-length: %zu\r\n", length);
     if (reply->content_type)
         text_append_format(out, "content-type: %s\r\n", reply->content_type);
     text_append_slice(out, text_slice(&reply->after));

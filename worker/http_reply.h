@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include "server/common/text.h"
+#include "worker/output_queue.h"
 
 #define HTTP_JSON "application/json"
 #define HTTP_TEXT "text/plain; charset=utf-8"
@@ -19,6 +20,8 @@ struct http_reply {
     struct text before;       /* whole header lines with CRLF */
     struct text after;
     struct text body;
+    struct output_block
+        *block; /* NULL, or the body in place of `body`, sent from where it lies; the reply's reference */
 };
 
 void http_reply_free(struct http_reply *reply);
@@ -29,7 +32,7 @@ void http_reply_detail(struct http_reply *reply, unsigned status, const char *fo
     __attribute__((format(printf, 3, 4)));
 /* Appends one header line. `value` comes from a parsed head or from us: it has no line ends. */
 void http_reply_header(struct text *where, const char *name, struct slice value);
-/* Appends the bytes of the reply; `without_body` for HEAD (content-length stays). */
+/* Appends the bytes of the reply, but for a block; `without_body` for HEAD (content-length stays). */
 void http_reply_write(const struct http_reply *reply, bool without_body, bool close, struct text *out);
 
 #endif

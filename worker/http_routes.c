@@ -11,7 +11,6 @@
 #include "worker/http_cors.h"
 #include "worker/http_gate.h"
 
-#define DETAIL(text) "{\"detail\":\"" text "\"}"
 #define STATISTICS_OFF \
     "{\"detail\":{\"error\":\"This OPAL server does not have statistics turned on. To turn on, set this " \
     "config " \
@@ -40,8 +39,7 @@ static const struct http_route routes[] = {
     {"GET", "/openapi.json", 0, 0, NULL, docs_openapi_get, HTTP_NEEDS_NOTHING, false, false, true},
     {"GET", "/docs", 0, 0, NULL, docs_page_get, HTTP_NEEDS_NOTHING, false, false, true},
     {"GET", "/redoc", 0, 0, NULL, docs_page_get, HTTP_NEEDS_NOTHING, false, false, false},
-    {"GET", "/policy", 0, 503, DETAIL("policy repo was not found"), NULL, HTTP_NEEDS_TOKEN, false, false,
-        false},
+    {"GET", "/policy", 0, 0, NULL, bundle_get, HTTP_NEEDS_TOKEN, false, false, false},
     {"GET", NULL, OPTION(all_data_route), 0, NULL, data_all_get, HTTP_NEEDS_NOTHING, false, false, false},
     {"POST", NULL, OPTION(data_callback_default_route), 0, NULL, callback_report_post, HTTP_NEEDS_TOKEN, true,
         false, false},

@@ -140,7 +140,12 @@ static void session_reply(struct http_session *session)
     http_gzip_apply(session->services->config, request, &exchange->reply);
     http_cors_decorate(session->services->config, request, &exchange->reply);
     http_reply_write(&exchange->reply, slice_equals_string(request->method, "HEAD"), close, &out);
-    session->operations->send(session->connection, out.data, out.length);
+    if (exchange->reply.block) {
+        session->operations->send_block(session->connection, out.data, out.length, exchange->reply.block);
+        exchange->reply.block = NULL;
+    } else {
+        session->operations->send(session->connection, out.data, out.length);
+    }
     text_free(&out);
     log_access(session, exchange->reply.status);
     http_reply_free(&exchange->reply);
@@ -205,6 +210,7 @@ static void session_answer(struct http_session *session)
     exchange->request = http_reader_request(session->reader);
     exchange->peer = session_peer(session);
     exchange->waits_backbone = false;
+    exchange->cancel = NULL;
     if (http_route_answer(session->route, exchange) == HTTP_PENDING)
         session->pending = true;
     else

@@ -21,6 +21,8 @@ struct policy_client;
 struct http_docs;
 struct inquiry;
 struct rate_limits;
+struct bundle_cache;
+struct output_block;
 
 /* What the routes may use; one per worker. */
 struct http_services {
@@ -29,6 +31,7 @@ struct http_services {
     uint32_t slot;
     struct publisher *publisher;
     struct policy_client *policy;
+    struct bundle_cache *bundles;
     /* From data_sources_load; NULL: read from the configuration at each request. */
     const struct data_sources *data_sources;
     struct auth *auth;                     /* NULL: open mode */
@@ -53,6 +56,8 @@ enum http_deadline {
 struct http_connection_operations {
     /* Queue reply bytes; copied. */
     void (*send)(void *connection, const void *bytes, size_t length);
+    /* The same with a body behind it that is not copied; the block reference is taken over. */
+    void (*send_block)(void *connection, const void *bytes, size_t length, struct output_block *block);
     /* A websocket upgrade request came in, on any path: the connection answers it (101 or refusal) with ws_handshake and takes over. The session
      * must not be used afterwards except to be freed; `rest` are the bytes behind the head, already read. */
     void (*upgrade)(void *connection, const struct http_request *request, struct slice rest);

@@ -12,7 +12,10 @@
 struct output_block {
     uint32_t references;
     size_t length;
-    char bytes[];
+    const char *bytes;
+    void (*release)(void *owner); /* NULL: they stand behind this struct */
+    void *owner;
+    char own[];
 };
 
 struct output_frame {
@@ -30,8 +33,25 @@ struct output_block *output_block_make(struct slice bytes)
     struct output_block *block = memory_allocate(sizeof(*block) + bytes.length);
     block->references = 1;
     block->length = bytes.length;
-    memcpy(block->bytes, bytes.data, bytes.length);
+    block->bytes = block->own;
+    memcpy(block->own, bytes.data, bytes.length);
     return block;
+}
+
+struct output_block *output_block_borrow(struct slice bytes, void (*release)(void *owner), void *owner)
+{
+    struct output_block *block = memory_allocate(sizeof(*block));
+    block->references = 1;
+    block->length = bytes.length;
+    block->bytes = bytes.data;
+    block->release = release;
+    block->owner = owner;
+    return block;
+}
+
+struct slice output_block_bytes(const struct output_block *block)
+{
+    return (struct slice){block->bytes, block->length};
 }
 
 struct output_block *output_block_take(struct output_block *block)
@@ -42,8 +62,11 @@ struct output_block *output_block_take(struct output_block *block)
 
 void output_block_drop(struct output_block *block)
 {
-    if (block && --block->references == 0)
-        free(block);
+    if (!block || --block->references > 0)
+        return;
+    if (block->release)
+        block->release(block->owner);
+    free(block);
 }
 
 static size_t frame_block_length(const struct output_frame *frame)
@@ -82,13 +105,13 @@ void output_queue_append(struct output_queue *queue, const struct output_parts *
 }
 
 /* Adds the part of `bytes` that lies behind the first `*skip` bytes. */
-static int iovec_add(struct iovec *vector, int count, char *bytes, size_t length, size_t *skip)
+static int iovec_add(struct iovec *vector, int count, const char *bytes, size_t length, size_t *skip)
 {
     if (*skip >= length) {
         *skip -= length;
         return count;
     }
-    vector[count] = (struct iovec){bytes + *skip, length - *skip};
+    vector[count] = (struct iovec){(void *)(uintptr_t)(bytes + *skip), length - *skip};
     *skip = 0;
     return count + 1;
 }

@@ -12,9 +12,12 @@
 #include <stdint.h>
 #include "server/common/text.h"
 
-/* An immutable copy of a payload, freed with its last reference. */
+/* Immutable bytes that go to one or many clients: a copy of a payload, or memory of somebody who is told at the end. */
 struct output_block;
 struct output_block *output_block_make(struct slice bytes); /* with one reference */
+/* The same without copying: `release` is called with its last reference. */
+struct output_block *output_block_borrow(struct slice bytes, void (*release)(void *owner), void *owner);
+struct slice output_block_bytes(const struct output_block *block);
 struct output_block *output_block_take(struct output_block *block);
 void output_block_drop(struct output_block *block);
 

@@ -17,8 +17,9 @@ struct policy_client {
     struct event_base *base;
     struct policy_client_hooks hooks;
     char address[POLICY_ADDRESS_MAX];
-    int socket; /* -1: not connected */
-    bool heard; /* the head came: the other side has taken the connection */
+    int socket;     /* -1: not connected */
+    bool receiving; /* a hook may be on the stack */
+    bool heard;     /* the head came: the other side has taken the connection */
     struct event *readable;
     struct event *retry;
     struct policy_head head;
@@ -69,16 +70,25 @@ static void client_on_readable(evutil_socket_t descriptor, short what, void *con
     struct policy_message message;
     (void)descriptor;
     (void)what;
+    if (client->receiving)
+        return; /* from a hook: the buffer is in use */
+    client->receiving = true;
     for (unsigned i = 0; i < RECEIVE_TURN && client->socket >= 0; i++) {
         enum policy_received received = policy_socket_receive(client->socket, client->buffer, &message);
         if (received == POLICY_NOTHING_NOW)
-            return;
-        if (received == POLICY_CLOSED) {
+            break;
+        if (received == POLICY_CLOSED)
             client_disconnect(client);
-            return;
-        }
-        client_take(client, &message);
+        else
+            client_take(client, &message);
     }
+    client->receiving = false;
+}
+
+void policy_client_poll(struct policy_client *client)
+{
+    if (client->socket >= 0)
+        client_on_readable(client->socket, 0, client);
 }
 
 static void client_on_retry(evutil_socket_t descriptor, short what, void *context)

@@ -33,6 +33,8 @@ const struct policy_head *policy_client_head(const struct policy_client *client)
 bool policy_client_is_connected(const struct policy_client *client);
 /* True: it is with the policy process. False: no connection, or its queue is full; nothing was sent. */
 bool policy_client_request_bundle(struct policy_client *client, uint64_t id, struct slice body);
+/* Takes in what has arrived, now instead of at the loop's next turn: hooks are called. Nothing when called from a hook. */
+void policy_client_poll(struct policy_client *client);
 bool policy_client_tell_webhook(struct policy_client *client);
 
 #endif

@@ -26,7 +26,7 @@
 #include "worker/context.h"
 #include "worker/data_sources.h"
 #include "worker/fanout.h"
-#include "worker/policy_client.h"
+#include "worker/bundle_cache.h"
 #include "worker/http_exchange.h"
 #include "worker/poller.h"
 #include "worker/pool.h"
@@ -217,7 +217,8 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     struct error err = {0};
     if (data_sources_load(worker->config, &worker->data_sources, &err) < 0) /* the master has checked it */
         log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
-    worker->policy = policy_client_open(worker->base, descriptors->policy_address, NULL);
+    worker->bundles = bundle_cache_open(worker->base, worker->config, descriptors->policy_address);
+    worker->policy = bundle_cache_client(worker->bundles);
     if (worker->config->client_load_limit_notation &&
         rate_limits_parse(worker->config->client_load_limit_notation, &process->load_limits, &err) < 0)
         log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text); /* the master has checked it */
@@ -228,6 +229,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .slot = worker->slot,
         .publisher = worker->publisher,
         .policy = worker->policy,
+        .bundles = worker->bundles,
         .data_sources = worker->data_sources,
         .auth = worker->auth,
         .load_limits = &process->load_limits,
@@ -269,7 +271,7 @@ static void worker_close(struct worker_process *process)
     fanout_close(worker->fanout);
     closing_close(worker->closing);
     publisher_close(worker->publisher);
-    policy_client_close(worker->policy);
+    bundle_cache_close(worker->bundles);
     data_sources_free(worker->data_sources);
     http_docs_free(process->docs);
     deadlines_close(worker->deadlines);

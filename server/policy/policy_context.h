@@ -16,6 +16,7 @@
 struct job;
 struct publisher;
 struct policy_source;
+struct bundle_service;
 
 struct policy {
     const struct config *config;
@@ -27,6 +28,7 @@ struct policy {
     struct policy_server *server;
     struct publisher *publisher;
     struct policy_source *source;
+    struct bundle_service *bundles;
     LIST_HEAD(, job) jobs; /* children under way: job.h */
     /* What is served: a commit in a local repository (a folder with .git in it). The commit's objects are all there when `head` names it,
      * and stay as long as it is the head; a force-pushed one may go later. Set by policy_set_head. */

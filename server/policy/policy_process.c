@@ -10,6 +10,7 @@
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/policy/bundle_service.h"
 #include "server/policy/job.h"
 #include "server/policy/policy_context.h"
 #include "server/policy/policy_source.h"
@@ -37,6 +38,7 @@ void policy_set_head(struct policy *policy, const char *repository, const char *
     free(previous);
     policy->head = (struct policy_head){.state = POLICY_READY};
     memcpy(policy->head.hash, hash, strnlen(hash, POLICY_HASH_LENGTH));
+    bundle_service_set_head(policy->bundles, policy->repository, policy->head.hash);
     policy_server_set_head(policy->server, &policy->head);
 }
 
@@ -50,10 +52,8 @@ static void process_on_webhook(void *context)
 
 static void process_on_bundle_request(void *context, policy_peer peer, uint64_t id, struct slice body)
 {
-    (void)context;
-    (void)peer;
-    (void)id;
-    (void)body;
+    struct policy *policy = context;
+    bundle_service_request(policy->bundles, peer, id, body);
 }
 
 static void process_on_peer_gone(void *context, policy_peer peer)
@@ -152,6 +152,7 @@ static void process_open(struct policy_process *process, const struct policy_des
     }
     policy->publisher = publisher_open(policy->segment, policy->slot, PUBLISH_QUEUE_MAX);
     policy->server = policy_server_open(policy->base, descriptors->listener, policy->segment, &hooks);
+    policy->bundles = bundle_service_open(policy);
     policy->source = policy_source_open(policy);
 }
 
@@ -160,6 +161,7 @@ static void process_close(struct policy_process *process)
     struct policy *policy = &process->policy;
     policy_source_close(policy->source);
     job_kill_all(policy);
+    bundle_service_close(policy->bundles);
     policy_server_close(policy->server);
     publisher_flush(policy->publisher);
     publisher_close(policy->publisher);
