@@ -1,8 +1,9 @@
 /*
  * Fan-out. The worker takes a batch of records from the ring (bounded in records, bytes and deliveries), and works in three steps:
  *
- *   1. collect: for each event and each of its topics, every subscription gets an entry in the delivery arena; the entries of one client
- *      are chained in order, and the client is noted once in the list of touched ones;
+ *   1. collect: for each event and each of its topics, every subscription gets an entry in the delivery arena; events in a row for the
+ *      same topic make one entry together. The entries of one client are chained in order, and the client is noted once in the list of
+ *      touched ones;
  *   2. send: each touched client once, all its frames together (fanout_send.c); data is read where it lies in the ring;
  *   3. release the ring, tell waiting publishers that their events have their place in the order, and yield to the loop.
  *
@@ -33,8 +34,17 @@
 
 struct fanout_delivery {
     const struct subscription *subscription;
-    uint32_t event;
+    uint32_t event; /* the first of `count` events in a row */
+    uint32_t count;
     uint32_t next; /* of the same client */
+};
+
+/* Events in a row for the same single topic from the same notifier: their subscribers are walked through once. */
+struct fanout_run {
+    struct ring_event event; /* the first; views into the ring */
+    struct topic *topic;     /* NULL: no run is open */
+    uint32_t first;
+    uint32_t count;
 };
 
 struct fanout_completion {
@@ -55,6 +65,8 @@ struct fanout {
     struct fanout_delivery *deliveries;
     size_t delivery_count;
     size_t delivery_capacity;
+    size_t delivery_total; /* events times subscribers */
+    struct fanout_run run;
     struct connection **touched;
     size_t touched_count;
     size_t touched_capacity;
@@ -113,7 +125,8 @@ static void fanout_touch(struct fanout *fanout, struct connection *connection)
     fanout->touched[fanout->touched_count++] = connection;
 }
 
-static void fanout_deliver(struct fanout *fanout, const struct subscription *subscription, uint32_t event)
+static void fanout_deliver(
+    struct fanout *fanout, const struct subscription *subscription, uint32_t event, uint32_t count)
 {
     struct connection *connection = subscription->owner;
     if (fanout->delivery_count == fanout->delivery_capacity) {
@@ -122,7 +135,7 @@ static void fanout_deliver(struct fanout *fanout, const struct subscription *sub
             memory_resize(fanout->deliveries, fanout->delivery_capacity * sizeof(*fanout->deliveries));
     }
     uint32_t index = (uint32_t)fanout->delivery_count++;
-    fanout->deliveries[index] = (struct fanout_delivery){subscription, event, FANOUT_NONE};
+    fanout->deliveries[index] = (struct fanout_delivery){subscription, event, count, FANOUT_NONE};
     if (connection->delivery_first == FANOUT_NONE) {
         connection->delivery_first = index;
         fanout_touch(fanout, connection);
@@ -132,19 +145,38 @@ static void fanout_deliver(struct fanout *fanout, const struct subscription *sub
     connection->delivery_last = index;
 }
 
-static void fanout_collect_topic(
-    struct fanout *fanout, struct topic *topic, const struct ring_event *event, uint32_t event_index)
+static void fanout_collect_topic(struct fanout *fanout, struct topic *topic, const struct ring_event *event,
+    uint32_t event_index, uint32_t event_count)
 {
     uint32_t count;
     const struct subscription *subscription = topic_subscriptions(topic, &count);
     for (uint32_t i = 0; i < count; i++, subscription = subscription->next) {
         const struct connection *connection = subscription->owner;
+        __builtin_prefetch(subscription->next->owner);
         if (event->has_notifier &&
             memcmp(connection->channel.bytes, event->notifier.bytes, sizeof(event->notifier.bytes)) == 0)
             continue;
-        fanout_deliver(fanout, subscription, event_index);
+        fanout_deliver(fanout, subscription, event_index, event_count);
     }
-    topic_turn(topic);
+    for (uint32_t i = 0; i < event_count; i++)
+        topic_turn(topic);
+}
+
+static void fanout_end_run(struct fanout *fanout)
+{
+    const struct fanout_run *run = &fanout->run;
+    if (run->topic)
+        fanout_collect_topic(fanout, run->topic, &run->event, run->first, run->count);
+    fanout->run.topic = NULL;
+}
+
+static bool fanout_continues_run(const struct fanout *fanout, const struct ring_event *event)
+{
+    const struct ring_event *first = &fanout->run.event;
+    return fanout->run.topic && event->topic_count == 1 && slice_equals(first->topics, event->topics) &&
+           first->has_notifier == event->has_notifier &&
+           (!event->has_notifier ||
+               memcmp(first->notifier.bytes, event->notifier.bytes, sizeof(event->notifier.bytes)) == 0);
 }
 
 static void fanout_complete_later(struct fanout *fanout, uint32_t origin, uint32_t incarnation,
@@ -155,16 +187,38 @@ static void fanout_complete_later(struct fanout *fanout, uint32_t origin, uint32
         fanout->completions[fanout->completion_count++] = (struct fanout_completion){ticket, outcome};
 }
 
+/* An event that does not continue the run: it begins another, or stands for itself when it has several topics. */
+static void fanout_collect_other(struct fanout *fanout, const struct ring_event *event, uint32_t index)
+{
+    uint32_t offset = 0;
+    struct slice name;
+    fanout_end_run(fanout);
+    while (ring_event_topic_next(event, &offset, &name)) {
+        struct topic *topic = subscriptions_find(fanout->worker->subscriptions, name);
+        if (!topic)
+            continue;
+        if (event->topic_count == 1) {
+            fanout->run = (struct fanout_run){*event, topic, index, 1};
+            return;
+        }
+        size_t before = fanout->delivery_count;
+        fanout_collect_topic(fanout, topic, event, index, 1);
+        fanout->delivery_total += fanout->delivery_count - before;
+    }
+}
+
 static void fanout_collect_event(struct fanout *fanout, const struct ring_event *event)
 {
     uint32_t index = (uint32_t)fanout->event_count++;
-    uint32_t offset = 0;
-    struct slice name;
     fanout->events[index] = (struct fanout_event){.data = event->data};
-    while (ring_event_topic_next(event, &offset, &name)) {
-        struct topic *topic = subscriptions_find(fanout->worker->subscriptions, name);
-        if (topic)
-            fanout_collect_topic(fanout, topic, event, index);
+    if (fanout_continues_run(fanout, event))
+        fanout->run.count++;
+    else
+        fanout_collect_other(fanout, event, index);
+    if (fanout->run.topic) {
+        uint32_t count;
+        topic_subscriptions(fanout->run.topic, &count);
+        fanout->delivery_total += count;
     }
     fanout_complete_later(fanout, event->origin, event->incarnation, event->ticket, PUBLISH_ORDERED);
 }
@@ -211,12 +265,13 @@ static bool fanout_collect(struct fanout *fanout, const struct ring_record *reco
 }
 
 /* Returns true when there may be more to read. */
-static bool fanout_read(struct fanout *fanout)
+static bool fanout_read_records(struct fanout *fanout)
 {
     struct ring_record record;
     uint64_t bytes = 0;
     uint64_t bytes_max = (uint64_t)fanout->worker->config->drain_batch_bytes;
-    fanout->event_count = fanout->delivery_count = fanout->touched_count = fanout->completion_count = 0;
+    fanout->event_count = fanout->delivery_count = fanout->delivery_total = 0;
+    fanout->touched_count = fanout->completion_count = 0;
     fanout->resync = false;
     for (size_t records = 0; records < fanout->event_max; records++) {
         if (!ring_reader_next(fanout->reader, &record))
@@ -224,13 +279,44 @@ static bool fanout_read(struct fanout *fanout)
         bytes += record.length;
         if (!fanout_collect(fanout, &record))
             return true;
-        if (bytes >= bytes_max || fanout->delivery_count >= FANOUT_DELIVERIES_MAX)
+        if (bytes >= bytes_max || fanout->delivery_total >= FANOUT_DELIVERIES_MAX)
             return true;
     }
     return true;
 }
 
+static bool fanout_read(struct fanout *fanout)
+{
+    bool more = fanout_read_records(fanout);
+    fanout_end_run(fanout);
+    return more;
+}
+
 /* ---- step 2 ---- */
+
+/* Connections and subscriptions of thousands of clients are in no cache: what is needed soon is asked for now. */
+static void fanout_prefetch(const struct fanout *fanout, size_t next)
+{
+    if (next + 4 < fanout->touched_count)
+        __builtin_prefetch(fanout->touched[next + 4]);
+    if (next + 2 < fanout->touched_count)
+        __builtin_prefetch(fanout->deliveries[fanout->touched[next + 2]->delivery_first].subscription);
+}
+
+/* Several subscriptions of one client: all of them get an event before any gets the next. */
+static void fanout_send_chain(struct fanout *fanout, struct connection *connection, uint32_t index)
+{
+    const struct fanout_delivery *deliveries = fanout->deliveries;
+    fanout_sender_begin(fanout->sender, connection);
+    while (index != FANOUT_NONE) {
+        uint32_t event = deliveries[index].event, count = deliveries[index].count, at = index;
+        for (uint32_t i = 0; i < count; i++)
+            for (at = index; at != FANOUT_NONE && deliveries[at].event == event; at = deliveries[at].next)
+                fanout_sender_add(fanout->sender, deliveries[at].subscription, &fanout->events[event + i]);
+        index = at;
+    }
+    fanout_sender_end(fanout->sender);
+}
 
 static void fanout_send(struct fanout *fanout)
 {
@@ -238,15 +324,15 @@ static void fanout_send(struct fanout *fanout)
         struct connection *connection = fanout->touched[i];
         uint32_t index = connection->delivery_first;
         connection->delivery_first = connection->delivery_last = FANOUT_NONE;
-        fanout_sender_begin(fanout->sender, connection);
-        while (index != FANOUT_NONE) {
-            const struct fanout_delivery *delivery = &fanout->deliveries[index];
-            fanout_sender_add(fanout->sender, delivery->subscription, &fanout->events[delivery->event]);
-            index = delivery->next;
-        }
-        fanout_sender_end(fanout->sender);
+        const struct fanout_delivery *delivery = &fanout->deliveries[index];
+        fanout_prefetch(fanout, i);
+        if (delivery->next == FANOUT_NONE)
+            fanout_sender_run(fanout->sender, connection, delivery->subscription,
+                &fanout->events[delivery->event], delivery->count);
+        else
+            fanout_send_chain(fanout, connection, index);
     }
-    fanout_sender_count(fanout->sender);
+    fanout_sender_end_batch(fanout->sender);
 }
 
 /* ---- step 3 ---- */

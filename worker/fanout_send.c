@@ -5,7 +5,8 @@
  *
  * Small data is copied, so that the frame is one piece in the scratch buffer and a client with many small events gets one send(2) of one
  * piece. Larger data stays in the ring and is named by an iovec between head and tail: it is never copied for a client whose socket
- * takes it. What a socket refuses is copied, the large data once for all clients, into a counted block.
+ * takes it. Where several clients in a row get the same events, as the subscribers of a topic do, the frames are built once and only the
+ * ids in them are replaced. What a socket refuses is copied, the large data once for all clients, into a counted block.
  */
 #include "worker/fanout_send.h"
 
@@ -27,9 +28,19 @@
 
 struct sender_frame {
     struct slice head; /* in the scratch buffer */
+    char *message;     /* in it, behind the websocket head */
     struct slice data; /* in the ring, or in the scratch buffer right behind the head */
-    struct slice tail; /* in the scratch buffer, behind the data when that is there too */
+    char *tail; /* in the scratch buffer, behind the data when that is there too; NOTIFY_TAIL_LENGTH bytes */
     struct fanout_event *event;
+};
+
+/* What the frames, the iovecs and the scratch buffer still hold from the client before: `frame_count` events for one subscription. */
+struct sender_pattern {
+    const struct topic *topic; /* NULL: nothing that can be used again */
+    const struct fanout_event *events;
+    size_t frame_count;
+    size_t vector_count;
+    size_t total;
 };
 
 struct fanout_sender {
@@ -42,7 +53,9 @@ struct fanout_sender {
     size_t frame_count;
     struct iovec vector[SENDER_IOVECS];
     size_t vector_count;
+    size_t total; /* bytes of all frames */
     char channel[IDENTITY_HEX];
+    struct sender_pattern pattern;
     size_t refused; /* deliveries after the client was given up */
     uint64_t deliveries;
     uint64_t bytes;
@@ -68,14 +81,15 @@ void fanout_sender_close(struct fanout_sender *sender)
 void fanout_sender_begin(struct fanout_sender *sender, struct connection *connection)
 {
     sender->connection = connection;
-    sender->used = sender->frame_count = sender->vector_count = 0;
+    sender->used = sender->frame_count = sender->vector_count = sender->total = 0;
+    sender->pattern.topic = NULL;
     sender->refused = 0;
     identity_format(&connection->channel, sender->channel);
 }
 
 static size_t frame_length(const struct sender_frame *frame)
 {
-    return frame->head.length + frame->data.length + frame->tail.length;
+    return frame->head.length + frame->data.length + NOTIFY_TAIL_LENGTH;
 }
 
 /* Adds a piece to the iovecs; pieces that lie side by side become one. */
@@ -91,7 +105,8 @@ static void sender_gather(struct fanout_sender *sender, struct slice piece)
 /* Puts one frame, of which `sent` bytes are out, into the client's queue. */
 static void sender_queue(struct fanout_sender *sender, const struct sender_frame *frame, size_t sent)
 {
-    struct output_parts parts = {.head = frame->head, .tail = frame->tail, .sent = sent, .delivery = true};
+    struct output_parts parts = {
+        .head = frame->head, .tail = {frame->tail, NOTIFY_TAIL_LENGTH}, .sent = sent, .delivery = true};
     if (frame->data.length <= SENDER_OWN_MAX) { /* one piece in the scratch buffer */
         parts.head.length = frame_length(frame);
         parts.tail = (struct slice){0};
@@ -153,13 +168,13 @@ static void sender_flush(struct fanout_sender *sender)
             sender->bytes += out;
         }
     }
-    if (connection->state == CONNECTION_OPEN) {
+    if (connection->state == CONNECTION_OPEN && out < sender->total) {
         size_t first = 0;
         while (first < sender->frame_count && out >= frame_length(&sender->frames[first]))
             out -= frame_length(&sender->frames[first++]);
         sender_queue_rest(sender, first, out);
     }
-    sender->used = sender->frame_count = sender->vector_count = 0;
+    sender->used = sender->frame_count = sender->vector_count = sender->total = 0;
 }
 
 void fanout_sender_add(
@@ -189,6 +204,7 @@ void fanout_sender_add(
     notify_head_write(start + header, &subscription->id, sender->channel, topic);
     char *at = start + header + head_length;
     frame->event = event;
+    frame->message = start + header;
     frame->head = (struct slice){start, header + head_length};
     frame->data = event->data;
     if (copy) {
@@ -198,11 +214,12 @@ void fanout_sender_add(
     }
     struct identity call = identity_make_fast();
     notify_tail_write(at, &call);
-    frame->tail = (struct slice){at, NOTIFY_TAIL_LENGTH};
+    frame->tail = at;
     sender->used = (size_t)(at + NOTIFY_TAIL_LENGTH - sender->scratch);
+    sender->total += header + message;
     sender_gather(sender, frame->head);
     sender_gather(sender, frame->data);
-    sender_gather(sender, frame->tail);
+    sender_gather(sender, (struct slice){frame->tail, NOTIFY_TAIL_LENGTH});
 }
 
 void fanout_sender_end(struct fanout_sender *sender)
@@ -217,8 +234,53 @@ void fanout_sender_end(struct fanout_sender *sender)
         sender->dropped += sender->refused;
 }
 
-void fanout_sender_count(struct fanout_sender *sender)
+/* True when the frames of the client before are made this client's. */
+static bool sender_readdress(struct fanout_sender *sender, struct connection *connection,
+    const struct subscription *subscription, const struct fanout_event *events, uint32_t count)
 {
+    const struct sender_pattern *pattern = &sender->pattern;
+    if (pattern->topic != subscription->topic || pattern->events != events || pattern->frame_count != count)
+        return false;
+    char id[IDENTITY_HEX];
+    identity_format(&subscription->id, id);
+    identity_format(&connection->channel, sender->channel);
+    for (size_t i = 0; i < count; i++) {
+        const struct sender_frame *frame = &sender->frames[i];
+        struct identity call = identity_make_fast();
+        notify_head_readdress(frame->message, id, sender->channel);
+        notify_tail_readdress(frame->tail, &call);
+    }
+    sender->connection = connection;
+    sender->frame_count = count;
+    sender->vector_count = pattern->vector_count;
+    sender->total = pattern->total;
+    sender->refused = 0;
+    return true;
+}
+
+void fanout_sender_run(struct fanout_sender *sender, struct connection *connection,
+    const struct subscription *subscription, struct fanout_event *events, uint32_t count)
+{
+    /* Closed since it was collected: its subscription is gone. */
+    if (connection->state != CONNECTION_OPEN) {
+        sender->dropped += count;
+        return;
+    }
+    if (!sender_readdress(sender, connection, subscription, events, count)) {
+        const struct topic *topic = subscription->topic;
+        fanout_sender_begin(sender, connection);
+        for (uint32_t i = 0; i < count; i++)
+            fanout_sender_add(sender, subscription, &events[i]);
+        if (sender->frame_count == count) /* nothing was flushed on the way */
+            sender->pattern =
+                (struct sender_pattern){topic, events, count, sender->vector_count, sender->total};
+    }
+    fanout_sender_end(sender);
+}
+
+void fanout_sender_end_batch(struct fanout_sender *sender)
+{
+    sender->pattern.topic = NULL;
     struct worker *worker = sender->worker;
     worker_count(worker, COUNTER_DELIVERIES, sender->deliveries);
     worker_count(worker, COUNTER_DELIVERY_BYTES, sender->bytes);

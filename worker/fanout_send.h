@@ -25,7 +25,11 @@ void fanout_sender_begin(struct fanout_sender *sender, struct connection *connec
 void fanout_sender_add(
     struct fanout_sender *sender, const struct subscription *subscription, struct fanout_event *event);
 void fanout_sender_end(struct fanout_sender *sender);
-/* Adds what was sent since the last call to the counters. */
-void fanout_sender_count(struct fanout_sender *sender);
+/* The whole of a client's share when it is `count` events in a row for one subscription, as it nearly always is. The frames are the same
+ * for all such clients but for three ids, so they are built once in a batch and addressed anew for each. */
+void fanout_sender_run(struct fanout_sender *sender, struct connection *connection,
+    const struct subscription *subscription, struct fanout_event *events, uint32_t count);
+/* Ends the batch: the events' data may go. Adds what was sent since the last call to the counters. */
+void fanout_sender_end_batch(struct fanout_sender *sender);
 
 #endif

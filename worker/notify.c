@@ -42,6 +42,17 @@ void notify_tail_write(char *out, const struct identity *call)
     PUT_LITERAL(out + IDENTITY_HEX, TAIL_END);
 }
 
+void notify_head_readdress(char *head, const char *subscription, const char *channel)
+{
+    memcpy(head + sizeof(HEAD_ID) - 1, subscription, IDENTITY_HEX);
+    memcpy(head + sizeof(HEAD_ID) - 1 + IDENTITY_HEX + sizeof(HEAD_SUBSCRIBER) - 1, channel, IDENTITY_HEX);
+}
+
+void notify_tail_readdress(char *tail, const struct identity *call)
+{
+    identity_format(call, tail + sizeof(TAIL_CALL) - 1);
+}
+
 /* Length of the topic as text_append_json_ascii writes it. */
 static size_t topic_json_length(struct slice topic)
 {

@@ -23,6 +23,9 @@ size_t notify_head_length(size_t topic_json_length);
 void notify_head_write(
     char *out, const struct identity *subscription, const char *channel, struct slice topic_json);
 void notify_tail_write(char *out, const struct identity *call);
+/* Puts other ids (32 hex digits each) into a head that was written, and another call id into a tail. */
+void notify_head_readdress(char *head, const char *subscription, const char *channel);
+void notify_tail_readdress(char *tail, const struct identity *call);
 
 /* Bytes that the largest of the messages for these topics has beside its data. The websocket head is not counted, as the limits of the
  * Python clients (1 MiB) don't count it. */

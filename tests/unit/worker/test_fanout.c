@@ -1,0 +1,122 @@
+/* The fan-out of one worker: addresses, order, sizes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/unit/worker/worker_fixture.h"
+
+static struct text filler(size_t length)
+{
+    struct text data = {0};
+    text_append_char(&data, '"');
+    while (data.length < length - 1)
+        text_append_char(&data, (char)('a' + data.length % 23));
+    text_append_char(&data, '"');
+    return data;
+}
+
+/* The ids of a notify whose data is `data`; the rest is checked. */
+struct notify_ids {
+    char subscription[33], channel[33], call[33];
+};
+
+static struct notify_ids read_notify(struct fixture *fixture, int fd, const char *topic, const char *data)
+{
+    struct text got = {0}, end = {0};
+    struct notify_ids ids = {0};
+    assert_int_equal(client_read(fixture, fd, &got, 3000), 1);
+    int read = sscanf(got.data,
+        "{\"request\": {\"method\": \"notify\", \"arguments\": {\"subscription\": {\"id\": \"%32[0-9a-f]\", "
+        "\"subscriber_id\": \"%32[0-9a-f]\"",
+        ids.subscription, ids.channel);
+    assert_int_equal(read, 2);
+    const char *call = strstr(got.data, "}, \"call_id\": \"");
+    assert_non_null(call);
+    snprintf(ids.call, sizeof(ids.call), "%.32s", call + 15);
+    text_append_format(&end,
+        ", \"topic\": \"%s\", \"notifier_id\": null}, \"data\": %s}, \"call_id\": \"%s\"}, \"response\": "
+        "null}",
+        topic, data, ids.call);
+    assert_string_equal(strstr(got.data, ", \"topic\""), end.data);
+    text_free(&got);
+    text_free(&end);
+    return ids;
+}
+
+/* One batch with runs of a topic, changes of topic, sizes on both sides of every threshold: each client gets its events in order, with its
+ * own ids and a call id that nobody else has; two subscriptions of a client get an event before either gets the next. */
+static void test_batch_addresses(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 5, EVENTS = 60 };
+    static const size_t sizes[] = {10, 200, 256, 257, 4095, 4096, 4097, 20000};
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.client_queue_max_bytes = 64 << 20;
+    fixture_start(&fixture);
+    int clients[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = client_open(&fixture);
+        client_subscribe(&fixture, clients[i], i == 2 ? "[\"t\"]" : "[\"t\",\"u\"]");
+        if (i == 3)
+            client_subscribe(&fixture, clients[i], "[\"t\"]");
+    }
+    struct text data[EVENTS];
+    const char *topics[EVENTS];
+    for (int i = 0; i < EVENTS; i++) {
+        topics[i] = i % 20 < 14 ? "t" : "u";
+        data[i] = filler(sizes[i % 8]);
+        int length = snprintf(data[i].data + 1, 8, "%03d", i);
+        data[i].data[1 + length] = 'z';
+        fixture_event_quiet(&fixture, topics[i], NULL, text_slice(&data[i]));
+    }
+    ring_writer_wake(fixture.ring);
+    struct notify_ids all[CLIENTS * EVENTS * 2];
+    size_t count = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        size_t first = count;
+        for (int e = 0; e < EVENTS; e++) {
+            bool u = topics[e][0] == 'u';
+            if (u && i == 2)
+                continue;
+            for (int more = i == 3 && !u ? 2 : 1; more > 0; more--) {
+                all[count] = read_notify(&fixture, clients[i], topics[e], data[e].data);
+                assert_string_equal(all[count].channel, all[first].channel);
+                count++;
+            }
+            if (i == 3 && !u)
+                assert_string_not_equal(all[count - 1].subscription, all[count - 2].subscription);
+        }
+        unsigned ids = 0, ids_wanted = i == 2 ? 1 : i == 3 ? 3 : 2;
+        for (size_t a = first; a < count; a++) {
+            size_t b = first;
+            while (strcmp(all[a].subscription, all[b].subscription) != 0)
+                b++;
+            ids += a == b;
+        }
+        assert_int_equal(ids, ids_wanted);
+        for (size_t other = 0; other < first; other++) {
+            assert_string_not_equal(all[other].channel, all[first].channel);
+            assert_string_not_equal(all[other].subscription, all[first].subscription);
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(all[i].call, all[j].call);
+    assert_int_equal(fixture_counter(&fixture, COUNTER_DELIVERIES), count);
+    for (int i = 0; i < EVENTS; i++)
+        text_free(&data[i]);
+    for (int i = 0; i < CLIENTS; i++)
+        close(clients[i]);
+    fixture_stop(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batch_addresses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
