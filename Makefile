@@ -4,6 +4,7 @@
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
 # make lint     clang-format, clang-tidy, cppcheck
 # make bench    measures; prints a table
+# make bench-check   instructions per delivery against tests/bench/instructions.expected; bench-check-update writes it
 # Variables: CC=gcc|clang  SAN=address|thread (objects and program then live in build/address, build/thread)
 #            BUILD=folder  OPTIMIZE=-O2
 
@@ -168,6 +169,15 @@ bench: deps
 	@$(MAKE) --no-print-directory all bench-programs
 	@tests/bench/check $(OUT)/bench/load
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench --out $(OUT)/bench
+
+# ---- the guard: instructions a delivery and an event, against tests/bench/instructions.expected. Callgrind counts them, so load and
+# machine don't matter; the compiler and its options do.
+.PHONY: bench-check bench-check-update
+bench-check bench-check-update: deps
+	$(if $(filter-out -O2,$(OPTIMIZE))$(SAN),$(error bench-check needs OPTIMIZE=-O2 and no SAN))
+	$(call install_missing,python3 valgrind)
+	@$(MAKE) --no-print-directory all $(OUT)/bench/load
+	@tests/bench/instructions --check $(if $(filter %-update,$@),--update) --opald $(OUT)/opald --programs $(OUT)/bench --cc "$(CC)"
 
 # ---- tests: tests/run sums everything up; the last line is "N passed, N failed"
 test:

@@ -18,6 +18,7 @@ static const char help[] =
     "load --port P [options] PHASE...\n"
     "  PHASE: lockstep:EVENTS | burst:IN_FLIGHT:EVENTS | rate:PER_SECOND:EVENTS | listen:EVENTS | "
     "idle:SECONDS\n"
+    "         batch:K:EVENTS | drain:EVENTS (with --pause)\n"
     "  --host A            numeric address of the server (127.0.0.1; there the clients spread over "
     "127.0.0.x)\n"
     "  --clients N         websockets (100)\n"
@@ -26,7 +27,15 @@ static const char help[] =
     "  --groups G          spread the clients over G live topics; an event goes to one (1)\n"
     "  --topic NAME        the live topic (policy_data)\n"
     "  --payload BYTES     of the event's data (200)\n"
-    "  --publish WAY       ws | http | bare | kafka | none (ws)\n"
+    "  --publish WAY       ws | http | bare | kafka | nats | nchan | none (ws); --publish-port P: not the "
+    "clients'\n"
+    "  --dialect NAME      opal | nats | nchan (opal); the latter two have no answers to notifies\n"
+    "  --slow N            the last N clients read --slow-rate bytes a second each (65536), unchecked\n"
+    "  --pause PID         the process that drain stops and lets go on (batch chooses one)\n"
+    "  --hold              batch: keep the answers to notifies until all have all\n"
+    "  --kill PID          kill -9 this process just before the clients come\n"
+    "  --hook PROGRAM      batch: run before and after as PROGRAM start|end PAUSED-PID SERVER-PID\n"
+    "  --watch-memory      the servers' memory while a phase runs, five times a second\n"
     "  --no-reply          do not answer notifies\n"
     "  --reply-each        one write(2) for each answer instead of one for those of one read(2)\n"
     "  --window K          connections being opened at once (256); --connect-rate R: opened a second (no "
@@ -41,6 +50,9 @@ struct load {
     struct swarm_settings swarm;
     struct publish_settings publish;
     bool publishes;
+    unsigned publish_port; /* 0: the clients' */
+    pid_t killed;
+    bool batches;
     struct phase_bench bench;
     struct phase phases[PHASES_MAX];
     unsigned phase_count;
@@ -59,18 +71,32 @@ static unsigned number(const char *text, const char *name)
 
 static void take_way(struct load *load, const char *text)
 {
-    static const char *const ways[] = {"ws", "http", "bare", "kafka"};
+    static const char *const ways[] = {"ws", "http", "bare", "kafka", "nats", "nchan"};
     load->publishes = strcmp(text, "none") != 0;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         if (strcmp(text, ways[i]) == 0) {
             load->publish.way = (enum publish_way)i;
             return;
         }
     }
     if (load->publishes) {
-        fprintf(stderr, "load: --publish %s: not one of ws, http, bare, kafka, none\n", text);
+        fprintf(stderr, "load: --publish %s: not one of ws, http, bare, kafka, nats, nchan, none\n", text);
         exit(2);
     }
+}
+
+static void take_dialect(struct load *load, const char *text)
+{
+    static const char *const names[] = {"opal", "nats", "nchan"};
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(names[i], text) == 0) {
+            load->swarm.dialect = (enum swarm_dialect)i;
+            load->swarm.reply = load->swarm.reply && i == 0;
+            return;
+        }
+    }
+    fprintf(stderr, "load: --dialect %s: not one of opal, nats, nchan\n", text);
+    exit(2);
 }
 
 static void take_option(struct load *load, const char *name, const char *value)
@@ -117,16 +143,35 @@ static void take_option(struct load *load, const char *name, const char *value)
         load->publish.brokers = value;
     } else if (strcmp(name, "kafka-topic") == 0) {
         load->publish.kafka_topic = value;
+    } else if (strcmp(name, "publish-port") == 0) {
+        load->publish_port = number(value, name);
+    } else if (strcmp(name, "dialect") == 0) {
+        take_dialect(load, value);
+    } else if (strcmp(name, "slow") == 0) {
+        load->swarm.slow = load->bench.slow_clients = number(value, name);
+    } else if (strcmp(name, "slow-rate") == 0) {
+        load->swarm.slow_rate = strtod(value, NULL);
+    } else if (strcmp(name, "pause") == 0) {
+        load->bench.paused = (pid_t)number(value, name);
+    } else if (strcmp(name, "hook") == 0) {
+        load->bench.hook = value;
+    } else if (strcmp(name, "hold") == 0) {
+        load->swarm.hold = true;
+    } else if (strcmp(name, "kill") == 0) {
+        load->killed = (pid_t)number(value, name);
+    } else if (strcmp(name, "watch-memory") == 0) {
+        load->bench.watch_memory = true;
     }
 }
 
 static void take_arguments(struct load *load, int argc, char **argv)
 {
-    static const char *const flags[] = {"no-reply", "own-topics", "reply-each", "help"};
+    static const char *const flags[] = {
+        "no-reply", "own-topics", "reply-each", "hold", "watch-memory", "help"};
     static const char *const valued[] = {"port", "host", "clients", "topics", "groups", "topic", "payload",
         "publish", "window", "connect-rate", "pid", "token", "stall", "bare-workers", "brokers",
-        "kafka-topic"};
-    struct option options[32] = {{NULL, 0, NULL, 0}};
+        "kafka-topic", "publish-port", "dialect", "slow", "slow-rate", "pause", "kill", "hook"};
+    struct option options[40] = {{NULL, 0, NULL, 0}};
     unsigned count = 0;
     int index = 0;
     for (unsigned i = 0; i < sizeof flags / sizeof flags[0]; i++) {
@@ -150,11 +195,58 @@ static void take_arguments(struct load *load, int argc, char **argv)
         }
     }
     if (load->swarm.server.sin_port == 0 || load->swarm.topics == 0 || load->swarm.groups == 0 ||
-        load->publish.payload < PUBLISH_PAYLOAD_MIN ||
+        load->publish.payload < PUBLISH_PAYLOAD_MIN || load->swarm.slow > load->swarm.clients ||
         (load->publishes && load->publish.way == PUBLISH_KAFKA && load->publish.brokers == NULL)) {
         fputs(help, stderr);
         exit(2);
     }
+    for (unsigned i = 0; i < load->phase_count; i++) {
+        const enum phase_mode mode = load->phases[i].mode;
+        load->batches = load->batches || mode == PHASE_BATCH;
+        if ((mode == PHASE_DRAIN && load->bench.paused == 0) ||
+            ((mode == PHASE_DRAIN || mode == PHASE_BATCH) && !load->publishes)) {
+            fprintf(stderr, "load: %s needs a way to publish, drain also --pause\n", load->phases[i].name);
+            exit(2);
+        }
+    }
+}
+
+/* Reads the servers' sockets once they have `count` more than before. */
+static struct process_usage wait_sockets(
+    struct phase_bench *bench, const struct process_usage *before, unsigned count)
+{
+    struct process_usage now = {0};
+    for (unsigned tries = 0; tries < 50; tries++) {
+        phase_settle(bench);
+        now = process_group_read(&bench->servers, 1);
+        if (process_sockets_got(before, &now, 0) == count) {
+            return now;
+        }
+    }
+    fprintf(stderr, "load: the servers have %u more sockets, not %u\n", process_sockets_got(before, &now, 0),
+        count);
+    exit(1);
+}
+
+/* Opens the publisher, then the clients; the process to stop is one of those with clients and without the publisher. */
+static bool open_clients(struct load *load, FILE *out);
+static bool open_for_batch(struct load *load, FILE *out)
+{
+    struct phase_bench *bench = &load->bench;
+    phase_settle(bench);
+    const struct process_usage first = process_group_read(&bench->servers, 1);
+    bench->publish = publish_open(bench->loop, &load->publish);
+    const struct process_usage second = wait_sockets(bench, &first, 1);
+    const bool good = open_clients(load, out);
+    const struct process_usage third = wait_sockets(bench, &second, load->swarm.clients);
+    for (unsigned i = 0; i < third.processes; i++) {
+        const unsigned got = process_sockets_got(&second, &third, third.pids[i]);
+        if (got > bench->paused_clients && process_sockets_got(&first, &second, third.pids[i]) == 0) {
+            bench->paused = third.pids[i];
+            bench->paused_clients = got;
+        }
+    }
+    return good && bench->paused != 0;
 }
 
 /* Opens the clients and prints what they cost. False when not all could subscribe. */
@@ -167,6 +259,9 @@ static bool open_clients(struct load *load, FILE *out)
     uint64_t progress = start;
     unsigned known = 0;
     bench->swarm = swarm_create(bench->loop, &load->swarm);
+    if (load->killed != 0) {
+        kill(load->killed, SIGKILL);
+    }
     while (swarm_ready(bench->swarm) + swarm_failed(bench->swarm) + swarm_tally(bench->swarm)->closed <
                clients &&
            (double)(load_now() - progress) < bench->stall * 1e9) {
@@ -204,6 +299,7 @@ int main(int argc, char **argv)
             .groups = 1,
             .topic = "policy_data",
             .window = 256,
+            .slow_rate = 65536,
             .reply = true},
         .publish = {.payload = 200, .bare_workers = 2, .kafka_topic = "EventNotifier"},
         .publishes = true,
@@ -224,8 +320,11 @@ int main(int argc, char **argv)
     load.publish.server = load.swarm.server;
     load.publish.topic = load.swarm.topic;
     load.publish.groups = load.swarm.groups;
-    bool good = open_clients(&load, stdout);
-    if (load.publishes && load.phase_count != 0) {
+    if (load.publish_port != 0) {
+        load.publish.server.sin_port = htons((uint16_t)load.publish_port);
+    }
+    bool good = load.batches ? open_for_batch(&load, stdout) : open_clients(&load, stdout);
+    if (load.publishes && load.phase_count != 0 && load.bench.publish == NULL) {
         load.bench.publish = publish_open(load.bench.loop, &load.publish);
     }
     printf(", \"phases\": [");
@@ -234,6 +333,7 @@ int main(int argc, char **argv)
         good = phase_run(&load.bench, &load.phases[i], stdout) && good;
         fflush(stdout);
     }
-    printf("], \"good\": %s}\n", good ? "true" : "false");
+    printf("], \"paused\": %d, \"paused_clients\": %u, \"good\": %s}\n", (int)load.bench.paused,
+        load.bench.paused_clients, good ? "true" : "false");
     return good ? 0 : 1;
 }

@@ -9,6 +9,7 @@
 enum frame_opcode {
     FRAME_CONTINUATION = 0,
     FRAME_TEXT = 1,
+    FRAME_BINARY = 2,
     FRAME_CLOSE = 8,
     FRAME_PING = 9,
     FRAME_PONG = 10

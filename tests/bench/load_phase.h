@@ -13,7 +13,10 @@ enum phase_mode {
     PHASE_BURST, /* `parameter` events in flight; 1 is lock step: the next event when all clients have the last */
     PHASE_RATE,   /* `parameter` events a second */
     PHASE_LISTEN, /* somebody else publishes: wait for `events` of them */
-    PHASE_IDLE,   /* nothing, for `parameter` seconds */
+    PHASE_BATCH, /* `parameter` events at once; the paused process meets them all together, then all answers together: what it does
+                    is the same every time, whatever the machine's load */
+    PHASE_DRAIN, /* all events are published while the paused process stands still; the clock runs from when it goes on */
+    PHASE_IDLE, /* nothing, for `parameter` seconds */
 };
 
 struct phase {
@@ -28,11 +31,20 @@ struct phase_bench {
     struct swarm *swarm;
     struct publish *publish; /* NULL when nothing is published here */
     struct process_group servers;
+    pid_t paused;            /* for batch and drain; 0 without */
+    unsigned paused_clients; /* batch: the clients that this process serves */
+    const char *hook;        /* batch: a program that counts what the servers do, or NULL */
+    unsigned slow_clients;
+    bool watch_memory; /* read the servers' memory while a phase runs */
+    uint64_t pss_start;
+    uint64_t pss_quarter; /* when a quarter of the deliveries were there */
+    uint64_t pss_peak;
+    uint64_t pss_read; /* ns, of the last reading */
     uint64_t sequence; /* the next event's */
     double stall;      /* seconds without a delivery after which a phase is given up */
 };
 
-/* "lockstep:EVENTS", "burst:K:EVENTS", "rate:R:EVENTS", "listen:EVENTS", "idle:SECONDS". */
+/* "lockstep:EVENTS", "burst:K:EVENTS", "rate:R:EVENTS", "listen:EVENTS", "idle:SECONDS", "batch:K:EVENTS", "drain:EVENTS". */
 bool phase_parse(const char *text, struct phase *phase);
 /* Turns the loop until the servers use no more CPU than at rest; at most two seconds. */
 void phase_settle(struct phase_bench *bench);

@@ -1,6 +1,7 @@
 #include "tests/bench/load_process.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,25 +55,73 @@ static unsigned sockets_of(pid_t pid)
     return count;
 }
 
-static pid_t parent_of(pid_t pid)
+/* State and parent of a process; false when there is none. */
+static bool state_of(pid_t pid, char *state, pid_t *parent)
 {
     char path[64];
     char text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        return 0;
+        return false;
     }
     const size_t length = fread(text, 1, sizeof text - 1, file);
     fclose(file);
     text[length] = '\0';
     const char *end = strrchr(text, ')'); /* the name in front may itself hold blanks and brackets */
-    char state;
-    int parent = 0;
-    if (end == NULL || sscanf(end + 1, " %c %d", &state, &parent) != 2) {
-        return 0;
+    int number = 0;
+    if (end == NULL || sscanf(end + 1, " %c %d", state, &number) != 2) {
+        return false;
     }
-    return (pid_t)parent;
+    *parent = (pid_t)number;
+    return true;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+    char state;
+    pid_t parent = 0;
+    return state_of(pid, &state, &parent) ? parent : 0;
+}
+
+static void wait_a_millisecond(void)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    nanosleep(&pause, NULL);
+}
+
+void process_pause(pid_t pid)
+{
+    char state = 'T';
+    pid_t parent;
+    if (kill(pid, SIGSTOP) != 0) {
+        return;
+    }
+    while (state_of(pid, &state, &parent) && state != 'T' && state != 'Z') {
+        wait_a_millisecond();
+    }
+}
+
+void process_resume(pid_t pid)
+{
+    kill(pid, SIGCONT);
+}
+
+void process_wait_idle(pid_t pid)
+{
+    unsigned quiet = 0;
+    for (uint64_t used = cpu_of(pid); quiet < 4;) {
+        char state = 'Z';
+        pid_t parent;
+        wait_a_millisecond();
+        const bool alive = state_of(pid, &state, &parent);
+        const uint64_t now = cpu_of(pid);
+        if (!alive || state == 'Z') {
+            return;
+        }
+        quiet = state == 'S' && now == used ? quiet + 1 : 0;
+        used = now;
+    }
 }
 
 /* Fills `found` with the roots and their descendants. */
@@ -116,7 +165,9 @@ struct process_usage process_group_read(const struct process_group *group, int m
     struct process_usage usage = {0};
     usage.processes = group->root_count == 0 ? 0 : find_all(group, usage.pids);
     for (unsigned i = 0; i < usage.processes; i++) {
-        usage.cpu_ns += cpu_of(usage.pids[i]);
+        const uint64_t used = cpu_of(usage.pids[i]);
+        usage.cpu_ns += used;
+        usage.first_cpu_ns = i == 0 ? used : usage.first_cpu_ns;
     }
     for (unsigned i = 0; memory && i < usage.processes; i++) {
         usage.sockets[i] = sockets_of(usage.pids[i]);
@@ -138,6 +189,18 @@ unsigned process_sockets_gained(const struct process_usage *before, const struct
         }
     }
     return most;
+}
+
+unsigned process_sockets_got(const struct process_usage *before, const struct process_usage *after, pid_t pid)
+{
+    int got = 0;
+    for (unsigned i = 0; i < after->processes; i++) {
+        got += pid == 0 || after->pids[i] == pid ? (int)after->sockets[i] : 0;
+    }
+    for (unsigned i = 0; i < before->processes; i++) {
+        got -= pid == 0 || before->pids[i] == pid ? (int)before->sockets[i] : 0;
+    }
+    return got < 0 ? 0 : (unsigned)got;
 }
 
 uint64_t process_own_cpu(void)

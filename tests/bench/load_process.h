@@ -14,8 +14,9 @@ struct process_group {
 };
 
 struct process_usage {
-    uint64_t cpu_ns;    /* user and system time of all threads, nanosecond resolution */
-    uint64_t pss_bytes; /* proportional set size: shared pages are divided among those that map them */
+    uint64_t cpu_ns;       /* user and system time of all threads, nanosecond resolution */
+    uint64_t first_cpu_ns; /* of that, the first root's own */
+    uint64_t pss_bytes;    /* proportional set size: shared pages are divided among those that map them */
     unsigned processes;
     pid_t pids[PROCESS_MAX];
     unsigned sockets[PROCESS_MAX]; /* held by each of them */
@@ -27,6 +28,14 @@ unsigned process_sockets_gained(const struct process_usage *before, const struct
 /* Looks the descendants up anew at each call. Processes that ended in between are not counted. `memory`: also PSS and sockets, which cost the
  * kernel milliseconds. */
 struct process_usage process_group_read(const struct process_group *group, int memory);
+/* How many sockets `pid` got between them; all processes with 0. */
+unsigned process_sockets_got(
+    const struct process_usage *before, const struct process_usage *after, pid_t pid);
+/* Stops a process where it is, waits until it has stopped; lets it go on. */
+void process_pause(pid_t pid);
+void process_resume(pid_t pid);
+/* Waits until the process sleeps and uses no CPU time for some milliseconds. */
+void process_wait_idle(pid_t pid);
 /* CPU time of this process. */
 uint64_t process_own_cpu(void);
 

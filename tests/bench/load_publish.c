@@ -29,6 +29,7 @@ struct publish {
     size_t sent_room;
     size_t sent_first;
     size_t sent_count;
+    uint64_t produced; /* Kafka: records handed over less those answered */
     unsigned char input[65536];
     size_t input_length;
     struct publish_tally tally;
@@ -84,7 +85,7 @@ static size_t http_take(struct publish *publish)
     if (publish->input_length < head + body) {
         return 0;
     }
-    answer_count(publish, strncmp(input, "HTTP/1.1 200", 12) == 0);
+    answer_count(publish, strncmp(input, "HTTP/1.1 20", 11) == 0);
     return head + body;
 }
 
@@ -110,6 +111,26 @@ static size_t websocket_take(struct publish *publish)
     return frame.header + frame.length;
 }
 
+/* NATS: lines that the server sends; of these only PING wants an answer. */
+static size_t nats_take(struct publish *publish)
+{
+    const unsigned char *end = memchr(publish->input, '\n', publish->input_length);
+    if (end == NULL) {
+        return 0;
+    }
+    if (memcmp(publish->input, "PING", 4) == 0 &&
+        send(publish->descriptor, "PONG\r\n", 6, MSG_NOSIGNAL) < 0) {
+        load_fail("publisher's PONG");
+    }
+    publish->tally.refused += memcmp(publish->input, "-ERR", 4) == 0;
+    return (size_t)(end - publish->input) + 1;
+}
+
+static bool way_is_http(enum publish_way way)
+{
+    return way == PUBLISH_HTTP || way == PUBLISH_NCHAN;
+}
+
 static void publish_ready(struct source *source, uint32_t events)
 {
     struct publish *publish = (struct publish *)source;
@@ -127,8 +148,10 @@ static void publish_ready(struct source *source, uint32_t events)
     }
     publish->input_length += (size_t)got;
     for (;;) {
-        const size_t taken =
-            publish->settings.way == PUBLISH_HTTP ? http_take(publish) : websocket_take(publish);
+        const enum publish_way way = publish->settings.way;
+        const size_t taken = way_is_http(way)      ? http_take(publish)
+                             : way == PUBLISH_NATS ? nats_take(publish)
+                                                   : websocket_take(publish);
         if (taken == 0) {
             break;
         }
@@ -140,6 +163,7 @@ static void publish_ready(struct source *source, uint32_t events)
 static void kafka_answered(void *context, uint64_t sent, int accepted)
 {
     struct publish *publish = context;
+    publish->produced--;
     histogram_add(&publish->tally.answer, load_now() - sent);
     publish->tally.accepted += accepted != 0;
     publish->tally.refused += accepted == 0;
@@ -184,6 +208,10 @@ static void tcp_open(struct publish *publish)
                 load_fail("publisher's handshake");
             }
         }
+    }
+    if (settings->way == PUBLISH_NATS) {
+        static const char hello[] = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
+        send_all(publish->descriptor, hello, sizeof hello - 1);
     }
     loop_set(publish->loop, EPOLL_CTL_ADD, publish->descriptor, &publish->source, EPOLLIN);
 }
@@ -266,6 +294,20 @@ static void http_send(struct publish *publish, const char *topic, uint64_t seque
     send_all(publish->descriptor, publish->text, length + (size_t)head_length);
 }
 
+/* The event's data is the whole message. */
+static size_t plain_write(
+    const struct publish *publish, const char *topic, uint64_t sequence, uint64_t now, char *out)
+{
+    const bool nats = publish->settings.way == PUBLISH_NATS;
+    size_t length = (size_t)sprintf(out,
+        nats ? "PUB %s %zu\r\n"
+             : "POST /pub/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+               "application/json\r\nContent-Length: %zu\r\n\r\n",
+        topic, publish->settings.payload);
+    length += data_write(publish, out + length, sequence, now);
+    return length + (size_t)sprintf(out + length, "%s", nats ? "\r\n" : "");
+}
+
 void publish_event(struct publish *publish, uint64_t sequence)
 {
     const struct publish_settings *settings = &publish->settings;
@@ -277,7 +319,7 @@ void publish_event(struct publish *publish, uint64_t sequence)
     } else {
         snprintf(topic, sizeof topic, "%s", settings->topic);
     }
-    if (publish->descriptor < 0 && (settings->way == PUBLISH_HTTP || settings->way == PUBLISH_WEBSOCKET)) {
+    if (publish->descriptor < 0 && settings->way != PUBLISH_BARE && settings->way != PUBLISH_KAFKA) {
         tcp_open(publish);
     }
     switch (settings->way) {
@@ -309,9 +351,25 @@ void publish_event(struct publish *publish, uint64_t sequence)
             publish->text, "{\"notifier_id\": \"%032x\", \"topics\": [\"%s\"], \"data\": ", 0xbe9cU, topic);
         length += data_write(publish, publish->text + length, sequence, now);
         publish->text[length++] = '}';
+        publish->produced++;
         load_kafka_produce(publish->kafka, publish->text, length, now);
         break;
+    case PUBLISH_NATS:
+        publish->tally.accepted++;
+        send_all(
+            publish->descriptor, publish->text, plain_write(publish, topic, sequence, now, publish->text));
+        break;
+    case PUBLISH_NCHAN:
+        answer_expect(publish, now);
+        send_all(
+            publish->descriptor, publish->text, plain_write(publish, topic, sequence, now, publish->text));
+        break;
     }
+}
+
+uint64_t publish_unanswered(const struct publish *publish)
+{
+    return publish->settings.way == PUBLISH_KAFKA ? publish->produced : publish->sent_count;
 }
 
 const struct publish_tally *publish_tally(const struct publish *publish)

@@ -6,6 +6,7 @@
 #define OPALD_BENCH_LOAD_PUBLISH_H
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "tests/bench/load_histogram.h"
@@ -15,6 +16,8 @@ enum publish_way {
     PUBLISH_HTTP,      /* POST /data/config, requests pipelined on one connection */
     PUBLISH_BARE,      /* straight to the workers of tests/bench/bare.c: they send what they are given */
     PUBLISH_KAFKA,     /* a record as another server would write it */
+    PUBLISH_NATS,      /* PUB on a plain connection to nats-server; nothing is answered */
+    PUBLISH_NCHAN, /* POST /pub/TOPIC, requests pipelined on one connection; the body is what subscribers get */
 };
 
 struct publish_settings {
@@ -43,6 +46,8 @@ struct publish;
 struct publish *publish_open(int loop, const struct publish_settings *settings);
 /* Publishes event `sequence`, stamped with the time now. */
 void publish_event(struct publish *publish, uint64_t sequence);
+/* Publishes that wait for their answer. */
+uint64_t publish_unanswered(const struct publish *publish);
 const struct publish_tally *publish_tally(const struct publish *publish);
 void publish_reset(struct publish *publish);
 

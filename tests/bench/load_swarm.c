@@ -10,66 +10,18 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "tests/bench/load_client.h"
+#include "tests/bench/load_dialect.h"
 #include "tests/bench/load_frame.h"
 #include "tests/bench/load_loop.h"
-
-#define CLIENT_MAGIC        0x636c6e74U
-#define READ_BYTES          (256U * 1024U)
-#define CLIENTS_PER_ADDRESS 20000U
-#define NOTHING             UINT64_MAX
-
-enum client_state { CLIENT_CONNECTING, CLIENT_SHAKING, CLIENT_SUBSCRIBING, CLIENT_READY, CLIENT_GONE };
-
-struct client {
-    struct source source;
-    uint32_t magic;
-    int descriptor;
-    struct swarm *swarm;
-    enum client_state state;
-    unsigned index;
-    uint64_t next;          /* sequence that must come now */
-    unsigned char *partial; /* a frame that is not whole */
-    size_t partial_length;
-    unsigned char *unsent;
-    size_t unsent_length;
-};
-
-struct swarm {
-    struct swarm_settings settings;
-    int loop;
-    struct client *clients;
-    unsigned opened;
-    unsigned ready;
-    unsigned failed;
-    uint64_t opened_first; /* ns, for the rate */
-    unsigned *group_size;  /* clients that are ready, by group */
-    uint32_t *remaining;   /* clients that still wait, by sequence */
-    uint64_t announced;
-    uint64_t announced_room;
-    uint64_t events_open;
-    uint64_t deliveries_open;
-    struct swarm_tally tally;
-    bool stamp;
-    uint64_t stamp_offset; /* CLOCK_REALTIME less CLOCK_MONOTONIC */
-    uint64_t arrived;      /* the kernel's stamp on what is being taken, monotonic; 0 without */
-    unsigned char *input;  /* READ_BYTES */
-    unsigned char *output; /* replies to one read */
-    size_t output_length;
-    size_t output_room;
-};
-
-static const char reply_head[] =
-    "{\"request\": null, \"response\": {\"result\": \"None\", \"result_type\": \"str\", \"call_id\": \"";
-static const char reply_tail[] = "\"}}";
-#define CALL_ID_BYTES 32U
-#define REPLY_BYTES   (sizeof reply_head - 1 + CALL_ID_BYTES + sizeof reply_tail - 1)
 
 static void client_ready(struct source *source, uint32_t events);
 
 /* ---- accounting ---- */
 
-static void event_settle(struct swarm *swarm, uint64_t sequence, uint64_t sent, uint64_t now)
+static void event_settle(struct client *client, uint64_t sequence, uint64_t sent, uint64_t now)
 {
+    struct swarm *swarm = client->swarm;
     if (sequence >= swarm->announced || swarm->remaining[sequence] == 0) {
         return;
     }
@@ -78,23 +30,27 @@ static void event_settle(struct swarm *swarm, uint64_t sequence, uint64_t sent, 
         swarm->events_open--;
         swarm->tally.completed++;
         if (sent != NOTHING) {
+            client->last_count++;
             histogram_add(&swarm->tally.last, now - sent);
         }
     }
 }
 
-static void client_end(struct client *client)
+void client_end(struct client *client)
 {
     struct swarm *swarm = client->swarm;
     if (client->state == CLIENT_GONE) {
         return;
     }
-    if (client->state == CLIENT_READY) {
+    if (client->state == CLIENT_READY && client->slow) {
+        swarm->tally.slow_closed++;
+        swarm->ready--;
+    } else if (client->state == CLIENT_READY) {
         swarm->tally.closed++;
         swarm->ready--;
         swarm->group_size[client->index % swarm->settings.groups]--;
         for (; client->next < swarm->announced; client->next += swarm->settings.groups) {
-            event_settle(swarm, client->next, NOTHING, 0);
+            event_settle(client, client->next, NOTHING, 0);
         }
     } else {
         swarm->failed++;
@@ -108,6 +64,17 @@ static void client_end(struct client *client)
 }
 
 /* ---- sending ---- */
+
+static void client_keep_unsent(struct client *client, const unsigned char *bytes, size_t length)
+{
+    unsigned char *grown = realloc(client->unsent, client->unsent_length + length);
+    if (grown == NULL) {
+        load_fail("realloc");
+    }
+    memcpy(grown + client->unsent_length, bytes, length);
+    client->unsent = grown;
+    client->unsent_length += length;
+}
 
 static void client_send(struct client *client, const unsigned char *bytes, size_t length)
 {
@@ -125,13 +92,7 @@ static void client_send(struct client *client, const unsigned char *bytes, size_
     if (length == 0) {
         return;
     }
-    unsigned char *grown = realloc(client->unsent, client->unsent_length + length);
-    if (grown == NULL) {
-        load_fail("realloc");
-    }
-    memcpy(grown + client->unsent_length, bytes, length);
-    client->unsent = grown;
-    client->unsent_length += length;
+    client_keep_unsent(client, bytes, length);
     loop_set(client->swarm->loop, EPOLL_CTL_MOD, client->descriptor, &client->source, EPOLLIN | EPOLLOUT);
 }
 
@@ -169,38 +130,26 @@ static void replies_flush(struct client *client)
     struct swarm *swarm = client->swarm;
     const size_t length = swarm->output_length;
     swarm->output_length = 0;
-    if (length != 0 && client->state != CLIENT_GONE) {
+    if (length != 0 && client->state != CLIENT_GONE && swarm->settings.hold) {
+        client_keep_unsent(client, swarm->output, length);
+    } else if (length != 0 && client->state != CLIENT_GONE) {
         client_send(client, swarm->output, length);
     }
 }
 
 static void client_reply(struct client *client, const unsigned char *text, size_t length)
 {
-    /* `..."call_id": "<32>"}, "response": null}` is how servers end a notify; another spacing is searched for. */
-    static const char tail[] = "\"}, \"response\": null}";
-    const unsigned char *id = NULL;
     struct swarm *swarm = client->swarm;
-    if (length > CALL_ID_BYTES + sizeof tail) {
-        id = text + length - (sizeof tail - 1) - CALL_ID_BYTES;
-        if (id[-1] != '"' || memcmp(id + CALL_ID_BYTES, tail, sizeof tail - 1) != 0) {
-            const size_t window = length < 256 ? length : 256;
-            id = memmem(text + length - window, window, "\"call_id\":", 10);
-            id = id == NULL ? NULL : memchr(id + 10, '"', (size_t)(text + length - id) - 10);
-            id = id == NULL || (size_t)(text + length - id) < CALL_ID_BYTES + 2 ? NULL : id + 1;
-        }
-    }
-    if (id == NULL) {
+    char reply[DIALECT_REPLY_MAX];
+    const size_t size = dialect_reply(text, length, reply);
+    if (size == 0) {
         swarm->tally.misplaced++;
         return;
     }
-    char reply[REPLY_BYTES];
-    memcpy(reply, reply_head, sizeof reply_head - 1);
-    memcpy(reply + sizeof reply_head - 1, id, CALL_ID_BYTES);
-    memcpy(reply + sizeof reply_head - 1 + CALL_ID_BYTES, reply_tail, sizeof reply_tail - 1);
-    if (swarm->output_length + REPLY_BYTES + FRAME_HEADER_MAX > swarm->output_room) {
+    if (swarm->output_length + size + FRAME_HEADER_MAX > swarm->output_room) {
         replies_flush(client);
     }
-    swarm->output_length += frame_write(swarm->output + swarm->output_length, FRAME_TEXT, reply, REPLY_BYTES);
+    swarm->output_length += frame_write(swarm->output + swarm->output_length, FRAME_TEXT, reply, size);
     if (swarm->settings.reply_each) {
         replies_flush(client);
     }
@@ -210,40 +159,42 @@ static void client_reply(struct client *client, const unsigned char *text, size_
 
 static void client_upgrade(struct client *client)
 {
-    const struct swarm_settings *settings = &client->swarm->settings;
-    char request[2048];
-    const int length = snprintf(request, sizeof request,
-        "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
-        (unsigned)ntohs(settings->server.sin_port), settings->token != NULL ? "Authorization: Bearer " : "",
-        settings->token != NULL ? settings->token : "", settings->token != NULL ? "\r\n" : "");
+    char request[2560];
+    const size_t length = dialect_upgrade(&client->swarm->settings, client->index, request, sizeof request);
     client->state = CLIENT_SHAKING;
-    client_send(client, (unsigned char *)request, (size_t)length);
+    client_send(client, (unsigned char *)request, length);
+}
+
+static void client_subscribed(struct client *client)
+{
+    struct swarm *swarm = client->swarm;
+    const unsigned groups = swarm->settings.groups;
+    client->state = CLIENT_READY;
+    swarm->ready++;
+    if (client->slow) {
+        /* the loop still tells when the connection ends */
+        loop_set(swarm->loop, EPOLL_CTL_MOD, client->descriptor, &client->source, 0);
+        client->slow_since = load_now();
+        return;
+    }
+    client->next = swarm->announced - swarm->announced % groups + client->index % groups;
+    if (client->next < swarm->announced) {
+        client->next += groups;
+    }
+    swarm->group_size[client->index % groups]++;
 }
 
 static void client_subscribe(struct client *client)
 {
-    const struct swarm_settings *settings = &client->swarm->settings;
-    const size_t room = 256 + (strlen(settings->topic) + 48) * settings->topics;
-    char *text = malloc(room);
+    size_t length;
+    unsigned opcode;
+    char *text = dialect_subscribe(&client->swarm->settings, client->index, &length, &opcode);
     if (text == NULL) {
-        load_fail("malloc");
+        client_subscribed(client);
+        return;
     }
-    size_t length = (size_t)snprintf(text, room,
-        "{\"request\": {\"method\": \"subscribe\", \"arguments\": {\"topics\": [\"%s", settings->topic);
-    if (settings->groups > 1) {
-        length += (size_t)snprintf(text + length, room - length, "-%u", client->index % settings->groups);
-    }
-    for (unsigned i = 1; i < settings->topics; i++) {
-        length += (size_t)snprintf(text + length, room - length, "\", \"%s-other-%u", settings->topic, i);
-        if (settings->own_topics) {
-            length += (size_t)snprintf(text + length, room - length, "-%u", client->index);
-        }
-    }
-    length += (size_t)snprintf(text + length, room - length,
-        "\"]}, \"call_id\": \"0123456789abcdef%016x\"}, \"response\": null}", client->index);
     client->state = CLIENT_SUBSCRIBING;
-    client_send_text(client, FRAME_TEXT, text, length);
+    client_send_text(client, opcode, text, length);
     free(text);
 }
 
@@ -255,6 +206,7 @@ static void client_open(struct swarm *swarm, unsigned index)
     *client =
         (struct client){.source.ready = client_ready, .magic = CLIENT_MAGIC, .swarm = swarm, .index = index};
     client->next = index % swarm->settings.groups;
+    client->slow = index >= swarm->settings.clients - swarm->settings.slow;
     client->descriptor = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (client->descriptor < 0) {
         load_fail("socket");
@@ -263,6 +215,10 @@ static void client_open(struct swarm *swarm, unsigned index)
     own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + index / CLIENTS_PER_ADDRESS);
     setsockopt(client->descriptor, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
     setsockopt(client->descriptor, IPPROTO_TCP, 1 /* TCP_NODELAY */, &yes, sizeof yes);
+    if (client->slow) {
+        const int room = SLOW_ROOM;
+        setsockopt(client->descriptor, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    }
     if ((ntohl(swarm->settings.server.sin_addr.s_addr) >> 24) == 127 &&
         bind(client->descriptor, (struct sockaddr *)&own, sizeof own) != 0) {
         load_fail("bind");
@@ -291,40 +247,20 @@ void swarm_open_more(struct swarm *swarm)
 
 /* ---- receiving ---- */
 
-static bool mark_read(const unsigned char *text, size_t length, uint64_t *sequence, uint64_t *sent)
-{
-    const unsigned char *mark = memmem(text, length, SWARM_MARK, sizeof SWARM_MARK - 1);
-    if (mark == NULL || (size_t)(text + length - mark) < SWARM_MARK_BYTES) {
-        return false;
-    }
-    uint64_t numbers[2] = {0, 0};
-    mark += sizeof SWARM_MARK - 1;
-    for (unsigned number = 0; number < 2; number++, mark += 17) {
-        for (unsigned i = 0; i < 16; i++) {
-            const unsigned char digit = mark[i];
-            numbers[number] =
-                numbers[number] << 4 | (digit <= '9' ? digit - (unsigned)'0' : digit - (unsigned)'a' + 10U);
-        }
-    }
-    *sequence = numbers[0];
-    *sent = numbers[1];
-    return true;
-}
-
 static void client_deliver(struct client *client, const unsigned char *text, size_t length, uint64_t now)
 {
     struct swarm *swarm = client->swarm;
     const unsigned groups = swarm->settings.groups;
     uint64_t sequence;
     uint64_t sent;
-    if (!mark_read(text, length, &sequence, &sent) || sequence % groups != client->index % groups) {
+    if (!dialect_mark(text, length, &sequence, &sent) || sequence % groups != client->index % groups) {
         swarm->tally.misplaced++;
     } else if (sequence < client->next) {
         swarm->tally.repeated++;
     } else {
         for (; client->next < sequence; client->next += groups) {
             swarm->tally.lost++;
-            event_settle(swarm, client->next, NOTHING, 0);
+            event_settle(client, client->next, NOTHING, 0);
         }
         client->next += groups;
         swarm->tally.deliveries++;
@@ -332,10 +268,23 @@ static void client_deliver(struct client *client, const unsigned char *text, siz
         if (swarm->arrived > sent) {
             histogram_add(&swarm->tally.arrival, swarm->arrived - sent);
         }
-        event_settle(swarm, sequence, sent, now);
+        event_settle(client, sequence, sent, now);
     }
     if (swarm->settings.reply) {
         client_reply(client, text, length);
+    }
+}
+
+/* NATS: a frame carries what was to be sent: several messages, and lines that are none. */
+static void client_lines(struct client *client, const unsigned char *text, size_t length, uint64_t now)
+{
+    if (length >= 6 && memcmp(text, "PING\r\n", 6) == 0) {
+        client_send_text(client, FRAME_BINARY, "PONG\r\n", 6);
+    }
+    for (const unsigned char *at = text, *mark;
+         (mark = memmem(at, (size_t)(text + length - at), SWARM_MARK, sizeof SWARM_MARK - 1)) != NULL;
+         at = mark + sizeof SWARM_MARK - 1) {
+        client_deliver(client, mark, (size_t)(text + length - mark), now);
     }
 }
 
@@ -343,28 +292,25 @@ static void client_message(
     struct client *client, const struct frame *frame, const unsigned char *payload, uint64_t now)
 {
     static const char request[] = "{\"request\": {";
-    struct swarm *swarm = client->swarm;
+    const enum swarm_dialect dialect = client->swarm->settings.dialect;
+    bool refused;
     if (frame->opcode == FRAME_PING) {
         client_send_text(client, FRAME_PONG, (const char *)payload, frame->length);
     } else if (frame->opcode == FRAME_PONG) {
         return;
-    } else if (frame->opcode != FRAME_TEXT || !frame->final) {
+    } else if (frame->opcode != (dialect == DIALECT_NATS ? FRAME_BINARY : FRAME_TEXT) || !frame->final) {
         client_end(client);
-    } else if (frame->length > sizeof request && memcmp(payload, request, sizeof request - 1) == 0) {
+    } else if (client->state == CLIENT_READY && dialect == DIALECT_NATS) {
+        client_lines(client, payload, frame->length, now);
+    } else if (dialect == DIALECT_NCHAN ||
+               (frame->length > sizeof request && memcmp(payload, request, sizeof request - 1) == 0)) {
         client_deliver(client, payload, frame->length, now);
     } else if (client->state == CLIENT_SUBSCRIBING) {
-        if (memmem(payload, frame->length, "\"result\": true", 14) == NULL) {
+        if (dialect_subscribed(dialect, payload, frame->length, &refused)) {
+            client_subscribed(client);
+        } else if (refused) {
             client_end(client);
-            return;
         }
-        client->state = CLIENT_READY;
-        client->next = swarm->announced - swarm->announced % swarm->settings.groups +
-                       client->index % swarm->settings.groups;
-        if (client->next < swarm->announced) {
-            client->next += swarm->settings.groups;
-        }
-        swarm->ready++;
-        swarm->group_size[client->index % swarm->settings.groups]++;
     }
 }
 
@@ -385,7 +331,8 @@ static size_t client_take(struct client *client, const unsigned char *bytes, siz
         client_subscribe(client);
     }
     struct frame frame;
-    while (client->state != CLIENT_GONE && frame_parse(bytes + taken, length - taken, &frame) &&
+    while (client->state != CLIENT_GONE && !(client->slow && client->state == CLIENT_READY) &&
+           frame_parse(bytes + taken, length - taken, &frame) &&
            length - taken - frame.header >= frame.length) {
         client_message(client, &frame, bytes + taken + frame.header, now);
         taken += frame.header + frame.length;
@@ -484,6 +431,10 @@ static void client_ready(struct source *source, uint32_t events)
         client_upgrade(client);
         return;
     }
+    if (client->slow && client->state == CLIENT_READY) {
+        client_end(client);
+        return;
+    }
     if (client->unsent_length != 0 && (events & EPOLLOUT) != 0) {
         client_flush(client);
     }
@@ -551,6 +502,27 @@ const struct swarm_tally *swarm_tally(const struct swarm *swarm)
 void swarm_reset(struct swarm *swarm)
 {
     memset(&swarm->tally, 0, sizeof swarm->tally);
+    for (unsigned i = 0; i < swarm->opened; i++) {
+        swarm->clients[i].last_count = 0;
+    }
+}
+
+unsigned swarm_last_most(const struct swarm *swarm)
+{
+    unsigned most = 0;
+    for (unsigned i = 0; i < swarm->opened; i++) {
+        most = swarm->clients[i].last_count > most ? swarm->clients[i].last_count : most;
+    }
+    return most;
+}
+
+void swarm_release(struct swarm *swarm)
+{
+    for (unsigned i = 0; i < swarm->opened; i++) {
+        if (swarm->clients[i].unsent_length != 0 && swarm->clients[i].state == CLIENT_READY) {
+            client_flush(&swarm->clients[i]);
+        }
+    }
 }
 
 void swarm_stamp(struct swarm *swarm, bool on)

@@ -14,8 +14,15 @@
 #define SWARM_MARK       "opalbench:"
 #define SWARM_MARK_BYTES 44 /* with both numbers and their colons */
 
+enum swarm_dialect {
+    DIALECT_OPAL,
+    DIALECT_NATS,  /* nats-server's own protocol in websocket frames */
+    DIALECT_NCHAN, /* nchan: the address says the topic, a message is the payload; one topic a client */
+};
+
 struct swarm_settings {
     struct sockaddr_in server;
+    enum swarm_dialect dialect;
     unsigned clients;
     unsigned topics; /* each client's; events come on the first */
     bool own_topics; /* the others are each client's own; otherwise all have the same */
@@ -25,6 +32,10 @@ struct swarm_settings {
     unsigned window;   /* connections being opened at once */
     double rate;       /* connections opened a second; 0: as fast as the window lets */
     bool reply;        /* answer each notify, as the RPC library of the real client does */
+    bool hold;         /* keep the answers until swarm_release */
+    unsigned
+        slow; /* of the clients, the last so many read slowly: no event waits for them, none of theirs is checked */
+    double slow_rate; /* bytes a second that each of those reads */
     bool reply_each; /* ... by a write(2) each; otherwise what one read(2) brought is answered by one write */
 };
 
@@ -38,6 +49,8 @@ struct swarm_tally {
     uint64_t repeated;     /* numbers that came again or too late */
     uint64_t misplaced;    /* a number of another group, or a notify without a mark */
     uint64_t closed;       /* connections that the server ended */
+    uint64_t slow_closed;  /* ... of slow clients, which it may */
+    uint64_t slow_bytes;   /* that slow clients read */
     struct histogram each; /* publish to the read(2) that brought it, every delivery */
     struct histogram last; /* publish to the last client's read, every event */
     struct histogram
@@ -59,6 +72,12 @@ const struct swarm_tally *swarm_tally(const struct swarm *swarm);
 void swarm_reset(struct swarm *swarm);
 /* Has the kernel stamp what arrives, or not. Costs some tens of nanoseconds a delivery, in the sender's CPU time. */
 void swarm_stamp(struct swarm *swarm, bool on);
+/* Slow clients read what is due to them by now. Called often. */
+void swarm_slow_turn(struct swarm *swarm);
+/* Sends the answers that were kept (settings.hold). */
+void swarm_release(struct swarm *swarm);
+/* Of the events since the last reset, those that the client which was most often the last to get one was last for. */
+unsigned swarm_last_most(const struct swarm *swarm);
 /* Events announced that some client still waits for, and deliveries due in all of them. */
 uint64_t swarm_events_open(const struct swarm *swarm);
 uint64_t swarm_deliveries_open(const struct swarm *swarm);

@@ -112,7 +112,7 @@ def load(programs: Programs, subject, phases: list, timeout: float = 180, **opti
     for name, value in options.items():
         argv += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
     done = subprocess.run([str(a) for a in argv + phases], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=timeout)
-    if not done.stdout.strip():
+    if not done.stdout.strip().endswith("}"):
         raise RuntimeError(f"the load generator failed with {done.returncode}: {' '.join(map(str, argv))}")
     return json.loads(done.stdout)
 
