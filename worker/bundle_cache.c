@@ -41,6 +41,7 @@ TAILQ_HEAD(cache_items, cache_item);
 struct bundle_cache {
     const struct config *config;
     struct policy_client *client;
+    char head[POLICY_HASH_LENGTH + 1]; /* the commit last served; empty: there was none yet */
     struct event *tick;
     struct cache_items held;
     struct cache_items pending;
@@ -134,8 +135,7 @@ static struct cache_item *items_find(struct cache_items *items, struct slice que
 static void held_add(struct bundle_cache *cache, struct cache_item *item)
 {
     size_t room = (size_t)cache->config->bundle_cache_bytes / CACHE_SHARE;
-    const struct policy_head *head = policy_client_head(cache->client);
-    if (strcmp(item->copy->head, head->hash) != 0) {
+    if (strcmp(item->copy->head, cache->head) != 0) {
         item_free(item); /* the commit has moved on while it was built */
         return;
     }
@@ -179,6 +179,8 @@ static void item_fail(
 
 static void item_send(struct bundle_cache *cache, struct cache_item *item)
 {
+    if (policy_client_head(cache->client)->state != POLICY_READY)
+        return; /* a new policy process that has no clone yet */
     item->id = ++cache->next_id;
     if (!policy_client_request_bundle(cache->client, item->id, text_slice(&item->question)))
         item->id = 0; /* at the next tick, or with the next connection */
@@ -233,9 +235,12 @@ static void on_head(void *context)
     struct bundle_cache *cache = context;
     const struct policy_head *head = policy_client_head(cache->client);
     struct cache_item *item, *next;
+    if (head->state != POLICY_READY)
+        return;
+    memcpy(cache->head, head->hash, sizeof cache->head);
     for (item = TAILQ_FIRST(&cache->held); item; item = next) {
         next = TAILQ_NEXT(item, link);
-        if (strcmp(item->copy->head, head->hash) != 0)
+        if (strcmp(item->copy->head, cache->head) != 0)
             held_drop(cache, item);
     }
     TAILQ_FOREACH(item, &cache->pending, link)
@@ -340,7 +345,7 @@ uint64_t bundle_cache_ask(
 {
     /* The policy process tells a new head before it publishes the event: whoever asks because of the event must not get the old bundle. */
     policy_client_poll(cache->client);
-    if (policy_client_head(cache->client)->state != POLICY_READY) {
+    if (!cache->head[0]) {
         arrive_now(arrived, context, 503, "policy repo was not found");
         return 0;
     }

@@ -6,7 +6,8 @@
  *         '-else--> PENDING (everybody who asks for the same joins) --answer--> HELD --> given up: new commit, no room
  *                                      '--> time is over: 503
  *
- * The policy process may be replaced while something is pending: it is asked again. Worker's loop only.
+ * The policy process may be replaced: until the next one has its clone, what is held is served, and what is pending waits to be asked
+ * again. Worker's loop only.
  */
 #ifndef OPALD_WORKER_BUNDLE_CACHE_H
 #define OPALD_WORKER_BUNDLE_CACHE_H
