@@ -12,6 +12,7 @@
     COUNTER(PROTOCOL_ERRORS, "websocket_protocol_errors") \
     COUNTER(RPC_REFUSED, "rpc_calls_refused") \
     COUNTER(CLIENTS_TOO_SLOW, "clients_closed_too_slow") \
+    COUNTER(CLIENTS_OVER_MEMORY, "clients_closed_memory_limit") \
     COUNTER(CLIENTS_PING_TIMEOUT, "clients_closed_ping_timeout") \
     COUNTER(DELIVERIES_DROPPED, "deliveries_dropped_slow_client") \
     COUNTER(DELIVERIES, "deliveries") \

@@ -11,6 +11,7 @@
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/fanout.h"
+#include "worker/memory_budget.h"
 #include "worker/poller.h"
 #include "worker/pool.h"
 #include "worker/websocket_session.h"
@@ -56,6 +57,7 @@ static void connection_free(struct connection *connection)
     if (connection->next)
         connection->next->previous = connection->previous;
     connection_http_free(connection);
+    worker->held_bytes -= websocket_parser_held(&connection->parser);
     websocket_parser_free(&connection->parser);
     connection_token_end(connection);
     close(connection->fd);
@@ -154,6 +156,7 @@ void connection_queue(struct connection *connection, const struct output_parts *
     if (!backlog) {
         backlog = connection->backlog = memory_allocate(sizeof(*backlog));
         backlog->connection = connection;
+        backlog->queue.ledger = &connection->worker->held_bytes;
         deadline_set(connection->worker->deadlines, &backlog->stall, DEADLINE_STALL);
     }
     output_queue_append(&backlog->queue, parts);
@@ -286,6 +289,7 @@ static void connection_read(struct connection *connection)
     default:
         break; /* lingering: discarded */
     }
+    memory_budget_check(connection->worker);
     connection_update_events(connection);
 }
 

@@ -123,6 +123,8 @@ void connection_http_input(struct connection *connection, char *bytes, size_t le
 void connection_http_end_of_input(struct connection *connection);
 void connection_http_timeout(struct connection *connection);
 void connection_http_backbone_late(struct connection *connection);
+/* Bytes of a request that is not whole, as far as worker->held_bytes has them. */
+size_t connection_http_held(const struct connection *connection);
 bool connection_http_wants_input(const struct connection *connection);
 /* Frees session and all; `settle` first ends it when it is over. */
 void connection_http_settle(struct connection *connection);

@@ -16,6 +16,7 @@
 
 struct connection_http {
     struct http_session *session;
+    size_t held;      /* its part of worker->held_bytes */
     struct text rest; /* bytes behind an upgrade request */
     bool over;        /* no more requests: close once everything is out */
     bool upgraded;    /* 101 was sent */
@@ -180,6 +181,11 @@ void connection_http_open(struct connection *connection)
         connection_http_drain(connection);
 }
 
+size_t connection_http_held(const struct connection *connection)
+{
+    return connection->http ? connection->http->held : 0;
+}
+
 bool connection_http_wants_input(const struct connection *connection)
 {
     const struct connection_http *http = connection->http;
@@ -197,6 +203,9 @@ void connection_http_input(struct connection *connection, char *bytes, size_t le
     http->on_stack = true;
     bool more = http_session_input(http->session, bytes, length);
     http->on_stack = false;
+    size_t held = http_session_held(http->session);
+    connection->worker->held_bytes += held - http->held;
+    http->held = held;
     if (!more)
         http->over = true;
     if (http->over && connection->state == CONNECTION_HTTP)
@@ -246,6 +255,7 @@ void connection_http_free(struct connection *connection)
     struct connection_http *http = connection->http;
     if (!http)
         return;
+    connection->worker->held_bytes -= http->held;
     http_session_free(http->session);
     text_free(&http->rest);
     free(http);

@@ -49,6 +49,8 @@ struct worker {
     struct pool *connection_pool;
     struct connection *connections; /* all of them, newest first */
     uint32_t connection_count;
+    uint64_t held_bytes; /* memory that clients make this worker hold, see memory_budget.h */
+    uint64_t held_bytes_max;
     uint32_t http_count; /* of them in HTTP, with a session of their own */
     uint32_t http_peak;  /* most of them since memory was last given back, see worker.c */
     struct connection *settle;
@@ -65,6 +67,7 @@ struct worker {
 
     struct log_limiter limit_protocol; /* one per reason to log */
     struct log_limiter limit_slow;
+    struct log_limiter limit_memory;
     struct log_limiter limit_ping;
     struct log_limiter limit_handshake;
     struct log_limiter limit_rejected;

@@ -27,6 +27,7 @@
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/fanout_send.h"
+#include "worker/memory_budget.h"
 #include "worker/ring_event.h"
 
 #define FANOUT_DELIVERIES_MAX 262144 /* of one batch; the event that passes it is the batch's last */
@@ -331,6 +332,7 @@ static void fanout_send(struct fanout *fanout)
                 &fanout->events[delivery->event], delivery->count);
         else
             fanout_send_chain(fanout, connection, index);
+        memory_budget_check(fanout->worker);
     }
     fanout_sender_end_batch(fanout->sender);
 }

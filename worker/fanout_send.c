@@ -112,7 +112,7 @@ static void sender_queue(struct fanout_sender *sender, const struct sender_frame
         parts.tail = (struct slice){0};
     } else {
         if (!frame->event->block)
-            frame->event->block = output_block_make(frame->event->data);
+            frame->event->block = output_block_make(frame->event->data, &sender->worker->held_bytes);
         parts.block = output_block_take(frame->event->block);
     }
     connection_queue(sender->connection, &parts);

@@ -186,6 +186,11 @@ static void reader_drop_memory(struct http_reader *reader)
     reader->extent_capacity = 0;
 }
 
+size_t http_reader_held(const struct http_reader *reader)
+{
+    return reader->head.capacity + reader->body.capacity;
+}
+
 void http_reader_free(struct http_reader *reader)
 {
     if (!reader)

@@ -38,6 +38,8 @@ enum http_reader_failure {
 };
 
 struct http_reader *http_reader_make(const struct http_reader_limits *limits);
+/* Bytes held of the request in hand: head and body. */
+size_t http_reader_held(const struct http_reader *reader);
 void http_reader_free(struct http_reader *reader);
 /* Takes bytes up to the next event; `*used` says how many. Call again with the rest (also when it is empty: after
  * HTTP_READER_HEAD the message of a request without a body is reported without any further byte). */

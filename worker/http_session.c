@@ -95,6 +95,11 @@ void http_session_free(struct http_session *session)
     free(session);
 }
 
+size_t http_session_held(const struct http_session *session)
+{
+    return http_reader_held(session->reader) + session->backlog.capacity;
+}
+
 static const char *session_peer(const struct http_session *session)
 {
     return session->operations->peer(session->connection);

@@ -72,6 +72,8 @@ struct http_connection_operations {
 struct http_session *http_session_open(const struct http_services *services,
     const struct http_connection_operations *operations, void *connection);
 /* Cancels pending publishes; no callbacks afterwards. */
+/* Bytes held of a request that is not whole, and of what came behind it. */
+size_t http_session_held(const struct http_session *session);
 void http_session_free(struct http_session *session);
 /* Feeds received bytes; all are consumed (or buffered within limits). Returns false when the session is over and must be freed by the caller
  * once sent bytes are out (error answered, connection: close, upgrade done). While a reply is pending (publish not yet ordered)

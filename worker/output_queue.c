@@ -15,6 +15,7 @@ struct output_block {
     const char *bytes;
     void (*release)(void *owner); /* NULL: they stand behind this struct */
     void *owner;
+    uint64_t *ledger; /* NULL for borrowed ones */
     char own[];
 };
 
@@ -28,12 +29,14 @@ struct output_frame {
     char own[]; /* head, then tail */
 };
 
-struct output_block *output_block_make(struct slice bytes)
+struct output_block *output_block_make(struct slice bytes, uint64_t *ledger)
 {
     struct output_block *block = memory_allocate(sizeof(*block) + bytes.length);
     block->references = 1;
     block->length = bytes.length;
     block->bytes = block->own;
+    block->ledger = ledger;
+    *ledger += sizeof(*block) + bytes.length;
     memcpy(block->own, bytes.data, bytes.length);
     return block;
 }
@@ -64,6 +67,8 @@ void output_block_drop(struct output_block *block)
 {
     if (!block || --block->references > 0)
         return;
+    if (block->ledger)
+        *block->ledger -= sizeof(*block) + block->length;
     if (block->release)
         block->release(block->owner);
     free(block);
@@ -79,8 +84,14 @@ static size_t frame_length(const struct output_frame *frame)
     return frame->head_length + frame_block_length(frame) + frame->tail_length;
 }
 
-static void frame_free(struct output_frame *frame)
+static size_t frame_memory(const struct output_frame *frame)
 {
+    return sizeof(*frame) + frame->head_length + frame->tail_length;
+}
+
+static void frame_free(const struct output_queue *queue, struct output_frame *frame)
+{
+    *queue->ledger -= frame_memory(frame);
     output_block_drop(frame->block);
     free(frame);
 }
@@ -102,6 +113,7 @@ void output_queue_append(struct output_queue *queue, const struct output_parts *
         queue->first = frame;
     queue->last = frame;
     queue->bytes += frame_length(frame) - frame->sent;
+    *queue->ledger += frame_memory(frame);
 }
 
 /* Adds the part of `bytes` that lies behind the first `*skip` bytes. */
@@ -144,7 +156,7 @@ static void queue_advance(struct output_queue *queue, size_t sent)
         queue->first = frame->next;
         if (!queue->first)
             queue->last = NULL;
-        frame_free(frame);
+        frame_free(queue, frame);
     }
 }
 
@@ -179,7 +191,7 @@ size_t output_queue_drop_unsent(struct output_queue *queue)
     while (frame) {
         struct output_frame *next = frame->next;
         deliveries += frame->delivery;
-        frame_free(frame);
+        frame_free(queue, frame);
         frame = next;
     }
     queue->first = queue->last = kept;
@@ -196,7 +208,7 @@ size_t output_queue_clear(struct output_queue *queue)
     size_t deliveries = output_queue_drop_unsent(queue);
     if (queue->first) {
         deliveries += queue->first->delivery;
-        frame_free(queue->first);
+        frame_free(queue, queue->first);
         queue->first = queue->last = NULL;
         queue->bytes = 0;
     }

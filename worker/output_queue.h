@@ -14,7 +14,8 @@
 
 /* Immutable bytes that go to one or many clients: a copy of a payload, or memory of somebody who is told at the end. */
 struct output_block;
-struct output_block *output_block_make(struct slice bytes); /* with one reference */
+/* With one reference. `ledger` counts the memory: more by its size now, less when it is freed; it must live as long. */
+struct output_block *output_block_make(struct slice bytes, uint64_t *ledger);
 /* The same without copying: `release` is called with its last reference. */
 struct output_block *output_block_borrow(struct slice bytes, void (*release)(void *owner), void *owner);
 struct slice output_block_bytes(const struct output_block *block);
@@ -26,6 +27,8 @@ struct output_queue {
     struct output_frame *first;
     struct output_frame *last;
     size_t bytes; /* still to be sent */
+    uint64_t
+        *ledger; /* set by the owner before the first frame: counts the frames' own memory, without blocks */
 };
 
 struct output_parts {

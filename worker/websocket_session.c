@@ -106,6 +106,28 @@ void websocket_session_fail(struct connection *connection, uint16_t code, const 
     connection_finish(connection);
 }
 
+/* What was not begun is dropped. */
+static size_t session_drop_output(struct connection *connection)
+{
+    size_t dropped = connection->backlog ? output_queue_drop_unsent(&connection->backlog->queue) : 0;
+    worker_count(connection->worker, COUNTER_DELIVERIES_DROPPED, dropped);
+    return dropped;
+}
+
+/* It gets a linger time to read the rest of its frame and the close frame, and no longer. */
+static void session_fail_quickly(struct connection *connection, const char *reason)
+{
+    websocket_session_fail(connection, WEBSOCKET_CLOSE_TRY_AGAIN_LATER, reason);
+    if (connection->state == CONNECTION_FINISHING)
+        deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_LINGER);
+}
+
+void websocket_session_over_memory(struct connection *connection)
+{
+    session_drop_output(connection);
+    session_fail_quickly(connection, "server busy");
+}
+
 void websocket_session_too_slow(struct connection *connection, size_t more)
 {
     struct worker *worker = connection->worker;
@@ -116,19 +138,14 @@ void websocket_session_too_slow(struct connection *connection, size_t more)
     if (connection->state != CONNECTION_OPEN)
         return;
     size_t queued = connection_queued_bytes(connection);
-    size_t dropped = more;
-    if (connection->backlog)
-        dropped += output_queue_drop_unsent(&connection->backlog->queue);
+    size_t dropped = more + session_drop_output(connection);
     worker_count(worker, COUNTER_CLIENTS_TOO_SLOW, 1);
-    worker_count(worker, COUNTER_DELIVERIES_DROPPED, dropped);
+    worker_count(worker, COUNTER_DELIVERIES_DROPPED, more);
     log_write_limited(&worker->limit_slow, LOG_WARNING, WORKER_LOGGER,
         "Client too slow: port %u left %zu bytes unread, closing it with 1013; it will miss %zu deliveries "
         "and refetch",
         connection->port, queued, dropped);
-    websocket_session_fail(connection, WEBSOCKET_CLOSE_TRY_AGAIN_LATER, "client too slow");
-    if (connection->state ==
-        CONNECTION_FINISHING) /* it gets this long to read the rest of its frame, and no longer */
-        deadline_set(worker->deadlines, &connection->deadline, DEADLINE_LINGER);
+    session_fail_quickly(connection, "client too slow");
 }
 
 /* ---- input ---- */
@@ -202,11 +219,12 @@ static size_t session_skip_replies(const struct connection *connection, const ui
 
 void websocket_session_input(struct connection *connection, uint8_t *bytes, size_t length)
 {
+    size_t held = websocket_parser_held(&connection->parser);
     uint64_t message_max = (uint64_t)connection->worker->config->websocket_message_max_bytes;
     while (length > 0 && (connection->state == CONNECTION_OPEN || connection->state == CONNECTION_CLOSING)) {
         if (connection->pending) {
             rpc_hold(connection, bytes, length);
-            return;
+            break;
         }
         size_t replies = session_skip_replies(connection, bytes, length);
         bytes += replies;
@@ -223,6 +241,7 @@ void websocket_session_input(struct connection *connection, uint8_t *bytes, size
         session_dispatch(connection, result, payload, &failure);
     }
     websocket_parser_tidy(&connection->parser);
+    connection->worker->held_bytes += websocket_parser_held(&connection->parser) - held;
 }
 
 /* ---- keep-alive ---- */

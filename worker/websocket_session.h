@@ -18,6 +18,8 @@ void websocket_session_close(struct connection *connection, uint16_t code, const
 void websocket_session_fail(struct connection *connection, uint16_t code, const char *reason);
 /* The client does not read: what was not begun is dropped and counted (with `more` deliveries that were about to be queued), then 1013. */
 void websocket_session_too_slow(struct connection *connection, size_t more);
+/* The worker holds too much for its clients, and this one has most of it: what was not begun is dropped, then 1013. */
+void websocket_session_over_memory(struct connection *connection);
 /* DEADLINE_PING or DEADLINE_PONG passed. */
 void websocket_session_deadline(struct connection *connection, enum deadline_class which);
 /* The connection leaves the states OPEN and CLOSING for good: subscriptions and pending calls go, the log and counters say so.

@@ -207,6 +207,10 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->incarnation = worker_table_incarnation(worker->segment, worker->slot);
     worker->settle_event = process_event(process, -1, 0, worker_on_settle);
     worker->read_buffer = memory_allocate(WORKER_READ_BUFFER);
+    const struct config *config = worker->config;
+    worker->held_bytes_max = (uint64_t)(config->clients_memory_max_bytes > config->client_queue_max_bytes
+                                            ? config->clients_memory_max_bytes
+                                            : config->client_queue_max_bytes);
     worker->poller = poller_open(worker->base, connection_ready);
     worker->connection_pool = pool_open(sizeof(struct connection), WORKER_CACHE_LINE);
     worker->subscriptions = subscriptions_open();

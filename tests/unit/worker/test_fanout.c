@@ -113,10 +113,122 @@ static void test_batch_addresses(void **state)
     fixture_stop(&fixture);
 }
 
+/* Half of a message of this many bytes, behind its head with a mask of zeros. */
+static void say_half(int fd, size_t length)
+{
+    struct text half = {0};
+    uint8_t head[14] = {0x81, 0x80 | 127};
+    for (unsigned i = 0; i < 8; i++)
+        head[2 + i] = (uint8_t)((uint64_t)length >> (56 - 8 * i));
+    text_append(&half, head, sizeof(head));
+    for (size_t i = 0; i < length / 2; i++)
+        text_append_char(&half, ' ');
+    client_write(fd, half.data, half.length);
+    text_free(&half);
+}
+
+static void wait_for_over_memory(struct fixture *fixture)
+{
+    for (int i = 0; i < 1000 && fixture_counter(fixture, COUNTER_CLIENTS_OVER_MEMORY) == 0; i++)
+        usleep(5000);
+    assert_true(fixture_counter(fixture, COUNTER_CLIENTS_OVER_MEMORY) > 0);
+}
+
+/* Reads all there is; true when it ends with our close frame. */
+static bool is_closed_busy(struct fixture *fixture, int fd)
+{
+    struct text got = {0};
+    int opcode;
+    while ((opcode = client_read(fixture, fd, &got, 300)) == 1)
+        continue;
+    bool closed = opcode == 8;
+    if (closed)
+        assert_memory_equal(got.data, "\x03\xf5server busy", 13);
+    text_free(&got);
+    return closed;
+}
+
+/* Each is within its own limit, all together are not: the greatest goes, the others are not touched. */
+static void test_unfinished_messages(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.websocket_message_max_bytes = 8 << 20;
+    fixture.config.client_queue_max_bytes = 1 << 20;
+    fixture.config.clients_memory_max_bytes = 6 << 20;
+    fixture_start(&fixture);
+    int quiet = client_open(&fixture), small = client_open(&fixture), large[4];
+    client_subscribe(&fixture, quiet, "[\"t\"]");
+    client_subscribe(&fixture, small, "[\"t\"]");
+    say_half(small, 200000);
+    for (int i = 0; i < 4; i++) {
+        large[i] = client_open(&fixture);
+        say_half(large[i], (size_t)(3000000 + 100000 * i));
+    }
+    wait_for_over_memory(&fixture);
+    fixture_event(&fixture, "t", NULL, SLICE_LITERAL("1"));
+    read_notify(&fixture, quiet, "t", "1");
+    read_notify(&fixture, small, "t", "1");
+    assert_in_range(fixture_counter(&fixture, COUNTER_CLIENTS_OVER_MEMORY), 1, 4);
+    unsigned closed = 0;
+    for (int i = 0; i < 4; i++) {
+        if (client_byte(&fixture, large[i], 200) != -2)
+            closed++;
+        close(large[i]);
+    }
+    assert_int_equal(closed, fixture_counter(&fixture, COUNTER_CLIENTS_OVER_MEMORY));
+    close(quiet);
+    close(small);
+    fixture_stop(&fixture);
+}
+
+static void test_unread_output(void **state)
+{
+    (void)state;
+    enum { SLOW = 6 };
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.client_queue_max_bytes = 1 << 20;
+    fixture.config.clients_memory_max_bytes = 3 << 20;
+    fixture_start(&fixture);
+    int slow[SLOW], quick = client_open(&fixture);
+    client_subscribe(&fixture, quick, "[\"t\"]");
+    for (int i = 0; i < SLOW; i++) {
+        slow[i] = client_open_buffer(&fixture, 4096);
+        client_subscribe(&fixture, slow[i], "[\"t\"]");
+    }
+    struct text data = filler(250); /* so small that each client's queue has its own copy */
+    for (int i = 0; i < 40000 && fixture_counter(&fixture, COUNTER_CLIENTS_OVER_MEMORY) == 0; i += 50) {
+        for (int j = 0; j < 50; j++)
+            fixture_event_quiet(&fixture, "t", NULL, text_slice(&data));
+        ring_writer_wake(fixture.ring);
+        for (int j = 0; j < 50; j++)
+            read_notify(&fixture, quick, "t", data.data);
+    }
+    wait_for_over_memory(&fixture);
+    assert_int_equal(fixture_counter(&fixture, COUNTER_CLIENTS_TOO_SLOW), 0);
+    assert_true(fixture_counter(&fixture, COUNTER_DELIVERIES_DROPPED) > 0);
+    fixture_event(&fixture, "t", NULL, SLICE_LITERAL("2"));
+    read_notify(&fixture, quick, "t", "2");
+    unsigned closed = 0;
+    for (int i = 0; i < SLOW; i++) {
+        closed += is_closed_busy(&fixture, slow[i]);
+        close(slow[i]);
+    }
+    assert_int_equal(closed, fixture_counter(&fixture, COUNTER_CLIENTS_OVER_MEMORY));
+    assert_true(closed < SLOW);
+    text_free(&data);
+    close(quick);
+    fixture_stop(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_addresses),
+        cmocka_unit_test(test_unfinished_messages),
+        cmocka_unit_test(test_unread_output),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

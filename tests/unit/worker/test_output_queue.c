@@ -38,13 +38,14 @@ static void test_partial_writes(void **state)
     (void)state;
     int pair[2];
     pair_open(pair);
-    struct output_queue queue = {0};
+    uint64_t ledger = 0;
+    struct output_queue queue = {.ledger = &ledger};
     struct text expected = {0}, got = {0};
     srandom(11);
     struct text shared = {0};
     for (int i = 0; i < 30000; i++)
         text_append_char(&shared, (char)('a' + i % 26));
-    struct output_block *block = output_block_make(text_slice(&shared));
+    struct output_block *block = output_block_make(text_slice(&shared), &ledger);
     for (int frame = 0; frame < 60; frame++) {
         char head[200], tail[20];
         int head_length = snprintf(head, sizeof(head), "<%d%*s", frame, (int)(random() % 150), "");
@@ -69,6 +70,8 @@ static void test_partial_writes(void **state)
     }
     output_block_drop(block);
     assert_int_equal(queue.bytes, expected.length);
+    assert_true(
+        ledger > shared.length && ledger < 2 * shared.length); /* the block once, not for each frame */
     enum output_result result;
     uint64_t calls = 0;
     do {
@@ -81,6 +84,7 @@ static void test_partial_writes(void **state)
     drain(pair[1], &got, SIZE_MAX);
     assert_int_equal(queue.bytes, 0);
     assert_null(queue.first);
+    assert_int_equal(ledger, 0); /* frames and block are gone */
     assert_int_equal(got.length, expected.length);
     assert_memory_equal(got.data, expected.data, got.length);
     assert_true(calls > 10);
@@ -100,7 +104,8 @@ static void append(struct output_queue *queue, const char *text, size_t sent, bo
 static void test_drop(void **state)
 {
     (void)state;
-    struct output_queue queue = {0};
+    uint64_t ledger = 0;
+    struct output_queue queue = {.ledger = &ledger};
     append(&queue, "begun", 2, true);
     append(&queue, "second", 0, true);
     append(&queue, "reply", 0, false);
@@ -136,7 +141,8 @@ static void test_broken_peer(void **state)
     int pair[2];
     pair_open(pair);
     close(pair[1]);
-    struct output_queue queue = {0};
+    uint64_t ledger = 0;
+    struct output_queue queue = {.ledger = &ledger};
     append(&queue, "x", 0, false);
     uint64_t calls = 0;
     assert_int_equal(output_queue_flush(&queue, pair[0], NULL, &calls), OUTPUT_ERROR);

@@ -70,6 +70,7 @@ static inline void fixture_config(struct fixture *fixture)
                 .websocket_message_max_bytes = 16 << 20,
                 .subscriptions_max = 100,
                 .client_queue_max_bytes = 1 << 20,
+                .clients_memory_max_bytes = 1 << 30,
                 .client_queue_max_seconds = 30,
                 .websocket_ping_interval = 20,
                 .websocket_ping_timeout = 20,
