@@ -428,8 +428,12 @@ int master_run(const struct config *config, int argc, char **argv)
     struct error err = {0};
     uint64_t report_us = 1000000;
 
-    log_write(
-        LOG_WARNING, LOGGER, "OPAL was not provided with JWT encryption keys, cannot verify api requests!");
+    if (config->auth_private_key)
+        log_write(
+            LOG_INFO, LOGGER, "OPAL is running in secure mode - will verify API requests with JWT tokens.");
+    else
+        log_write(LOG_WARNING, LOGGER,
+            "OPAL was not provided with JWT encryption keys, cannot verify api requests!");
     if (config->broadcast_uri)
         log_write(
             LOG_INFO, LOGGER, "Initializing reconnecting broadcaster for server<->server communication");

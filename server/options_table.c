@@ -430,6 +430,10 @@ const struct option options_table[] = {
         "true: without a master token everybody may have tokens, as with the reference")},
     {BOOL("AUTH_CLOSE_EXPIRED", SECTION_AUTH, "true", auth_close_expired,
         "a websocket is closed (1008) when its token expires; the reference leaves it open")},
+    {SECONDS("AUTH_REFUSAL_DELAY", SECTION_AUTH, "1", 0, 60, auth_refusal_delay,
+        "an address with more than ten refused handshakes in ten seconds waits this long for each further "
+        "refusal, "
+        "because clients with a bad token come back at once; 0: it does not")},
     {SIZE("AUTH_TOKEN_MAX_BYTES", SECTION_AUTH, "64k", 512, 16 * MIB, auth_token_max_bytes,
         "a longer bearer token is refused unseen")},
     {TEXT("AUTH_JWKS_URL", SECTION_AUTH, "/.well-known/jwks.json", auth_jwks_url,

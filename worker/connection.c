@@ -328,6 +328,9 @@ void connection_deadline_expired(void *worker, enum deadline_class which, struct
     case DEADLINE_HTTP_IDLE:
         connection_http_timeout(connection);
         break;
+    case DEADLINE_REFUSAL:
+        connection_http_refuse(connection);
+        break;
     case DEADLINE_BACKBONE:
         connection_http_backbone_late(connection);
         break;

@@ -122,6 +122,8 @@ void connection_http_open(struct connection *connection);
 void connection_http_input(struct connection *connection, char *bytes, size_t length);
 void connection_http_end_of_input(struct connection *connection);
 void connection_http_timeout(struct connection *connection);
+/* The held refusal's time has come. */
+void connection_http_refuse(struct connection *connection);
 void connection_http_backbone_late(struct connection *connection);
 /* Bytes of a request that is not whole, as far as worker->held_bytes has them. */
 size_t connection_http_held(const struct connection *connection);

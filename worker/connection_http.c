@@ -5,19 +5,27 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "worker/auth.h"
 #include "worker/connection.h"
 #include "worker/context.h"
+#include "worker/refusal_pace.h"
 #include "worker/websocket_handshake.h"
 #include "worker/websocket_session.h"
+
+/* Refused handshakes that wait for their answer, of one worker. */
+#define REFUSALS_HELD_MAX 1000
 
 struct connection_http {
     struct http_session *session;
     size_t held;      /* its part of worker->held_bytes */
     struct text rest; /* bytes behind an upgrade request */
+    struct text late; /* a refusal that waits for its time */
+    bool waits;       /* there is one */
     bool over;        /* no more requests: close once everything is out */
     bool upgraded;    /* 101 was sent */
     bool on_stack;    /* http_session_input or _timeout is running */
@@ -77,7 +85,7 @@ static void http_deadline(void *argument, enum http_deadline deadline)
         [HTTP_DEADLINE_BACKBONE] = DEADLINE_BACKBONE,
     };
     struct connection *connection = connection_check(argument);
-    if (connection->state != CONNECTION_HTTP)
+    if (connection->state != CONNECTION_HTTP || connection->http->waits)
         return;
     deadline_set(connection->worker->deadlines, &connection->deadline, classes[deadline]);
     connection->http->idle = deadline == HTTP_DEADLINE_IDLE || !connection->http->begun;
@@ -105,6 +113,47 @@ static bool upgrade_is_allowed(struct connection *connection, const struct http_
     return !wrong;
 }
 
+/* Whether this refusal is told later. There is a limit to what waits: above it a refusal costs less than holding it. */
+static bool refusal_waits(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    const char *peer = connection->http->peer;
+    const char *colon = strrchr(peer, ':');
+    struct slice address = {peer, colon ? (size_t)(colon - peer) : strlen(peer)};
+    return worker->config->auth_refusal_delay > 0 &&
+           refusal_pace_note(worker->refusals, address, clock_monotonic_ns()) &&
+           worker->refusals_held < REFUSALS_HELD_MAX && !worker->draining;
+}
+
+static void hold_refusal(struct connection *connection, struct text *reply)
+{
+    struct connection_http *http = connection->http;
+    http->late = *reply; /* moved */
+    *reply = (struct text){0};
+    http->waits = true;
+    connection->worker->refusals_held++;
+    deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_REFUSAL);
+}
+
+static void forget_refusal(struct connection *connection)
+{
+    struct connection_http *http = connection->http;
+    connection->worker->refusals_held -= http->waits;
+    http->waits = false;
+    text_free(&http->late);
+}
+
+void connection_http_refuse(struct connection *connection)
+{
+    struct connection_http *http = connection->http;
+    connection_send(connection, &(struct output_parts){.head = text_slice(&http->late)});
+    if (connection->state != CONNECTION_HTTP)
+        return;
+    forget_refusal(connection);
+    http->over = true;
+    connection_http_settle(connection);
+}
+
 static void http_upgrade(void *argument, const struct http_request *request, struct slice rest)
 {
     struct connection *connection = connection_check(argument);
@@ -112,11 +161,13 @@ static void http_upgrade(void *argument, const struct http_request *request, str
     struct worker *worker = connection->worker;
     struct text reply = {0};
     unsigned status = websocket_handshake(request, &reply);
+    bool waits = false;
     if (status == 101 && !upgrade_is_allowed(connection, request)) {
         text_clear(&reply);
         status = websocket_handshake_forbid(&reply);
+        waits = refusal_waits(connection);
     }
-    http->over = true;
+    http->over = !waits;
     if (status == 101) {
         http->upgraded = true;
         text_append_slice(&http->rest, rest);
@@ -129,6 +180,10 @@ static void http_upgrade(void *argument, const struct http_request *request, str
                 "%s - \"WebSocket %.*s\" 403", http->peer, (int)request->target.length, request->target.data);
         log_write_limited(&worker->limit_rejected, LOG_INFO, WORKER_LOGGER, "connection rejected (%u %s)",
             status, websocket_handshake_phrase(status));
+    }
+    if (waits) {
+        hold_refusal(connection, &reply);
+        return;
     }
     connection_send(connection, &(struct output_parts){.head = text_slice(&reply)});
     text_free(&reply);
@@ -206,7 +261,7 @@ void connection_http_input(struct connection *connection, char *bytes, size_t le
     size_t held = http_session_held(http->session);
     connection->worker->held_bytes += held - http->held;
     http->held = held;
-    if (!more)
+    if (!more && !http->waits)
         http->over = true;
     if (http->over && connection->state == CONNECTION_HTTP)
         connection_http_settle(connection);
@@ -257,6 +312,7 @@ void connection_http_free(struct connection *connection)
         return;
     connection->worker->held_bytes -= http->held;
     http_session_free(http->session);
+    forget_refusal(connection);
     text_free(&http->rest);
     free(http);
     connection->http = NULL;

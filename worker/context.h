@@ -23,6 +23,7 @@ struct acceptor;
 struct auth;
 struct closing;
 struct fanout;
+struct refusal_pace;
 struct policy_client;
 struct poller;
 struct pool;
@@ -43,6 +44,8 @@ struct worker {
     struct auth *auth;
     struct bundle_cache *bundles;
     struct policy_client *policy; /* that of `bundles` */
+    struct refusal_pace *refusals;
+    uint32_t refusals_held; /* connections that wait for theirs */
     struct http_services services;
 
     struct poller *poller;

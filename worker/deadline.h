@@ -15,6 +15,7 @@ enum deadline_class {
     DEADLINE_HTTP_BODY,
     DEADLINE_HTTP_IDLE, /* between requests */
     DEADLINE_BACKBONE,  /* a publisher that waits for the backbone's acknowledgement */
+    DEADLINE_REFUSAL,   /* a refused handshake that is told later (refusal_pace.h) */
     DEADLINE_PING,      /* the next ping is due */
     DEADLINE_PONG,      /* the answer to it */
     DEADLINE_CLOSE,     /* the peer's close frame, after ours */

@@ -79,7 +79,7 @@ static bool parse_standard(struct slice text, double *seconds)
             return false;
     } while (scan_text(&scanner, ":"));
     /* hours need two unsigned numbers behind them: "1:-2:3" is none */
-    if (count == 3 && signbit(parts[1]))
+    if (count == 3 && (signbit(parts[1]) || negative))
         return false;
     if (scan_text(&scanner, ".") && !scan_fraction(&scanner, &fraction))
         return false;

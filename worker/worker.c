@@ -27,6 +27,7 @@
 #include "worker/data_sources.h"
 #include "worker/fanout.h"
 #include "worker/bundle_cache.h"
+#include "worker/refusal_pace.h"
 #include "worker/http_exchange.h"
 #include "worker/poller.h"
 #include "worker/pool.h"
@@ -193,6 +194,7 @@ static void worker_set_durations(struct worker *worker)
     deadlines_set_duration(deadlines, DEADLINE_HTTP_BODY, config->http_body_timeout);
     deadlines_set_duration(deadlines, DEADLINE_HTTP_IDLE, config->http_keepalive_timeout);
     deadlines_set_duration(deadlines, DEADLINE_BACKBONE, config->publish_wait_seconds);
+    deadlines_set_duration(deadlines, DEADLINE_REFUSAL, config->auth_refusal_delay);
     deadlines_set_duration(deadlines, DEADLINE_PING, config->websocket_ping_interval);
     deadlines_set_duration(deadlines, DEADLINE_PONG, config->websocket_ping_timeout);
     deadlines_set_duration(deadlines, DEADLINE_CLOSE, WORKER_CLOSE_SECONDS);
@@ -240,6 +242,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .docs = process->docs,
     };
     worker->fanout = fanout_open(worker);
+    worker->refusals = memory_allocate(sizeof *worker->refusals);
 
     struct worker_events *events = &process->events;
     struct timeval beat = milliseconds(WORKER_HEARTBEAT_MS);
@@ -295,6 +298,7 @@ static void worker_close(struct worker_process *process)
     text_free(&worker->reply);
     text_free(&worker->scratch);
     free(worker->read_buffer);
+    free(worker->refusals);
 }
 
 int worker_main(const struct config *config, const struct worker_descriptors *descriptors)

@@ -386,3 +386,29 @@ def test_real_client(secure, pairs, opal_client, source):
     client.wait_stored("got", {"seed": True})
     update["entries"][0]["topics"] = ["policy_data"]
     assert secure.request("POST", "/data/config", json=update, headers=bearer(publisher)).json() == {"detail": {"error": "Invalid 'topics' to publish {'policy_data'}"}}
+
+
+def test_a_client_with_a_bad_token_is_slowed_down(pairs, opald, opal_client):
+    """It comes back a hundred times a second; a good one from the same address does not wait."""
+    server = opald(env=pairs["rsa"].environment())
+    client = opal_client(server.port, env={"OPAL_CLIENT_TOKEN": "THIS_IS_A_DEV_SECRET"})
+    client.wait_until(lambda: refused(server) >= 11, 60, "refused handshakes")
+    first, started = refused(server), time.monotonic()
+    time.sleep(3)
+    rate = (refused(server) - first) / (time.monotonic() - started)
+    assert 0.5 < rate < 4, rate  # two connections, a second each
+    async def main():
+        started = time.monotonic()
+        async with RawClient.open(server.port, headers=bearer(pairs["rsa"].token())) as good:
+            assert await good.subscribe("a") is True
+        assert time.monotonic() - started < scaled(0.8)
+        # a stop does not wait for those that are held
+    asyncio.run(main())
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < scaled(4)
+
+
+def refused(server) -> int:
+    import re
+    return int(re.search(r"opald_websocket_handshakes_refused\S* (\d+)", server.request("GET", "/metrics").text)[1])

@@ -155,7 +155,7 @@ def other():
 def servers(keys, tmp_path_factory):
     """The reference and opald with the same keys."""
     work = tmp_path_factory.mktemp("secure")
-    made = Reference(work, env=keys.environment()), Opald(work, env=keys.environment(), workers=2)
+    made = Reference(work, env=keys.environment()), Opald(work, env=keys.environment(OPAL_AUTH_REFUSAL_DELAY=0), workers=2)
     yield made
     made[0].kill()
     assert made[1].stop() == 0 and not made[1].sanitizer_report()

@@ -1,0 +1,210 @@
+/* The memory of verdicts, the pace of refusals, durations of POST /token. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/auth_cache.h"
+#include "worker/refusal_pace.h"
+#include "worker/token_request.h"
+
+#define NOW 1795516119.0
+
+static EVP_PKEY *key, *wrong_key;
+static struct token_rules rules = {.audience = "A", .issuer = "I"};
+
+static int open_keys(void **state)
+{
+    (void)state;
+    key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    wrong_key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    rules.algorithm = jose_algorithm_find("EdDSA");
+    rules.key = key;
+    return !key || !wrong_key;
+}
+
+static int close_keys(void **state)
+{
+    (void)state;
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(wrong_key);
+    return 0;
+}
+
+static struct text make_token(const char *more)
+{
+    struct text payload = {0}, token = {0};
+    struct error err = {0};
+    text_append_format(
+        &payload, "{\"aud\":\"A\",\"iss\":\"I\",\"sub\":\"7e1f3a52-8a0b-4c1d-9e2f-000000000001\"%s}", more);
+    assert_int_equal(token_sign(rules.algorithm, key, text_slice(&payload), &token, &err), 0);
+    text_free(&payload);
+    return token;
+}
+
+static enum token_verdict ask(struct auth_cache *cache, const struct text *token, double now)
+{
+    struct token_claims *claims;
+    enum token_verdict verdict = auth_cache_verify(cache, &rules, text_slice(token), now, &claims);
+    assert_int_equal(verdict == TOKEN_GOOD, claims != NULL);
+    token_claims_drop(claims);
+    return verdict;
+}
+
+/* With another key in the rules only what is remembered is still good. */
+static void verdicts_are_remembered(void **state)
+{
+    struct auth_cache *cache = auth_cache_open();
+    struct text good = make_token(",\"exp\":1795516200"), bad = make_token(",\"exp\":5"),
+                early = make_token(",\"nbf\":1795516200");
+    (void)state;
+    assert_int_equal(ask(cache, &good, NOW), TOKEN_GOOD);
+    assert_int_equal(ask(cache, &bad, NOW), TOKEN_EXPIRED);
+    assert_int_equal(ask(cache, &early, NOW), TOKEN_EARLY);
+    rules.key = wrong_key;
+    assert_int_equal(ask(cache, &good, NOW), TOKEN_GOOD);
+    assert_int_equal(ask(cache, &bad, NOW), TOKEN_EXPIRED);
+    assert_int_equal(ask(cache, &early, NOW), TOKEN_UNDECODABLE); /* was not remembered */
+    /* a byte changed is another token */
+    good.data[good.length - 5] ^= 1;
+    assert_int_equal(ask(cache, &good, NOW), TOKEN_UNDECODABLE);
+    good.data[good.length - 5] ^= 1;
+    /* what was good ends in time, for good */
+    assert_int_equal(ask(cache, &good, 1795516199.9), TOKEN_GOOD);
+    assert_int_equal(ask(cache, &good, 1795516200.0), TOKEN_EXPIRED);
+    rules.key = key;
+    assert_int_equal(ask(cache, &good, 1795516200.1), TOKEN_EXPIRED);
+    text_free(&good);
+    text_free(&bad);
+    text_free(&early);
+    auth_cache_close(cache);
+}
+
+static void a_flood_of_bad_tokens_leaves_the_good_ones(void **state)
+{
+    struct auth_cache *cache = auth_cache_open();
+    struct text good = make_token("");
+    (void)state;
+    assert_int_equal(ask(cache, &good, NOW), TOKEN_GOOD);
+    rules.key = wrong_key;
+    for (int i = 0; i < 5000; i++) {
+        struct text bad = {0};
+        text_append_format(&bad, "bad.%d.x", i);
+        assert_int_equal(ask(cache, &bad, NOW), TOKEN_UNDECODABLE);
+        text_free(&bad);
+    }
+    assert_int_equal(ask(cache, &good, NOW), TOKEN_GOOD);
+    rules.key = key;
+    text_free(&good);
+    auth_cache_close(cache);
+}
+
+/* More good tokens than slots: each verdict stays right, and claims in use outlive their slot. */
+static void newcomers_take_slots(void **state)
+{
+    struct auth_cache *cache = auth_cache_open();
+    struct text first = make_token(",\"permitted_topics\":[\"a\"]");
+    struct token_claims *kept;
+    (void)state;
+    assert_int_equal(auth_cache_verify(cache, &rules, text_slice(&first), NOW, &kept), TOKEN_GOOD);
+    for (int i = 0; i < 6000; i++) {
+        char more[32];
+        snprintf(more, sizeof more, ",\"n\":%d", i);
+        struct text token = make_token(more);
+        assert_int_equal(ask(cache, &token, NOW), TOKEN_GOOD);
+        text_free(&token);
+    }
+    auth_cache_close(cache);
+    assert_true(
+        token_permits_topic(kept, SLICE_LITERAL("a")) && !token_permits_topic(kept, SLICE_LITERAL("b")));
+    token_claims_drop(kept);
+    text_free(&first);
+}
+
+static void pace(void **state)
+{
+    struct refusal_pace *table = calloc(1, sizeof *table);
+    uint64_t now = 5;
+    (void)state;
+    for (int i = 0; i < REFUSAL_PACE_FREE; i++)
+        assert_false(refusal_pace_note(table, SLICE_LITERAL("10.0.0.1"), now++));
+    assert_true(refusal_pace_note(table, SLICE_LITERAL("10.0.0.1"), now++));
+    assert_false(refusal_pace_note(table, SLICE_LITERAL("10.0.0.2"), now++)); /* others are not touched */
+    assert_true(refusal_pace_note(table, SLICE_LITERAL("10.0.0.1"), now++));
+    now += REFUSAL_PACE_NS;
+    assert_false(refusal_pace_note(table, SLICE_LITERAL("10.0.0.1"), now++));
+    assert_false(refusal_pace_note(table, SLICE_LITERAL(""), now));
+    free(table);
+}
+
+static void durations(void **state)
+{
+    static const struct {
+        const char *text;
+        double seconds; /* NAN: none */
+    } cases[] = {
+        {"90", 90},
+        {"-5", -5},
+        {"1.5", 1.5},
+        {"-1.5", -1.5},
+        {"1:30", 90},
+        {"-1:30", -30},
+        {"1:00:00", 3600},
+        {"1 00:00:00", 86400},
+        {"2 days, 0:0:1", 172801},
+        {"1 day, 1", 86401},
+        {"1 5", 86405},
+        {"0.1234567", 0.123456},
+        {"P1DT2H", 93600},
+        {"-P1D", -86400},
+        {"+PT1M", 60},
+        {"PT1.5S", 1.5},
+        {"P", 0},
+        {"PT", 0},
+        {"P1.25D", 108000},
+        {"", NAN},
+        {"x", NAN},
+        {"1.", NAN},
+        {"1:", NAN},
+        {":1", NAN},
+        {"1:2:3:4", NAN},
+        {"1 ", NAN},
+        {" 1", NAN},
+        {"1d", NAN},
+        {"1:2:-3", NAN},
+        {"1:-2:3", NAN},
+        {"-1:-2", -62},
+        {"1:-2", 58},
+        {"P1H", NAN},
+        {"P1", NAN},
+        {"PT1H1D", NAN},
+        {"1 days 5", NAN},
+        {"1.1234567890123", NAN},
+        {"9999999999999999999999", NAN},
+        {"1\0", 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double seconds = NAN;
+        bool good = token_duration_parse(slice_from_string(cases[i].text), &seconds);
+        if (good != !isnan(cases[i].seconds) || (good && fabs(seconds - cases[i].seconds) > 1e-9))
+            fail_msg("%s: %d %g", cases[i].text, good, seconds);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(verdicts_are_remembered),
+        cmocka_unit_test(a_flood_of_bad_tokens_leaves_the_good_ones),
+        cmocka_unit_test(newcomers_take_slots),
+        cmocka_unit_test(pace),
+        cmocka_unit_test(durations),
+    };
+    return cmocka_run_group_tests(tests, open_keys, close_keys);
+}
