@@ -200,6 +200,16 @@ static void router_notice_webhooks(struct router *router, const struct event *ev
 
 /* ---- events of this host ---- */
 
+/* One message to the backbone. A failure is logged and counted by the backend, which knows the reason. */
+static bool router_send(struct router *router, struct slice topic, struct slice data, uint64_t token)
+{
+    if (broadcast_publish(router->backbone, topic, data, token) != 0)
+        return false;
+    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
+    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENT_BYTES_TO_BACKBONE, data.length);
+    return true;
+}
+
 static void router_to_backbone(struct router *router, const struct event *event)
 {
     uint32_t offset = 0;
@@ -215,10 +225,7 @@ static void router_to_backbone(struct router *router, const struct event *event)
             router->scratch.data, router->notifier_id);
         if (token)
             certainty_expect(router->certainty, token);
-        /* A failure is logged and counted by the backend, which knows the reason. */
-        if (broadcast_publish(router->backbone, topic, event->data, token) == 0)
-            counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
-        else if (token)
+        if (!router_send(router, topic, event->data, token) && token)
             router_on_backbone_acknowledged(router, token, false);
     }
     if (token)
@@ -397,6 +404,8 @@ static bool router_on_backbone_event(void *context, const struct notification *n
     event_encode(body, &event, notification->topics);
     ring_writer_commit(router->ring);
     counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_FROM_BACKBONE, 1);
+    counter_add(
+        router->segment, COUNTER_MASTER, COUNTER_EVENT_BYTES_FROM_BACKBONE, notification->data.length);
     for (uint32_t i = 0; i < notification->topic_count; i++)
         router_notice_webhook(router, &notification->topics[i]);
     return true;
@@ -609,7 +618,7 @@ int router_publish(struct router *router, struct slice topic, struct slice data)
     event_encode(body, &event, &topic);
     ring_writer_commit(router->ring);
     ring_writer_wake(router->ring);
-    if (router->backbone && broadcast_publish(router->backbone, topic, data, 0) == 0)
-        counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
+    if (router->backbone)
+        router_send(router, topic, data, 0);
     return 0;
 }

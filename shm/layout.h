@@ -51,16 +51,19 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "shm/counters.h"
+#include "shm/figures.h"
 #include "shm/segment.h"
 
-#define LAYOUT_MAGIC        UINT64_C(0x314d48534c41504f) /* "OPALSHM1" in memory, little endian */
-#define LAYOUT_VERSION      2u
-#define LAYOUT_LINE         128
-#define LAYOUT_LOAD_WINDOWS 8
-#define LAYOUT_RING_MIN     (UINT64_C(64) << 10)
-#define LAYOUT_RING_MAX     (UINT64_C(16) << 30) /* an eighth still fits a record's u32 length */
-#define LAYOUT_UPLINK_MIN   (UINT64_C(4) << 10)
-#define LAYOUT_UPLINK_MAX   (UINT64_C(4) << 30) /* half still fits */
+#define LAYOUT_MAGIC          UINT64_C(0x314d48534c41504f) /* "OPALSHM1" in memory, little endian */
+#define LAYOUT_VERSION        2u
+#define LAYOUT_LINE           128
+#define LAYOUT_FANOUT_BUCKETS 16
+#define LAYOUT_HTTP_CELLS     (32 * 23) /* routes, statuses */
+#define LAYOUT_LOAD_WINDOWS   8
+#define LAYOUT_RING_MIN       (UINT64_C(64) << 10)
+#define LAYOUT_RING_MAX       (UINT64_C(16) << 30) /* an eighth still fits a record's u32 length */
+#define LAYOUT_UPLINK_MIN     (UINT64_C(4) << 10)
+#define LAYOUT_UPLINK_MAX     (UINT64_C(4) << 30) /* half still fits */
 
 struct layout_header {
     uint64_t magic;
@@ -88,6 +91,8 @@ struct layout_control {
     alignas(LAYOUT_LINE) _Atomic uint64_t ring_tail; /* position after the last published record */
     alignas(LAYOUT_LINE) _Atomic uint64_t event_limit;
     _Atomic uint32_t backbone_state;
+    _Atomic uint64_t backbone_away_ns;       /* up to the last return */
+    _Atomic uint64_t backbone_away_since_ns; /* 0: it is there, or there is none */
     struct layout_line
         uplink_head[SEGMENT_SLOTS_MAX]; /* up to here the master has given the uplink's memory back */
     alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the master's */
@@ -114,6 +119,10 @@ struct layout_entry {
     _Atomic uint32_t connections;
     _Atomic int32_t child_group;
     alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the worker's */
+    _Atomic uint64_t gauges[GAUGE_COUNT];                          /* from here on: shm/figures.h */
+    _Atomic uint64_t fanout_buckets[LAYOUT_FANOUT_BUCKETS + 1];
+    _Atomic uint64_t fanout_sum_ns;
+    _Atomic uint64_t http[LAYOUT_HTTP_CELLS];
 };
 
 struct layout_record {

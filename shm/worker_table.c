@@ -3,6 +3,7 @@
  * acquire (G0, G1). */
 #include "shm/worker_table.h"
 
+#include "server/common/clock.h"
 #include "shm/layout.h"
 
 static struct layout_entry *entry_of(const struct segment *segment, unsigned slot)
@@ -106,11 +107,21 @@ uint64_t counter_sum(const struct segment *segment, enum counter counter)
 const char *counter_name(enum counter counter)
 {
     static const char *const names[COUNTER_COUNT] = {
-#define COUNTER_NAME(enumerator, name) [COUNTER_##enumerator] = (name),
+#define COUNTER_NAME(enumerator, name, help) [COUNTER_##enumerator] = (name),
         COUNTERS(COUNTER_NAME)
 #undef COUNTER_NAME
     };
     return (unsigned)counter < COUNTER_COUNT ? names[counter] : "unknown";
+}
+
+const char *counter_help(enum counter counter)
+{
+    static const char *const helps[COUNTER_COUNT] = {
+#define COUNTER_HELP(enumerator, name, help) [COUNTER_##enumerator] = (help),
+        COUNTERS(COUNTER_HELP)
+#undef COUNTER_HELP
+    };
+    return (unsigned)counter < COUNTER_COUNT ? helps[counter] : "";
 }
 
 enum backbone_state backbone_state_read(const struct segment *segment)
@@ -121,8 +132,17 @@ enum backbone_state backbone_state_read(const struct segment *segment)
 
 void backbone_state_write(struct segment *segment, enum backbone_state state)
 {
+    struct layout_control *control = segment->control;
     segment_check(segment);
-    atomic_store_explicit(&segment->control->backbone_state, (uint32_t)state, ORDER_FIGURE);
+    bool away = state == BACKBONE_CONNECTING || state == BACKBONE_GAP;
+    uint64_t now = clock_monotonic_ns();
+    uint64_t since = atomic_load_explicit(&control->backbone_away_since_ns, ORDER_OWN);
+    if (!away && since != 0)
+        atomic_store_explicit(&control->backbone_away_ns,
+            atomic_load_explicit(&control->backbone_away_ns, ORDER_OWN) + (now - since), ORDER_FIGURE);
+    if (away != (since != 0))
+        atomic_store_explicit(&control->backbone_away_since_ns, away ? now : 0, ORDER_FIGURE);
+    atomic_store_explicit(&control->backbone_state, (uint32_t)state, ORDER_FIGURE);
 }
 
 uint64_t event_limit_read(const struct segment *segment)

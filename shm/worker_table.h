@@ -40,7 +40,8 @@ void worker_table_set_child_group(struct segment *segment, unsigned slot, int32_
 void counter_add(struct segment *segment, uint32_t block, enum counter counter, uint64_t amount);
 uint64_t counter_read(const struct segment *segment, uint32_t block, enum counter counter);
 uint64_t counter_sum(const struct segment *segment, enum counter counter); /* all slots and the master */
-const char *counter_name(enum counter counter);
+const char *counter_name(enum counter counter);                            /* with its labels */
+const char *counter_help(enum counter counter); /* "" for all but the first of a name */
 
 /* What the whole host should know about the backbone; written by the master, read by workers (health checks). */
 enum backbone_state { BACKBONE_NONE, BACKBONE_CONNECTING, BACKBONE_UP, BACKBONE_GAP };

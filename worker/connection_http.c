@@ -10,6 +10,8 @@
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "shm/figures.h"
+#include "worker/http_routes.h"
 #include "worker/auth.h"
 #include "worker/connection.h"
 #include "worker/context.h"
@@ -168,6 +170,7 @@ static void http_upgrade(void *argument, const struct http_request *request, str
         waits = refusal_waits(connection);
     }
     http->over = !waits;
+    figures_count_http(worker->segment, worker->slot, http_route_number_websocket(), status);
     if (status == 101) {
         http->upgraded = true;
         text_append_slice(&http->rest, rest);

@@ -24,6 +24,7 @@
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "shm/figures.h"
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/fanout_send.h"
@@ -211,7 +212,7 @@ static void fanout_collect_other(struct fanout *fanout, const struct ring_event 
 static void fanout_collect_event(struct fanout *fanout, const struct ring_event *event)
 {
     uint32_t index = (uint32_t)fanout->event_count++;
-    fanout->events[index] = (struct fanout_event){.data = event->data};
+    fanout->events[index] = (struct fanout_event){.data = event->data, .entered_ns = event->entered_ns};
     if (fanout_continues_run(fanout, event))
         fanout->run.count++;
     else
@@ -353,8 +354,19 @@ static void fanout_resync(struct fanout *fanout)
         closing_start(worker->closing, per_second, true, "Resync");
 }
 
+/* One look at the clock for the whole batch: the sends of its events were one piece of work. */
+static void fanout_observe(struct fanout *fanout)
+{
+    struct worker *worker = fanout->worker;
+    uint64_t now = fanout->event_count > 0 ? clock_monotonic_ns() : 0;
+    for (size_t i = 0; i < fanout->event_count; i++)
+        figures_observe_fanout(worker->segment, worker->slot,
+            now > fanout->events[i].entered_ns ? now - fanout->events[i].entered_ns : 0);
+}
+
 static void fanout_finish_batch(struct fanout *fanout)
 {
+    fanout_observe(fanout);
     for (size_t i = 0; i < fanout->event_count; i++)
         output_block_drop(fanout->events[i].block);
     ring_reader_release(fanout->reader);

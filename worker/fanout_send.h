@@ -11,6 +11,7 @@
 /* One event of the batch. `data` lies in the ring; `block` is made when the first slow client needs the data after the batch. */
 struct fanout_event {
     struct slice data;
+    uint64_t entered_ns;
     struct output_block *block;
 };
 

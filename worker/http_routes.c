@@ -1,10 +1,13 @@
 #include "worker/http_routes.h"
 
+#include <assert.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
 #include "server/common/log.h"
+#include "shm/figures.h"
 #include "shm/worker_table.h"
 #include "worker/auth.h"
 #include "worker/http_body.h"
@@ -125,6 +128,36 @@ const struct http_route *http_routes_find(const struct config *config, const str
 const struct http_route *http_route_admit(const struct http_route *route, struct http_exchange *exchange)
 {
     return http_gate_admit(exchange, route->need) ? route : &route_refused;
+}
+
+/* ---- for figures ---- */
+
+#define NUMBER_NONE      ((unsigned)ROUTE_COUNT)
+#define NUMBER_WEBSOCKET ((unsigned)ROUTE_COUNT + 1)
+static_assert(ROUTE_COUNT + 2 <= FIGURES_ROUTES, "shm/figures.h has room for each route");
+
+unsigned http_route_count(void)
+{
+    return NUMBER_WEBSOCKET + 1;
+}
+
+unsigned http_route_number(const struct http_route *route)
+{
+    uintptr_t first = (uintptr_t)&routes[0], end = (uintptr_t)(routes + ROUTE_COUNT), this = (uintptr_t)route;
+    return this >= first && this < end ? (unsigned)((this - first) / sizeof *routes) : NUMBER_NONE;
+}
+
+unsigned http_route_number_websocket(void)
+{
+    return NUMBER_WEBSOCKET;
+}
+
+struct http_route_name http_route_name(const struct config *config, unsigned number)
+{
+    if (number < ROUTE_COUNT)
+        return (struct http_route_name){route_path(&routes[number], config), routes[number].method};
+    return number == NUMBER_WEBSOCKET ? (struct http_route_name){"/ws", "GET"}
+                                      : (struct http_route_name){"", ""};
 }
 
 bool http_route_takes_body(const struct http_route *route)

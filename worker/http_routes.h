@@ -16,6 +16,15 @@ const struct http_route *http_routes_find(const struct config *config, const str
 const struct http_route *http_route_admit(const struct http_route *route, struct http_exchange *exchange);
 /* The handler wants the body; without it a body is thrown away and the answer does not wait for it. */
 bool http_route_takes_body(const struct http_route *route);
+/* For figures: each route has a number; one stands for all that is no route, one for the websocket's handshake. */
+struct http_route_name {
+    const char *path;   /* as configured; "" for what is no route */
+    const char *method; /* likewise */
+};
+unsigned http_route_count(void);
+unsigned http_route_number(const struct http_route *route);
+unsigned http_route_number_websocket(void);
+struct http_route_name http_route_name(const struct config *config, unsigned number);
 enum http_answer http_route_answer(const struct http_route *route, struct http_exchange *exchange);
 
 #endif

@@ -17,6 +17,7 @@
 
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "shm/figures.h"
 #include "shm/worker_table.h"
 #include "worker/http_cors.h"
 #include "worker/http_exchange.h"
@@ -35,6 +36,7 @@ struct http_session {
     void *connection;
     struct http_reader *reader;
     const struct http_route *route; /* of the request in hand, from its head on */
+    unsigned route_number;          /* ... for the figures */
     struct http_exchange exchange;
     bool answered; /* the request in hand has its reply; its body is still coming */
     bool pending;  /* the reply waits for a publish */
@@ -153,6 +155,8 @@ static void session_reply(struct http_session *session)
     }
     text_free(&out);
     log_access(session, exchange->reply.status);
+    figures_count_http(
+        session->services->segment, session->services->slot, session->route_number, exchange->reply.status);
     http_reply_free(&exchange->reply);
     session_forget_claims(session);
     session->answered = true;
@@ -168,6 +172,8 @@ static void session_refuse(struct http_session *session, struct http_reply *repl
     http_reply_write(reply, false, true, &out);
     session->operations->send(session->connection, out.data, out.length);
     text_free(&out);
+    figures_count_http(
+        session->services->segment, session->services->slot, http_route_number(NULL), reply->status);
     http_reply_free(reply);
     session_end(session);
 }
@@ -226,7 +232,6 @@ static void session_answer(struct http_session *session)
 static void session_head(struct http_session *session, struct slice rest)
 {
     const struct http_request *request = http_reader_request(session->reader);
-    session_count(session, COUNTER_HTTP_REQUESTS);
     if (request->upgrade_websocket) {
         session->over = session->upgraded = true;
         session->operations->upgrade(session->connection, request, rest);
@@ -234,8 +239,9 @@ static void session_head(struct http_session *session, struct slice rest)
     }
     session->exchange.request = request;
     session->exchange.peer = session_peer(session);
-    session->route =
-        http_route_admit(http_routes_find(session->services->config, request), &session->exchange);
+    const struct http_route *found = http_routes_find(session->services->config, request);
+    session->route_number = http_route_number(found);
+    session->route = http_route_admit(found, &session->exchange);
     if (!http_route_takes_body(session->route)) {
         session_answer(session);
         return;

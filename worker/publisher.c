@@ -184,6 +184,7 @@ enum publish_outcome publisher_publish(
         uplink_commit(publisher->uplink);
     }
     counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_PUBLISHED, 1);
+    counter_add(publisher->segment, publisher->slot, COUNTER_EVENT_BYTES_PUBLISHED, request->data.length);
     if (ticket)
         *ticket = number;
     return PUBLISH_ORDERED;

@@ -47,7 +47,7 @@ static vector mask_at(const uint8_t mask[4], size_t offset)
 /* Where the bytes differ from the literal; all zero when they don't. */
 static vector differs(const uint8_t *bytes, size_t offset, vector mask)
 {
-    return vector_load(bytes + offset) ^ mask ^ vector_load(REPLY_HEAD + offset);
+    return vector_load(bytes + offset) ^ mask ^ vector_load(&(REPLY_HEAD)[offset]);
 }
 
 /* Where the bytes are no lower-case hex digits. */

@@ -20,6 +20,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "server/common/rate_limit.h"
+#include "shm/figures.h"
 #include "worker/acceptor.h"
 #include "worker/auth.h"
 #include "worker/closing.h"
@@ -95,12 +96,24 @@ static void worker_trim(struct worker *worker)
     malloc_trim(0);
 }
 
+/* What GET /metrics shows of this worker. */
+static void worker_show(const struct worker *worker)
+{
+    gauge_write(worker->segment, worker->slot, GAUGE_CLIENTS, worker->connection_count - worker->http_count);
+    gauge_write(
+        worker->segment, worker->slot, GAUGE_SUBSCRIPTIONS, subscriptions_count(worker->subscriptions));
+    gauge_write(
+        worker->segment, worker->slot, GAUGE_TOPICS, subscriptions_topic_count(worker->subscriptions));
+    gauge_write(worker->segment, worker->slot, GAUGE_QUEUE_BYTES, worker->held_bytes);
+}
+
 static void worker_on_heartbeat(evutil_socket_t fd, short what, void *argument)
 {
     struct worker_process *process = argument;
     (void)fd;
     (void)what;
     worker_table_beat(process->worker.segment, process->worker.slot, clock_monotonic_ns());
+    worker_show(&process->worker);
     worker_trim(&process->worker);
 }
 
@@ -263,6 +276,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->acceptor = acceptor_open(worker, descriptors);
     worker_table_beat(worker->segment, worker->slot, clock_monotonic_ns());
     worker_table_set_connections(worker->segment, worker->slot, 0);
+    worker_show(worker);
     worker_table_set_state(worker->segment, worker->slot, WORKER_READY);
 }
 

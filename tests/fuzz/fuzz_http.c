@@ -12,9 +12,11 @@
 #include "server/common/json.h"
 #include "server/common/log.h"
 #include "shm/load_limit.h"
+#include "shm/figures.h"
 #include "shm/worker_table.h"
 #include "worker/http_exchange.h"
 #include "worker/data_update.h"
+#include "worker/http_routes.h"
 #include "worker/http_session.h"
 
 #define EVENT_MAX       4096
@@ -43,34 +45,18 @@ enum backbone_state backbone_state_read(const struct segment *segment)
     return BACKBONE_UP;
 }
 
-const char *counter_name(enum counter counter)
-{
-    (void)counter;
-    return "figure";
-}
-
-uint64_t counter_sum(const struct segment *segment, enum counter counter)
+/* shm/figures.c and the page that shows them need a segment */
+void figures_count_http(struct segment *segment, unsigned slot, unsigned route, unsigned status)
 {
     (void)segment;
-    return (uint64_t)counter;
+    (void)slot;
+    REQUIRE(route < http_route_count() && route < FIGURES_ROUTES && status >= 200 && status < 600);
 }
 
-unsigned segment_slot_count(const struct segment *segment)
+enum http_answer metrics_get(struct http_exchange *exchange)
 {
-    (void)segment;
-    return 2;
-}
-
-uint32_t worker_table_connections(const struct segment *segment, unsigned slot)
-{
-    (void)segment;
-    return slot;
-}
-
-enum worker_state worker_table_state(const struct segment *segment, unsigned slot)
-{
-    (void)segment;
-    return slot ? WORKER_DEAD : WORKER_READY;
+    http_reply_set(&exchange->reply, 200, HTTP_TEXT, SLICE_LITERAL("opald_figure 1\n"));
+    return HTTP_ANSWERED;
 }
 
 const struct rate_limit *load_limit_take(

@@ -16,6 +16,7 @@ from harness.backbone_driver import driver, driver_program  # noqa: F401 (fixtur
 from harness.backbones import PostgresServer, RedisServer
 from harness.paths import scaled
 from harness.process import wait_until
+from harness.metrics import counter
 
 OK = b'{"status":"ok"}'
 
@@ -28,10 +29,6 @@ def ask(server, data=None, topics=("t",), by="query", target=None, timeout=30, *
                               json={"entries": [entry], "reason": ""}, timeout=timeout,
                               headers=[("X-Opald-Wait", "backbone")] if by == "header" else None)
     return response, time.monotonic() - began
-
-
-def counter(server, name):
-    return int(re.search(rf"^opald_{name}_total (\d+)$", server.request("GET", "/metrics").text, re.M).group(1))
 
 
 def datas(records):
@@ -335,7 +332,7 @@ def freeze_story(server, backbone):
             assert (await asyncio.to_thread(server.publish, "webhook", {"n": 1})).status == 200
             assert await publisher.publish("t", "by websocket") is True
             assert [n.topic for n in await client.expect(4)] == ["t", "__internal", "webhook", "t"]
-            assert counter(server, "events_frozen") == 4
+            assert counter(server, "events_dropped", reason="frozen") == 4
             assert len(re.findall(FIRST, server.log())) == 1
             assert "Backbone recovered; froze" not in server.log()
             await asyncio.to_thread(backbone.start)
@@ -382,5 +379,5 @@ def test_not_frozen(opald, own_redis, topic, env, line):
             assert (await asyncio.to_thread(server.publish, "t", {"n": 1})).status == 200
             await client.expect(1)
     asyncio.run(go())
-    assert counter(server, "events_frozen") == 0
+    assert counter(server, "events_dropped", reason="frozen") == 0
     assert (line in server.log()) if line else ("FREEZE" not in server.log())

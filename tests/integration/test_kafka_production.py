@@ -14,6 +14,7 @@ import pytest
 
 from harness import OPALD, KafkaBroker, RawClient, clean_environment, close_all, connect_many, free_port, scaled
 from harness.backbones import Authority
+from harness.metrics import counter, gauge
 
 PASSWORD = "open-sesame,linger.ms=7"
 SCRAM_PASSWORD = "scram-sesame"
@@ -59,10 +60,6 @@ def sasl(protocol, user, password, mechanism="PLAIN", **more):
 def backbone_up(server, seconds=15):
     server.wait_for_log("Broadcaster listener connected to channel", seconds)
     return server
-
-
-def counter(server, name):
-    return int(re.search(rf"^opald_{name} (\d+)$", server.request("GET", "/metrics").text, re.M)[1])
 
 
 def notification(data, topics=("t",)):
@@ -220,7 +217,7 @@ def test_limit_of_the_topic(opald, broker, topic):
     broker.create_topic(topic, config={"max.message.bytes": limit})
     one, two = (backbone_up(opald(broadcast_uri=broker.uri, channel=topic, name=name)) for name in ("one", "two"))
     one.wait_for_log(r"events of up to \d+ bytes are taken", 5)
-    taken = counter(one, "event_limit_bytes")
+    taken = gauge(one, "event_limit_bytes")
     assert taken == limit
 
     async def go():
@@ -241,7 +238,7 @@ def test_limit_of_the_topic(opald, broker, topic):
         assert [len(n.data) for n in there.notifies[2:-1]] == told
         await close_all([here, there, publisher])
     asyncio.run(go())
-    assert counter(one, "backbone_events_too_large_total") == 0
+    assert counter(one, "events_dropped", reason="too_large") == 0
     assert "Kafka producer: fatal error" not in one.log(), "a batch of several was larger than the topic takes"
 
 
@@ -260,7 +257,7 @@ def test_a_user_with_few_rights(opald, broker, topic):
                 assert await publisher.publish("t", data) is True
     asyncio.run(go())
     assert json.loads(broker.read(topic, 3)[-1].value)["data"] == "behind it"
-    server.wait_until(lambda: counter(server, "backbone_events_too_large_total") == 1, 5, "a count of one")
+    server.wait_until(lambda: counter(server, "events_dropped", reason="too_large") == 1, 5, "a count of one")
     assert "is larger than Kafka takes" in server.log()
 
 
@@ -307,11 +304,11 @@ def test_overflow_is_made_up_for(opald, reference, broker, topic):
         assert "Failed handling" not in theirs.log() and "Traceback" not in theirs.log()
         await close_all([*here, publisher, again, old])
     asyncio.run(go())
-    lost = counter(one, "backbone_sends_failed_total")
+    lost = counter(one, "events_dropped", reason="send_failed")
     assert lost >= 70
     assert re.search(rf"{lost} events could not be sent to Kafka: other servers are told to have their clients refetch", one.log())
     assert re.search(rf"events of other servers may have been lost \(server [0-9a-f]{{32}}: {lost} events could not be sent to Kafka", two.log())
-    assert counter(one, "resync_closes_total") == 0
+    assert counter(one, "resync_closes") == 0
     (call,) = [json.loads(r.value) for r in broker.read(topic) if b"opald_resync" in r.value]
     assert call["topics"] == [] and call["data"] is None
 
@@ -359,5 +356,5 @@ def test_three_thousand_events_through_outages(opald, broker, topic):
         await close_all(clients)
     asyncio.run(go())
     for server in servers:
-        assert counter(server, "backbone_sends_failed_total") == 0
-        assert counter(server, "resync_closes_total") == 0
+        assert counter(server, "events_dropped", reason="send_failed") == 0
+        assert counter(server, "resync_closes") == 0
