@@ -3,7 +3,8 @@
 # make demo     the server on a Kafka of its own, a subscriber and a publisher in one terminal
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
 # make lint     clang-format, clang-tidy, cppcheck
-# make bench    measures; prints a table
+# make bench    measures; prints a table (BENCH_QUICK=1: two minutes of it); bench-readme puts it into the README
+# make bench-peers   beside nats-server and nchan; make bench-scale: curves over workers, topics, clients
 # make bench-check   instructions per delivery against tests/bench/instructions.expected; bench-check-update writes it
 # Variables: CC=gcc|clang  SAN=address|thread (objects and program then live in build/address, build/thread)
 #            BUILD=folder  OPTIMIZE=-O2
@@ -55,7 +56,7 @@ SERVER   := $(OUT)/lib/server.a
 MAIN     := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
-.PHONY: all run demo test unit lint format bench clean deps install
+.PHONY: all run demo test unit lint format clean deps install
 all: $(OUT)/opald
 
 $(OUT)/opald: $(MAIN) $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
@@ -163,12 +164,19 @@ $(OUT)/bench/bench_ring: $(OUT)/obj/tests/bench/bench_ring.o $(SHM) $(COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 .PHONY: bench-programs
 bench-programs: $(BENCH_LOAD) $(BENCH_RING)
-bench: deps
-	$(call install_missing,python3)
+# bench-readme: the same, and its tables go into the README. bench-peers: beside nats-server and nchan only. bench-scale: the curves only.
+BENCH_GOALS := bench bench-readme bench-peers bench-scale
+.PHONY: $(BENCH_GOALS)
+$(BENCH_GOALS): deps
+	$(call install_missing,python3 valgrind nats-server nginx-light libnginx-mod-nchan)
 	@PACKAGES_BUILD="$(PACKAGES_BUILD)" tests/setup || echo "bench: no reference, no Kafka: measured without them"
 	@$(MAKE) --no-print-directory all bench-programs
 	@tests/bench/check $(OUT)/bench/load
-	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench --out $(OUT)/bench
+	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench $(bench_$@)
+bench_bench        = --out $(OUT)/bench
+bench_bench-readme = --out $(OUT)/bench --readme
+bench_bench-peers  = --out $(OUT)/bench/peers --only peers
+bench_bench-scale  = --out $(OUT)/bench/scale --only scale --scale-rounds 3
 
 # ---- the guard: instructions a delivery and an event, against tests/bench/instructions.expected. Callgrind counts them, so load and
 # machine don't matter; the compiler and its options do.

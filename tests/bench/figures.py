@@ -56,13 +56,13 @@ def ratio(value, base) -> str:
     return "-" if value is None or not base else f"{value / base:.2f}"
 
 
-def table(head: list, rows: list) -> str:
-    """A Markdown table that also reads well as text: first column to the left, the others to the right."""
+def table(head: list, rows: list, left: int = 1) -> str:
+    """A Markdown table that also reads well as text: the first `left` columns to the left, the others to the right."""
     cells = [[str(c) for c in row] for row in [head] + rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
 
     def line(row):
-        return "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |"
+        return "| " + " | ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |"
 
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < left else ":") for i, w in enumerate(widths)) + "|"
     return "\n".join([line(cells[0]), rule] + [line(row) for row in cells[1:]])

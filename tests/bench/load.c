@@ -34,7 +34,7 @@ static const char help[] =
     "  --pause PID         the process that drain stops and lets go on (batch chooses one)\n"
     "  --hold              batch: keep the answers to notifies until all have all\n"
     "  --kill PID          kill -9 this process just before the clients come\n"
-    "  --hook PROGRAM      batch: run before and after as PROGRAM start|end PAUSED-PID SERVER-PID\n"
+    "  --hook PROGRAM      run around a measured stretch as PROGRAM start|end PAUSED-PID SERVER-PID\n"
     "  --watch-memory      the servers' memory while a phase runs, five times a second\n"
     "  --no-reply          do not answer notifies\n"
     "  --reply-each        one write(2) for each answer instead of one for those of one read(2)\n"

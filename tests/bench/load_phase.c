@@ -303,9 +303,7 @@ bool phase_run(struct phase_bench *bench, const struct phase *phase, FILE *out)
         bench->pss_peak = bench->pss_start = process_group_read(&bench->servers, 1).pss_bytes;
     }
     bool done = phase->mode != PHASE_DRAIN || drain_fill(bench, phase);
-    if (phase->mode == PHASE_BATCH) {
-        run_hook(bench, "start");
-    }
+    run_hook(bench, "start");
     const struct process_usage before = process_group_read(&bench->servers, 0);
     const uint64_t own_before = process_own_cpu();
     const uint64_t start = load_now();
@@ -316,9 +314,7 @@ bool phase_run(struct phase_bench *bench, const struct phase *phase, FILE *out)
         done =
             phase->mode == PHASE_BATCH ? phase_batch(bench, phase, &end) : phase_publish(bench, phase, &end);
     }
-    if (phase->mode == PHASE_BATCH) {
-        run_hook(bench, "end");
-    }
+    run_hook(bench, "end");
     const double seconds = (double)(end - start) * 1e-9;
     const uint64_t own = process_own_cpu() - own_before;
     phase_settle(bench);

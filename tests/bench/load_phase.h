@@ -33,7 +33,7 @@ struct phase_bench {
     struct process_group servers;
     pid_t paused;            /* for batch and drain; 0 without */
     unsigned paused_clients; /* batch: the clients that this process serves */
-    const char *hook;        /* batch: a program that counts what the servers do, or NULL */
+    const char *hook;        /* a program that counts what the servers do, or NULL */
     unsigned slow_clients;
     bool watch_memory; /* read the servers' memory while a phase runs */
     uint64_t pss_start;
