@@ -19,7 +19,7 @@ OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
 OPTIMIZE ?= -O2
 VERSION  := 0.1.0
 # "installed" marks that the packages were looked for in this tree
-PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev libgit2-dev zlib1g-dev git
+PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev libgit2-dev zlib1g-dev libpcre2-dev libarchive-dev libcurl4-openssl-dev git
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 HARDEN   := -fstack-protector-strong -fPIE
@@ -34,7 +34,7 @@ ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN)
 LDFLAGS  += -fsanitize=$(SAN)
 endif
-LIBS     := -lrdkafka -levent_core -levent_extra -levent_openssl -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lssl -lcrypto -lpthread -lm
+LIBS     := -lrdkafka -levent_core -levent_extra -levent_openssl -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lpcre2-8 -larchive -lcurl -lssl -lcrypto -lpthread -lm
 
 ifeq ($(SAN),thread)
 # librdkafka's threads, as ThreadSanitizer can know them
@@ -211,7 +211,7 @@ fuzz_sources_json := $(wildcard server/common/*.c)
 fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
 fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c worker/rpc_stock_reply.c $(wildcard server/common/*.c)
 fuzz_sources_http := $(filter-out worker/http_metrics.c,$(wildcard worker/http_*.c worker/data_*.c worker/model*.c worker/topic_*.c)) worker/python_text.c \
-    worker/callback_report.c worker/rpc_number.c worker/output_queue.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
+    worker/callback_report.c worker/webhook_params.c worker/webhook_payload.c worker/webhook_post.c worker/rpc_number.c worker/output_queue.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
     server/policy/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
 fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)

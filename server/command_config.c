@@ -10,6 +10,7 @@
 #include "server/router.h"
 #include "worker/auth.h"
 #include "worker/data_sources.h"
+#include "worker/webhook_params.h"
 
 static void print_problem(void *context, const char *line)
 {
@@ -57,6 +58,16 @@ bool command_check_sources(const struct config *config, char *line, size_t size)
     return good;
 }
 
+bool command_check_webhook(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct webhook_params *params = webhook_params_load(config, &err);
+    if (!params)
+        snprintf(line, size, "%s", err.text);
+    webhook_params_free(params);
+    return params != NULL;
+}
+
 bool command_check_auth(const struct config *config, char *line, size_t size)
 {
     struct error err = {0};
@@ -88,6 +99,10 @@ int command_check_config(int argc, char **argv)
         problems++;
     }
     if (!problems && !command_check_auth(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    if (!problems && !command_check_webhook(&config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }

@@ -10,6 +10,7 @@
 #include "server/jwks_file.h"
 #include "server/master.h"
 #include "server/options.h"
+#include "server/policy/api_fetch.h"
 #include "server/policy/bundle_child.h"
 #include "server/policy_start.h"
 #include "server/worker_start.h"
@@ -73,10 +74,13 @@ static int run(const struct config *config, const struct options_command *comman
         return run_worker(config);
     if (command->as_bundle_builder)
         return bundle_child_main(config);
+    if (command->as_bundle_fetcher)
+        return api_fetch_main(config);
     if (command->as_policy)
         return run_policy(config, argc, argv);
     if (!command_check_backbone(config, line, sizeof line) ||
-        !command_check_sources(config, line, sizeof line) || !command_check_auth(config, line, sizeof line)) {
+        !command_check_sources(config, line, sizeof line) || !command_check_auth(config, line, sizeof line) ||
+        !command_check_webhook(config, line, sizeof line)) {
         print_problem(NULL, line);
         return EXIT_USAGE;
     }

@@ -205,6 +205,9 @@ static void scan_arguments(struct loader *loader, int argc, char **argv, struct 
         } else if (i == 1 && strcmp(argument, "--as-bundle-builder") == 0) {
             command->as_bundle_builder = true;
             i++;
+        } else if (i == 1 && strcmp(argument, "--as-bundle-fetcher") == 0) {
+            command->as_bundle_fetcher = true;
+            i++;
         } else if (i == 1 && strcmp(argument, "--as-policy") == 0) {
             command->as_policy = true;
             i++;

@@ -23,6 +23,7 @@ struct options_command {
     bool version;
     bool as_worker;         /* --as-worker as the first argument: the master's own word to its workers */
     bool as_bundle_builder; /* likewise: the policy process's word to its child */
+    bool as_bundle_fetcher; /* likewise */
     bool as_policy;         /* likewise: the master's word to its policy process */
     char **arguments;       /* what follows the command and is no option of the table; options_command_free */
     int argument_count;

@@ -47,15 +47,10 @@ bool policy_child_wanted(const struct config *config, const char **why)
 {
     bool api = strcmp(config->policy_source_type, "API") == 0;
     const char *url = api ? config->policy_bundle_url : config->policy_repo_url;
-    if (config->repo_watcher_enabled && api) {
-        if (why)
-            *why = "POLICY_SOURCE_TYPE=API is not there yet: disabling watcher.";
-        return false;
-    }
     if (!config->repo_watcher_enabled || url)
         return config->repo_watcher_enabled;
     if (why)
-        *why = api ? "POLICY_BUNDLE_URL is unset but repo watcher is enabled! disabling watcher."
+        *why = api ? "POLICY_BUNDLE_URL is unset but policy watcher is enabled! disabling watcher."
                    : "POLICY_REPO_URL is unset but repo watcher is enabled! disabling watcher.";
     return false;
 }

@@ -27,6 +27,7 @@ struct refusal_pace;
 struct policy_client;
 struct poller;
 struct pool;
+struct webhook_params;
 
 struct worker {
     const struct config *config;
@@ -46,6 +47,7 @@ struct worker {
     struct policy_client *policy; /* that of `bundles` */
     struct refusal_pace *refusals;
     uint32_t refusals_held; /* connections that wait for theirs */
+    struct webhook_params *webhook;
     struct http_services services;
 
     struct poller *poller;

@@ -42,6 +42,7 @@ http_handler data_all_get;         /* GET all_data_route */
 http_handler callback_report_post; /* POST data_callback_default_route */
 http_handler token_post;           /* POST /token */
 http_handler bundle_get;           /* GET /policy */
+http_handler webhook_post;         /* POST /webhook */
 http_handler metrics_get;          /* GET /metrics */
 http_handler load_limit_get;       /* GET /loadlimit */
 http_handler docs_openapi_get;     /* GET /openapi.json */

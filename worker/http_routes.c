@@ -50,6 +50,7 @@ static const struct http_route routes[] = {
         false},
     {"POST", NULL, OPTION(data_config_route), 0, NULL, data_update_post, HTTP_NEEDS_DATASOURCE, true, false,
         false},
+    {"POST", "/webhook", 0, 0, NULL, webhook_post, HTTP_NEEDS_NOTHING, true, false, false},
     {"POST", "/token", 0, 0, NULL, token_post, HTTP_NEEDS_MASTER, true, false, false},
     {"GET", "/statistics", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false, false},
     {"GET", "/stats", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false, false},

@@ -23,6 +23,7 @@ struct inquiry;
 struct rate_limits;
 struct bundle_cache;
 struct output_block;
+struct webhook_params;
 
 /* What the routes may use; one per worker. */
 struct http_services {
@@ -32,6 +33,7 @@ struct http_services {
     struct publisher *publisher;
     struct policy_client *policy;
     struct bundle_cache *bundles;
+    const struct webhook_params *webhook; /* NULL: read from the configuration at each request */
     /* From data_sources_load; NULL: read from the configuration at each request. */
     const struct data_sources *data_sources;
     struct auth *auth;                     /* NULL: open mode */

@@ -167,6 +167,7 @@ enum publish_outcome publisher_publish(
         .origin = publisher->slot,
         .incarnation = publisher->incarnation,
         .flags = (number && waiter.wants_acknowledgement ? EVENT_WANTS_ACKNOWLEDGEMENT : 0u) |
+                 (request->policy_knows ? EVENT_POLICY_KNOWS : 0u) |
                  (request->server_side ? EVENT_SERVER_SIDE : 0u),
         .topic_count = request->topic_count,
         .notifier = request->notifier,

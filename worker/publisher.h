@@ -37,6 +37,7 @@ struct publish_request {
     void *context;
     bool
         wants_acknowledgement; /* `done` is called when the backbone has it, not before; without a backbone, when it is ordered */
+    bool policy_knows; /* a webhook of which the policy process was told: the master need not tell it */
     bool server_side; /* not by a client over its websocket: may be frozen (shm/event.h) */
 };
 

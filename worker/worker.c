@@ -32,6 +32,7 @@
 #include "worker/http_exchange.h"
 #include "worker/poller.h"
 #include "worker/pool.h"
+#include "worker/webhook_params.h"
 
 #define WORKER_HEARTBEAT_MS      500
 #define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
@@ -242,6 +243,9 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         rate_limits_parse(worker->config->client_load_limit_notation, &process->load_limits, &err) < 0)
         log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text); /* the master has checked it */
     process->docs = http_docs_make(worker->config);
+    worker->webhook = webhook_params_load(worker->config, &err);
+    if (!worker->webhook)
+        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
     worker->services = (struct http_services){
         .config = worker->config,
         .segment = worker->segment,
@@ -249,6 +253,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .publisher = worker->publisher,
         .policy = worker->policy,
         .bundles = worker->bundles,
+        .webhook = worker->webhook,
         .data_sources = worker->data_sources,
         .auth = worker->auth,
         .load_limits = &process->load_limits,
@@ -293,6 +298,7 @@ static void worker_close(struct worker_process *process)
     closing_close(worker->closing);
     publisher_close(worker->publisher);
     bundle_cache_close(worker->bundles);
+    webhook_params_free(worker->webhook);
     data_sources_free(worker->data_sources);
     http_docs_free(process->docs);
     deadlines_close(worker->deadlines);

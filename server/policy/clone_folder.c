@@ -137,6 +137,20 @@ int clone_folder_lock(struct clone_folder *folder, struct error *err)
     return 0;
 }
 
+const char *clone_folder_base(const struct clone_folder *folder)
+{
+    return folder->base;
+}
+
+bool clone_folder_is_repository(const char *place)
+{
+    struct stat status;
+    char *head = path_join(place, ".git/HEAD");
+    bool there = stat(head, &status) == 0;
+    free(head);
+    return there;
+}
+
 /* `<prefix>-*`, and nothing that was begun by hand under a similar name. */
 static bool name_is_clone(const struct clone_folder *folder, const char *name)
 {

@@ -17,6 +17,9 @@ void clone_folder_close(struct clone_folder *folder);
 
 /* Makes the base and takes the lock; -1 with `err`, code EWOULDBLOCK when another server has it. Again is allowed. */
 int clone_folder_lock(struct clone_folder *folder, struct error *err);
+const char *clone_folder_base(const struct clone_folder *folder);
+/* Whether there is a repository in the folder `place`. */
+bool clone_folder_is_repository(const char *place);
 /* The one clone there is; NULL when there is none, or several. The caller frees. */
 char *clone_folder_find(const struct clone_folder *folder);
 /* The path of a clone to be made now, and of the folder where it is made. The callers free. */

@@ -8,10 +8,8 @@
  * read from the commits, so nothing that a repository holds (filters, links, odd names) is ever written as a file. After a fetch the branch
  * is set to what the remote has, whether that goes forward or, after a force-push, elsewhere.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "server/common/clock.h"
 #include "server/common/log.h"
@@ -309,16 +307,6 @@ static void git_on_remote_read(void *context, const struct job_result *result)
     text_free(&commit);
 }
 
-static bool has_repository(const char *place)
-{
-    struct text path = {0};
-    struct stat status;
-    text_append_format(&path, "%s/.git/HEAD", place);
-    bool there = stat(path.data, &status) == 0;
-    text_free(&path);
-    return there;
-}
-
 static void git_open_clone(struct git_source *source)
 {
     static const char *const arguments[] = {"config", "--local", "--get-all", "remote.origin.url", NULL};
@@ -338,7 +326,7 @@ static void git_begin(struct git_source *source)
     }
     free(source->repository);
     source->repository = clone_folder_find(source->folder);
-    if (source->repository && has_repository(source->repository)) {
+    if (source->repository && clone_folder_is_repository(source->repository)) {
         git_open_clone(source);
         return;
     }
