@@ -58,8 +58,9 @@ bool policy_child_wanted(const struct config *config, const char **why)
 static void child_backoff(struct policy_child *child)
 {
     uint64_t delay = 0;
-    if (child->young_deaths > 0) {
-        unsigned doublings = child->young_deaths - 1 < 16 ? child->young_deaths - 1 : 16;
+    /* One early death is bad luck (or somebody's kill): only a second one in a row waits. */
+    if (child->young_deaths > 1) {
+        unsigned doublings = child->young_deaths - 2 < 16 ? child->young_deaths - 2 : 16;
         delay = BACKOFF_FIRST_NS << doublings;
         if (delay > BACKOFF_LAST_NS)
             delay = BACKOFF_LAST_NS;

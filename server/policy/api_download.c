@@ -7,10 +7,11 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define ETAG_MAX      1024
-#define REDIRECTS_MAX 10L
-#define TYPE_ETAG     "etag:"
-#define TYPE_SHA256   "sha256:"
+#define ETAG_MAX          1024
+#define REDIRECTS_MAX     10L
+#define SHA256_OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define TYPE_ETAG         "etag:"
+#define TYPE_SHA256       "sha256:"
 
 struct transfer {
     int file;
@@ -93,6 +94,8 @@ static struct curl_slist *set_request(
     } else if (s3 && token && config->policy_bundle_server_token_id) {
         text_append_format(scratch, "aws:amz:%s:s3", config->policy_bundle_server_aws_region);
         curl_easy_setopt(curl, CURLOPT_AWS_SIGV4, scratch->data);
+        headers = add_header(
+            headers, "x-amz-content-sha256", SHA256_OF_NOTHING); /* S3 wants it; libcurl signs it */
         curl_easy_setopt(curl, CURLOPT_USERNAME, config->policy_bundle_server_token_id);
         curl_easy_setopt(curl, CURLOPT_PASSWORD, token);
     }
