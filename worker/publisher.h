@@ -38,7 +38,7 @@ struct publish_request {
     bool
         wants_acknowledgement; /* `done` is called when the backbone has it, not before; without a backbone, when it is ordered */
     bool policy_knows; /* a webhook of which the policy process was told: the master need not tell it */
-    bool server_side; /* not by a client over its websocket: may be frozen (shm/event.h) */
+    bool server_side;  /* not by a client over its websocket: may be frozen (shm/event.h) */
 };
 
 struct publisher *publisher_open(struct segment *segment, unsigned slot, size_t queue_max_bytes);
