@@ -238,6 +238,7 @@ static void connection_flush(struct connection *connection)
         return;
     }
     connection_drop_backlog(connection);
+    fanout_client_caught_up(connection->worker->fanout);
     if (connection->state == CONNECTION_FINISHING)
         connection_shutdown(connection);
     else

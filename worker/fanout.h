@@ -12,5 +12,7 @@ struct worker;
 /* Opens this worker's reader of the ring and starts reading. */
 struct fanout *fanout_open(struct worker *worker);
 void fanout_close(struct fanout *fanout);
+/* A client's queue has run empty: who waits for that goes on. */
+void fanout_client_caught_up(struct fanout *fanout);
 
 #endif
