@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "server/common/clock.h"
 #include "server/common/memory.h"
 #include "worker/closing.h"
 #include "worker/context.h"
@@ -15,6 +16,10 @@
 #include "worker/poller.h"
 #include "worker/pool.h"
 #include "worker/websocket_session.h"
+
+/* Who drains less than this in that time is slow: 8 MB/s. The kernel's buffer alone may take more than a megabyte at once. */
+#define CONNECTION_WINDOW_NS    (200 * CLOCK_MILLISECOND)
+#define CONNECTION_WINDOW_BYTES 1600000
 
 void connection_open(struct worker *worker, int fd)
 {
@@ -146,6 +151,20 @@ bool connection_over_limit(const struct connection *connection, size_t more)
     return queued > 0 && queued + more > (uint64_t)connection->worker->config->client_queue_max_bytes;
 }
 
+bool connection_deserves_breath(struct connection *connection, uint64_t now_ns)
+{
+    struct connection_backlog *backlog = connection->backlog;
+    if (backlog->slow ||
+        backlog->queue.bytes < (uint64_t)connection->worker->config->client_queue_max_bytes / 4)
+        return false;
+    if (now_ns - backlog->window_ns < CONNECTION_WINDOW_NS)
+        return true;
+    backlog->slow = backlog->drained < CONNECTION_WINDOW_BYTES;
+    backlog->window_ns = now_ns;
+    backlog->drained = 0;
+    return !backlog->slow;
+}
+
 void connection_queue(struct connection *connection, const struct output_parts *parts)
 {
     if (connection->state == CONNECTION_DEAD) {
@@ -156,6 +175,7 @@ void connection_queue(struct connection *connection, const struct output_parts *
     if (!backlog) {
         backlog = connection->backlog = memory_allocate(sizeof(*backlog));
         backlog->connection = connection;
+        backlog->window_ns = clock_monotonic_ns();
         backlog->queue.ledger = &connection->worker->held_bytes;
         deadline_set(connection->worker->deadlines, &backlog->stall, DEADLINE_STALL);
     }
@@ -228,6 +248,7 @@ static void connection_flush(struct connection *connection)
     uint64_t calls = 0;
     enum output_result result = output_queue_flush(&backlog->queue, connection->fd, &sent, &calls);
     worker_count(connection->worker, COUNTER_SEND_CALLS, calls);
+    backlog->drained += sent;
     if (result == OUTPUT_ERROR) {
         connection_kill(connection);
         return;

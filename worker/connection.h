@@ -47,6 +47,9 @@ struct connection_backlog {
     struct output_queue queue;
     struct deadline stall;
     struct connection *connection;
+    uint64_t window_ns; /* when the window of time began in which `drained` is counted */
+    size_t drained;
+    bool slow; /* it drained too little in a window */
 };
 
 /* In the order of use: a delivery touches the first cache line, a reply the second too, which comes with it. */
@@ -96,6 +99,8 @@ void connection_queue(struct connection *connection, const struct output_parts *
 size_t connection_queued_bytes(const struct connection *connection);
 /* True when one more frame of this size would be more than the client may leave unread. A single frame is always allowed. */
 bool connection_over_limit(const struct connection *connection, size_t more);
+/* For one with a backlog: true when much of it waits but it drains fast, or has not had the time to show. */
+bool connection_deserves_breath(struct connection *connection, uint64_t now_ns);
 
 /* Everything that was to be said is said: flush, shutdown, linger. The subscriptions are gone at once. */
 void connection_finish(struct connection *connection);

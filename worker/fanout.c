@@ -14,10 +14,10 @@
  * Order: a client gets its events in ring order; within an event, in the order of the published topics. Who is served first
  * turns by one with each event of a topic.
  *
- * Breath: when every client of a batch is behind, its socket full, and there is more to read, the worker waits until one of them has
- * caught up, a few milliseconds at most, before it takes the next batch. So clients that read as fast as they can are not given
- * up only because the events come faster still (a backlog of the backbone); the ring keeps them meanwhile, once for all. A
- * client that keeps up is never held up by that, since then not all are behind, and the ring by no more than the limit.
+ * Breath: a backlog of the backbone comes faster than any client reads. When there is more on the ring and a client that does read, and
+ * fast, has a quarter of its limit waiting, the next batch waits until some client has caught up, a few milliseconds at most.
+ * The ring keeps the events meanwhile, once for all. A client that reads slowly or not at all gets no such help: it holds up
+ * nobody (connection_deserves_breath).
  *
  * Sleep: when the ring is empty the reader announces its sleep and looks once more (shm/ring.h); the writer then wakes it by eventfd.
  * While there is more to do the worker goes round its loop by a timer of zero, so that clients' input is looked at between batches.
@@ -37,7 +37,7 @@
 #include "worker/ring_event.h"
 
 #define FANOUT_DELIVERIES_MAX 262144 /* of one batch; the event that passes it is the batch's last */
-#define FANOUT_BREATH_MS      5 /* a worker whose clients are all stuck still takes 200 batches a second */
+#define FANOUT_BREATH_MS      5      /* at least 200 batches a second in any case */
 #define FANOUT_BLOCKED_MS     2 /* how often a full uplink is tried again when nothing else wakes the worker */
 
 struct fanout_delivery {
@@ -80,7 +80,7 @@ struct fanout {
     size_t touched_capacity;
     struct fanout_completion *completions; /* event_max of them */
     size_t completion_count;
-    bool all_behind; /* every client of this batch has output waiting */
+    bool breath; /* before the next batch */
     bool breathing;
     bool resync;
     struct ring_resync resync_order;
@@ -330,7 +330,8 @@ static void fanout_send_chain(struct fanout *fanout, struct connection *connecti
 
 static void fanout_send(struct fanout *fanout)
 {
-    fanout->all_behind = fanout->touched_count > 0;
+    fanout->breath = false;
+    uint64_t now = clock_monotonic_ns();
     for (size_t i = 0; i < fanout->touched_count; i++) {
         struct connection *connection = fanout->touched[i];
         uint32_t index = connection->delivery_first;
@@ -342,8 +343,8 @@ static void fanout_send(struct fanout *fanout)
                 &fanout->events[delivery->event], delivery->count);
         else
             fanout_send_chain(fanout, connection, index);
-        if (!connection->backlog)
-            fanout->all_behind = false;
+        if (connection->backlog && connection_deserves_breath(connection, now))
+            fanout->breath = true;
         memory_budget_check(fanout->worker);
     }
     fanout_sender_end_batch(fanout->sender);
@@ -402,7 +403,7 @@ static void fanout_run(struct fanout *fanout)
             event_add(fanout->again, &(struct timeval){.tv_usec = FANOUT_BLOCKED_MS * 1000});
         return;
     }
-    fanout->breathing = fanout->all_behind;
+    fanout->breathing = fanout->breath;
     event_add(fanout->again, &(struct timeval){.tv_usec = fanout->breathing ? FANOUT_BREATH_MS * 1000 : 0});
 }
 

@@ -13,7 +13,9 @@ static size_t connection_holds(const struct connection *connection)
 
 static void budget_close(struct worker *worker, struct connection *connection, size_t holds)
 {
-    worker_count(worker, COUNTER_CLIENTS_OVER_MEMORY, 1);
+    if (connection->state <
+        CONNECTION_FINISHING) /* else it was closed before, and had the rest of a frame left */
+        worker_count(worker, COUNTER_CLIENTS_OVER_MEMORY, 1);
     log_write_limited(&worker->limit_memory, LOG_WARNING, WORKER_LOGGER,
         "Clients make this worker hold %llu bytes, more than %llu: closing the one on port %u, which holds "
         "%zu",
