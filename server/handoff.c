@@ -1,5 +1,6 @@
 #include "server/handoff.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -25,16 +26,17 @@ unsigned handoff_rescue(int from, int to)
         if (received <= 0)
             return count;
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        bool connection = received == 1; /* questions and answers die with who was to get them */
         if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
         int descriptor;
         memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
         part.iov_len = (size_t)received;
         message.msg_controllen = CMSG_SPACE(sizeof(int));
-        if (to >= 0)
+        if (to >= 0 && connection)
             (void)!sendmsg(to, &message,
                 MSG_DONTWAIT | MSG_NOSIGNAL); /* not taken: closed below, the client comes back */
         close(descriptor);
-        count++;
+        count += connection;
     }
 }

@@ -26,6 +26,7 @@
 #include "server/policy_child.h"
 #include "server/router.h"
 #include "server/service_notify.h"
+#include "server/statistics_service.h"
 #include "server/supervisor.h"
 #include "shm/worker_table.h"
 
@@ -52,6 +53,7 @@ struct master {
     struct listeners listeners;
     struct segment *segment;
     struct router *router;
+    struct statistics_service *statistics; /* NULL: OPAL_STATISTICS_ENABLED is off */
     struct supervisor *supervisor;
     struct policy_child *policy; /* NULL: no policies */
     bool workers_stopped;
@@ -351,6 +353,12 @@ static int master_open_policy(struct master *master, struct error *err)
     return 0;
 }
 
+static int master_handoff(void *context, unsigned slot)
+{
+    const struct master *master = context;
+    return master->supervisor ? supervisor_handoff(master->supervisor, slot) : -1;
+}
+
 static int master_open(struct master *master, int argc, char **argv, struct error *err)
 {
     const struct config *config = master->config;
@@ -358,7 +366,7 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
         .uplink_bytes = (size_t)config->uplink_bytes,
         .slots = (unsigned)config->workers_max + 1}; /* the last one is the policy process's */
     const struct timeval each_poll = {0, START_POLL_MS * 1000};
-    const struct router_hooks hooks = {
+    struct router_hooks hooks = {
         .worker_stuck = master_worker_stuck, .webhook = master_on_webhook, .context = master};
     if (listeners_open(
             &master->listeners, config->host, (int)config->port, (int)config->listen_backlog, err) < 0)
@@ -374,9 +382,14 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
     master_watch_signals(master);
     master->grace = event_new(master->base, -1, 0, master_on_grace, master);
     master->report = event_new(master->base, -1, EV_PERSIST, master_on_report, master);
+    if (config->statistics_enabled)
+        hooks.statistics = master->statistics =
+            statistics_service_open(master->base, config, master->segment, master_handoff, master);
     master->router = router_open(master->base, config, master->segment, &hooks, err);
     if (!master->router)
         return -1;
+    if (master->statistics)
+        statistics_service_start(master->statistics, master->router);
     master->argc = argc;
     master->argv = argv;
     if (master_open_policy(master, err) < 0)
@@ -399,10 +412,13 @@ static void master_close(struct master *master)
         uint64_t now = clock_monotonic_ns();
         uint64_t left =
             master->stop_deadline_ns > now ? (master->stop_deadline_ns - now) / CLOCK_MILLISECOND : 0;
+        if (master->statistics)
+            statistics_service_flush(master->statistics);
         router_close(master->router, master->at_once         ? 0
                                      : left > FLUSH_LEAST_MS ? (int)left
                                                              : FLUSH_LEAST_MS);
     }
+    statistics_service_close(master->statistics);
     for (size_t i = 0; i < SIGNAL_COUNT; i++)
         if (master->signals[i])
             event_free(master->signals[i]);

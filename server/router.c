@@ -21,6 +21,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "server/freeze.h"
+#include "server/statistics_service.h"
 #include "server/policy/policy_link.h"
 #include "shm/event.h"
 #include "shm/uplink.h"
@@ -259,10 +260,35 @@ static void router_refuse_record(struct router *router, unsigned slot, const str
     router->hooks.worker_stuck(router->hooks.context, slot, "it wrote nonsense into its uplink");
 }
 
+/* ---- statistics ---- */
+
+static void router_notice_statistics(struct router *router, const struct event *event)
+{
+    uint32_t offset = 0;
+    struct slice topic;
+    while (router->hooks.statistics && event_topic_next(event, &offset, &topic))
+        statistics_service_event(router->hooks.statistics, topic, event->data, (int)event->origin,
+            event->incarnation, (struct slice){0});
+}
+
+/* A worker's question. False: this is none. */
+static bool router_take_question(struct router *router, unsigned slot, const struct uplink_record *record)
+{
+    struct uplink_question question;
+    if (record->type != UPLINK_ASK_STATISTICS || record->length != sizeof question ||
+        !router->hooks.statistics)
+        return false;
+    memcpy(&question, record->body, sizeof question);
+    statistics_service_asked(router->hooks.statistics, slot, question.number, question.brief != 0);
+    return true;
+}
+
 /* True when the record is dealt with; false when the ring is full and it must be offered again. */
 static bool router_route(struct router *router, unsigned slot, const struct uplink_record *record)
 {
     struct event event;
+    if (router_take_question(router, slot, record))
+        return true;
     if (record->type != RING_EVENT || record->length > ring_writer_body_max(router->ring)) {
         router_refuse_record(router, slot, record);
         return true;
@@ -281,6 +307,7 @@ static bool router_route(struct router *router, unsigned slot, const struct upli
     ring_writer_commit(router->ring);
     counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_ROUTED, 1);
     router_notice_webhooks(router, &event);
+    router_notice_statistics(router, &event);
     router_to_backbone(router, &event);
     return true;
 }
@@ -408,6 +435,9 @@ static bool router_on_backbone_event(void *context, const struct notification *n
         router->segment, COUNTER_MASTER, COUNTER_EVENT_BYTES_FROM_BACKBONE, notification->data.length);
     for (uint32_t i = 0; i < notification->topic_count; i++)
         router_notice_webhook(router, &notification->topics[i]);
+    for (uint32_t i = 0; router->hooks.statistics && i < notification->topic_count; i++)
+        statistics_service_event(router->hooks.statistics, notification->topics[i], notification->data, -1, 0,
+            notification->notifier_id);
     return true;
 }
 
@@ -422,6 +452,8 @@ static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *w
     struct router *router = context;
     router->frozen = false;
     event_del(router->frozen_resync);
+    if (router->hooks.statistics)
+        statistics_service_gap(router->hooks.statistics);
     if (!router->config->broadcast_resync_on_reconnect) {
         log_write(LOG_WARNING, LOGGER,
             "events of other servers may have been lost (%s; away for %.1f s); clients stay as they are, "
@@ -575,6 +607,11 @@ void router_close(struct router *router, int grace_ms)
     free(router);
 }
 
+struct slice router_id(const struct router *router)
+{
+    return (struct slice){router->notifier_id, IDENTITY_HEX};
+}
+
 void router_serving(struct router *router)
 {
     router->serving = true;
@@ -594,6 +631,8 @@ void router_detach_worker(struct router *router, unsigned slot)
     ring_writer_deactivate(router->ring, slot);
     router_take_in(router);
     certainty_forget_worker(router->certainty, slot);
+    if (router->hooks.statistics)
+        statistics_service_worker_gone(router->hooks.statistics, slot);
 }
 
 void router_attach_publisher(struct router *router, unsigned slot)

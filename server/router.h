@@ -24,6 +24,7 @@
 #include "shm/segment.h"
 
 struct router;
+struct statistics_service;
 
 struct router_hooks {
     /* A worker has held up the full ring for longer than config->ring_stall_seconds, or wrote nonsense into its uplink: it has
@@ -31,6 +32,8 @@ struct router_hooks {
     void (*worker_stuck)(void *context, unsigned slot, const char *why);
     /* An event on the webhook topic passed, from whomever, whose publisher has not told the policy process itself. */
     void (*webhook)(void *context);
+    /* NULL, or the statistics: events of workers (`slot`) and of other servers (slot -1, `source` its id) have gone to the ring. */
+    struct statistics_service *statistics;
     void *context;
 };
 
@@ -45,6 +48,8 @@ void router_close(struct router *router, int grace_ms);
 /* Workers take clients from now on. When the backbone comes up for the first time only after this, what other servers published meanwhile
  * was not heard, and the clients are asked to refetch. */
 void router_serving(struct router *router);
+/* This server's id on the backbone: 32 hex digits. */
+struct slice router_id(const struct router *router);
 /* A worker is about to start in `slot` (its uplink is prepared): it sees every event from now on. */
 void router_attach_worker(struct router *router, unsigned slot);
 /* The worker of `slot` has ended: the ring no longer waits for it. Takes in what it had committed. */

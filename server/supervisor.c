@@ -388,6 +388,11 @@ unsigned supervisor_wanted(const struct supervisor *supervisor)
     return supervisor->wanted;
 }
 
+int supervisor_handoff(const struct supervisor *supervisor, unsigned slot)
+{
+    return slot < SEGMENT_SLOTS_MAX ? supervisor->slots[slot].handoff_send : -1;
+}
+
 unsigned supervisor_ready(const struct supervisor *supervisor)
 {
     unsigned ready = 0;

@@ -49,6 +49,8 @@ void supervisor_stop(struct supervisor *supervisor, int signal_number);
 /* SIGKILL to whoever is left. */
 void supervisor_kill_all(struct supervisor *supervisor);
 unsigned supervisor_wanted(const struct supervisor *supervisor);
+/* The send end of the pair to the worker of `slot`; -1 when it has none. */
+int supervisor_handoff(const struct supervisor *supervisor, unsigned slot);
 unsigned supervisor_ready(const struct supervisor *supervisor);
 /* All wanted workers are there and have beaten their heart within the hang limit. */
 bool supervisor_healthy(const struct supervisor *supervisor);

@@ -32,6 +32,8 @@
     COUNTER(TOKENS_ISSUED, "tokens_issued", "Tokens that POST /token gave out.") \
     COUNTER(TOKENS_EXPIRED, "clients_closed_token_expired", "Clients closed because their token expired.") \
     COUNTER(LOAD_LIMITED, "load_limit_refusals", "Requests refused by the load limit.") \
+    COUNTER(STATISTICS_REFUSED, "statistics_clients_refused", \
+        "Announcements of clients that a limit kept out of the statistics.") \
     COUNTER(EVENTS_PUBLISHED, "events{direction=\"published\"}", \
         "Events published on this host, taken from the backbone, and handed to it (one a topic).") \
     COUNTER(EVENTS_FROM_BACKBONE, "events{direction=\"from_backbone\"}", "") \

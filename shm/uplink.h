@@ -13,6 +13,13 @@
 
 struct uplink;
 
+/* A record that is no event: the worker asks the master for its statistics. Body: struct uplink_question. */
+#define UPLINK_ASK_STATISTICS 64
+struct uplink_question {
+    uint32_t number;
+    uint32_t brief;
+};
+
 /* Worker: for its own slot. Master: for any slot that was prepared; how far it has read belongs to the segment, so the uplink
  * may be closed and opened again, and stays open over the worker's death. */
 struct uplink *uplink_open(struct segment *segment, unsigned slot);

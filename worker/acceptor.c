@@ -16,6 +16,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "worker/context.h"
+#include "worker/inquiry.h"
 
 #define ACCEPTOR_BATCH     16 /* per wake-up, then the others get their turn */
 #define ACCEPTOR_SLACK_MIN 4
@@ -85,24 +86,15 @@ static unsigned acceptor_choose(const struct acceptor *acceptor)
 
 static bool acceptor_give(struct acceptor *acceptor, unsigned slot, int fd)
 {
-    char byte = 0;
-    struct iovec piece = {&byte, 1};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct msghdr message = {
-        .msg_iov = &piece,
-        .msg_iovlen = 1,
-        .msg_control = control.space,
-        .msg_controllen = sizeof(control.space),
-    };
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(rights), &fd, sizeof(int));
-    return sendmsg(acceptor->handoff_send[slot], &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+    return handoff_message_send(
+        acceptor->handoff_send[slot], &(struct handoff_message){.kind = HANDOFF_CONNECTION}, fd);
+}
+
+bool acceptor_send(
+    const struct acceptor *acceptor, unsigned slot, const struct handoff_message *message, int fd)
+{
+    return slot < acceptor->slot_count && acceptor->handoff_send[slot] >= 0 &&
+           handoff_message_send(acceptor->handoff_send[slot], message, fd);
 }
 
 /* ---- accepting ---- */
@@ -193,40 +185,19 @@ static void acceptor_on_listener(evutil_socket_t listener, short what, void *arg
 
 /* ---- receiving ---- */
 
-/* The descriptor in one message, -1 when there is none, -2 when there is no message. */
-static int acceptor_receive_one(int from)
-{
-    char byte;
-    struct iovec piece = {&byte, 1};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct msghdr message = {
-        .msg_iov = &piece,
-        .msg_iovlen = 1,
-        .msg_control = control.space,
-        .msg_controllen = sizeof(control.space),
-    };
-    ssize_t length = recvmsg(from, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (length <= 0)
-        return -2;
-    int fd = -1;
-    const struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
-        rights->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(&fd, CMSG_DATA(rights), sizeof(int));
-    return fd;
-}
-
 static void acceptor_on_receive(evutil_socket_t from, short what, void *argument)
 {
     struct acceptor *acceptor = argument;
     (void)what;
     for (int i = 0; i < ACCEPTOR_BATCH; i++) {
-        int fd = acceptor_receive_one(from);
-        if (fd == -2)
+        struct handoff_message handed;
+        int fd;
+        if (!handoff_message_receive(from, &handed, &fd))
             return;
+        if (handed.kind != HANDOFF_CONNECTION) {
+            inquiry_received(acceptor->worker->services.inquiry, &handed, fd);
+            continue;
+        }
         if (fd >= 0) {
             connection_open(acceptor->worker, fd);
             continue;

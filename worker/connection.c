@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "server/common/clock.h"
 #include "server/common/memory.h"
+#include "worker/client_details.h"
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/fanout.h"
@@ -63,6 +64,7 @@ static void connection_free(struct connection *connection)
         connection->next->previous = connection->previous;
     connection_http_free(connection);
     worker->held_bytes -= websocket_parser_held(&connection->parser);
+    client_details_free(connection);
     websocket_parser_free(&connection->parser);
     connection_token_end(connection);
     close(connection->fd);

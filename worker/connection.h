@@ -32,6 +32,7 @@ struct worker;
 struct token_claims;
 struct connection_http; /* worker/connection_http.c */
 struct rpc_pending;     /* worker/rpc_methods.c */
+struct client_details;  /* worker/client_details.c */
 
 enum connection_state {
     CONNECTION_HTTP,
@@ -79,9 +80,11 @@ struct connection {
     struct connection *previous;
     struct connection *next_settle;
     struct deadline deadline;
-    struct token_claims *claims; /* of the token it came with; NULL in open mode */
-    struct event *token_end;     /* NULL: the connection does not end with a token */
-    uint32_t closing_index;      /* its place in a paced close, see closing.c; CLOSING_NONE otherwise */
+    uint64_t opened_us;             /* CLOCK_REALTIME, when it became a websocket */
+    struct client_details *details; /* NULL: there are none (client_details.h) */
+    struct token_claims *claims;    /* of the token it came with; NULL in open mode */
+    struct event *token_end;        /* NULL: the connection does not end with a token */
+    uint32_t closing_index;         /* its place in a paced close, see closing.c; CLOSING_NONE otherwise */
     uint8_t ping_payload[4];
     uint16_t port; /* the peer's, for the log */
 };
@@ -123,6 +126,8 @@ void connection_token_start(struct connection *connection);
 void connection_token_end(struct connection *connection);
 
 /* ---- worker/connection_http.c ---- */
+/* The peer's address as text, in `out` (at least 46 bytes); empty when there is none. */
+const char *connection_host(const struct connection *connection, char *out, size_t size);
 void connection_http_open(struct connection *connection);
 void connection_http_input(struct connection *connection, char *bytes, size_t length);
 void connection_http_end_of_input(struct connection *connection);

@@ -13,6 +13,7 @@
 #include "shm/figures.h"
 #include "worker/http_routes.h"
 #include "worker/auth.h"
+#include "worker/client_details.h"
 #include "worker/connection.h"
 #include "worker/context.h"
 #include "worker/refusal_pace.h"
@@ -174,6 +175,7 @@ static void http_upgrade(void *argument, const struct http_request *request, str
     if (status == 101) {
         http->upgraded = true;
         text_append_slice(&http->rest, rest);
+        client_details_set_query(connection, request->query);
         log_write(LOG_INFO, WORKER_LOGGER, "%s - \"WebSocket %.*s\" [accepted]", http->peer,
             (int)request->target.length, request->target.data);
     } else {
@@ -200,6 +202,23 @@ static const struct http_connection_operations http_operations = {
     .deadline = http_deadline,
     .peer = http_peer,
 };
+
+const char *connection_host(const struct connection *connection, char *out, size_t size)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof(address);
+    const void *bytes = NULL;
+    out[0] = '\0';
+    if (getpeername(connection->fd, (struct sockaddr *)&address, &length) == 0) {
+        if (address.ss_family == AF_INET)
+            bytes = &((const struct sockaddr_in *)&address)->sin_addr;
+        else if (address.ss_family == AF_INET6)
+            bytes = &((const struct sockaddr_in6 *)&address)->sin6_addr;
+    }
+    if (bytes)
+        inet_ntop(address.ss_family, bytes, out, (socklen_t)size);
+    return out;
+}
 
 static uint16_t peer_format(int fd, char *out, size_t size)
 {

@@ -13,11 +13,8 @@
 #include "worker/http_body.h"
 #include "worker/http_cors.h"
 #include "worker/http_gate.h"
+#include "worker/inquiry.h"
 
-#define STATISTICS_OFF \
-    "{\"detail\":{\"error\":\"This OPAL server does not have statistics turned on. To turn on, set this " \
-    "config " \
-    "var: OPAL_STATISTICS_ENABLED=true\"}}"
 #define OK_BODY "{\"status\":\"ok\"}"
 
 struct http_route {
@@ -52,8 +49,9 @@ static const struct http_route routes[] = {
         false},
     {"POST", "/webhook", 0, 0, NULL, webhook_post, HTTP_NEEDS_NOTHING, true, false, false},
     {"POST", "/token", 0, 0, NULL, token_post, HTTP_NEEDS_MASTER, true, false, false},
-    {"GET", "/statistics", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false, false},
-    {"GET", "/stats", 0, 501, STATISTICS_OFF, NULL, HTTP_NEEDS_TOKEN, false, false, false},
+    {"GET", "/pubsub_client_info", 0, 0, NULL, client_info_get, HTTP_NEEDS_TOKEN, false, false, false},
+    {"GET", "/statistics", 0, 0, NULL, statistics_get, HTTP_NEEDS_TOKEN, false, false, false},
+    {"GET", "/stats", 0, 0, NULL, stats_get, HTTP_NEEDS_TOKEN, false, false, false},
     {"GET", "/loadlimit", 0, 0, NULL, load_limit_get, HTTP_NEEDS_TOKEN, false, false, false},
     {"GET", NULL, OPTION(auth_jwks_url), 0, NULL, jwks_get, HTTP_NEEDS_NOTHING, false, true, false},
     {"GET", "/", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false, false},

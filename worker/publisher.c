@@ -273,6 +273,19 @@ void publisher_flush(struct publisher *publisher)
     }
 }
 
+bool publisher_ask_master(struct publisher *publisher, uint32_t number, bool brief)
+{
+    struct uplink_question question = {number, brief};
+    publisher_flush(publisher); /* an announcement that waits goes before the question */
+    void *body =
+        publisher->first ? NULL : uplink_reserve(publisher->uplink, UPLINK_ASK_STATISTICS, sizeof question);
+    if (!body)
+        return false;
+    memcpy(body, &question, sizeof question);
+    uplink_commit(publisher->uplink);
+    return true;
+}
+
 bool publisher_is_blocked(const struct publisher *publisher)
 {
     return publisher->first != NULL;

@@ -53,6 +53,8 @@ void publisher_cancel(struct publisher *publisher, uint64_t ticket);
 void publisher_complete(struct publisher *publisher, uint64_t ticket, enum publish_outcome outcome);
 /* Moves queued events into the uplink as room appears; called each turn of the loop while publisher_is_blocked. */
 void publisher_flush(struct publisher *publisher);
+/* Asks the master for its statistics (uplink.h). False while the uplink is full. */
+bool publisher_ask_master(struct publisher *publisher, uint32_t number, bool brief);
 bool publisher_is_blocked(const struct publisher *publisher);
 
 #endif

@@ -5,6 +5,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "server/jose/token.h"
+#include "worker/client_details.h"
 #include "worker/context.h"
 #include "worker/rpc_message.h"
 #include "worker/rpc_stock_reply.h"
@@ -203,6 +204,15 @@ static const char *rpc_outcome_reason(enum publish_outcome outcome)
     }
 }
 
+/* The topics of the call hold the one of clients that announce themselves to statistics. */
+static bool rpc_announces(const struct worker *worker)
+{
+    for (size_t i = 0; i < worker->topics.count; i++)
+        if (slice_equals_string(worker->topics.items[i], worker->config->statistics_add_client_channel))
+            return true;
+    return false;
+}
+
 static void rpc_publish(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT])
 {
     struct worker *worker = connection->worker;
@@ -228,6 +238,12 @@ static void rpc_publish(struct connection *connection, const uint32_t arguments[
     }
     if (topics->count == 0) {
         rpc_reply_bool(connection, true);
+        return;
+    }
+    if (worker->config->statistics_enabled && rpc_announces(worker) &&
+        !client_details_announce(connection, document, arguments[ARGUMENT_DATA])) {
+        rpc_refuse(
+            connection, "publish", "more announcements than OPAL_MAX_CHANNELS_PER_CLIENT on one connection");
         return;
     }
     char channel[IDENTITY_HEX];

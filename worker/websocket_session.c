@@ -1,8 +1,10 @@
 #include "worker/websocket_session.h"
 
 #include <string.h>
+#include "server/common/clock.h"
 #include "server/common/identity.h"
 #include "server/common/log.h"
+#include "worker/client_details.h"
 #include "worker/closing.h"
 #include "worker/context.h"
 #include "worker/rpc_methods.h"
@@ -16,6 +18,7 @@ void websocket_session_start(struct connection *connection, uint8_t *rest, size_
     connection->state = CONNECTION_OPEN;
     connection->was_websocket = true;
     connection->channel = identity_make();
+    connection->opened_us = clock_realtime_us();
     worker_count(worker, COUNTER_WEBSOCKETS_OPENED, 1);
     log_write(LOG_INFO, WORKER_LOGGER, "connection open");
     log_write(LOG_INFO, WORKER_LOGGER, "Client connected");
@@ -25,6 +28,8 @@ void websocket_session_start(struct connection *connection, uint8_t *rest, size_
         return;
     }
     connection_token_start(connection);
+    if (worker->config->statistics_enabled)
+        client_details_greet(connection);
     if (length > 0)
         websocket_session_input(connection, rest, length);
 }
@@ -34,6 +39,7 @@ static void session_detach(struct connection *connection)
 {
     subscriptions_remove_all(connection->worker->subscriptions, &connection->subscriptions);
     rpc_cancel(connection);
+    client_details_withdraw(connection);
     closing_forget(connection->worker->closing, connection);
 }
 

@@ -32,6 +32,7 @@
 #include "worker/http_exchange.h"
 #include "worker/poller.h"
 #include "worker/pool.h"
+#include "worker/inquiry.h"
 #include "worker/webhook_params.h"
 
 #define WORKER_HEARTBEAT_MS      500
@@ -258,6 +259,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .auth = worker->auth,
         .load_limits = &process->load_limits,
         .docs = process->docs,
+        .inquiry = inquiry_open(worker),
     };
     worker->fanout = fanout_open(worker);
     worker->refusals = memory_allocate(sizeof *worker->refusals);
@@ -291,6 +293,7 @@ static void worker_close(struct worker_process *process)
     struct worker_events *events = &process->events;
     worker_table_set_state(worker->segment, worker->slot, WORKER_DRAINING);
     acceptor_close(worker->acceptor);
+    worker->acceptor = NULL;
     for (struct connection *at = worker->connections; at; at = at->next)
         connection_kill(at);
     connection_settle_all(worker);
@@ -301,6 +304,7 @@ static void worker_close(struct worker_process *process)
     webhook_params_free(worker->webhook);
     data_sources_free(worker->data_sources);
     http_docs_free(process->docs);
+    inquiry_close(worker->services.inquiry);
     deadlines_close(worker->deadlines);
     subscriptions_close(worker->subscriptions);
     pool_close(worker->connection_pool);

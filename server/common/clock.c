@@ -11,6 +11,13 @@ uint64_t clock_monotonic_ns(void)
     return (uint64_t)now.tv_sec * CLOCK_SECOND + (uint64_t)now.tv_nsec;
 }
 
+uint64_t clock_realtime_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 void clock_format_log(char *out, size_t size)
 {
     struct timespec now;

@@ -1,0 +1,36 @@
+/*
+ * The list of a worker's websocket clients as it crosses processes, and the merge of several such lists into the JSON of
+ * /pubsub_client_info. Pure.
+ *
+ *   a row:  |length u32|port u32|connected_us u64|host_length u32|query_length u32|topic_count u32|reserved u32|
+ *           host, query, then for each topic u32 length and its bytes; zeros up to a multiple of 8. `length` counts all of it.
+ */
+#ifndef OPALD_WORKER_CLIENT_LIST_H
+#define OPALD_WORKER_CLIENT_LIST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "server/common/text.h"
+
+#define CLIENT_LIST_PARAMETERS_MAX 256 /* of one client's query; what comes behind is not shown */
+
+struct client_row {
+    struct slice host; /* "127.0.0.1"; empty: not known */
+    uint16_t port;
+    uint64_t connected_us; /* CLOCK_REALTIME */
+    struct slice query;    /* raw, without '?' */
+};
+
+/* Begins a row; topics follow, then client_list_end with what this returned. */
+size_t client_list_begin(struct text *list, const struct client_row *row);
+void client_list_topic(struct text *list, size_t row, struct slice topic);
+void client_list_end(struct text *list, size_t row);
+
+/*
+ * Appends the JSON object. Clients of the same id (the query's __opal_client_id, else host:<address>:<port>) are one: the first one's
+ * data, the topics of all, `refcount` says how many they are. False when a list makes no sense or the object would be above `most`
+ * bytes; `out` is then as it was.
+ */
+bool client_list_render(const struct slice *lists, size_t count, uint64_t most, struct text *out);
+
+#endif

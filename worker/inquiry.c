@@ -1,0 +1,357 @@
+#include "worker/inquiry.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "server/common/clock.h"
+#include "server/common/log.h"
+#include "server/common/memory.h"
+#include "shm/worker_table.h"
+#include "worker/acceptor.h"
+#include "worker/client_details.h"
+#include "worker/client_list.h"
+#include "worker/context.h"
+
+#define INQUIRY_SECONDS 2 /* a worker that does not answer in this time hangs, and will be replaced */
+
+#define STATISTICS_OFF \
+    "{\"detail\":{\"error\":\"This OPAL server does not have statistics turned on. To turn on, set this " \
+    "config " \
+    "var: OPAL_STATISTICS_ENABLED=true\"}}"
+
+enum question { QUESTION_CLIENTS, QUESTION_STATISTICS, QUESTION_STATS, QUESTION_COUNT };
+
+struct asker {
+    TAILQ_ENTRY(asker) link;
+    struct http_exchange *exchange;
+};
+TAILQ_HEAD(askers, asker);
+
+/* What is under way for one kind of question. */
+struct round {
+    struct askers now;  /* wait for this round */
+    struct askers next; /* came after it had begun */
+    uint32_t number;
+    bool under_way;
+    unsigned missing;                       /* answers */
+    bool expected[SEGMENT_SLOTS_MAX];       /* of these slots */
+    struct text answers[SEGMENT_SLOTS_MAX]; /* QUESTION_CLIENTS; the others use the first */
+    bool failed;
+};
+
+struct inquiry {
+    struct worker *worker;
+    uint32_t number; /* the last one given out */
+    struct round rounds[QUESTION_COUNT];
+    struct event *deadlines[QUESTION_COUNT];
+    struct event
+        *begin; /* rounds begin from the loop, not from within a handler, so that many requests make one */
+    struct log_limiter limit_late;
+    struct log_limiter limit_large;
+};
+
+/* ---- what this worker knows ---- */
+
+static void list_own_clients(const struct worker *worker, struct text *list)
+{
+    for (const struct connection *at = worker->connections; at; at = at->next) {
+        if (at->state != CONNECTION_OPEN)
+            continue;
+        char host[64];
+        struct client_row row = {
+            .port = at->port, .connected_us = at->opened_us, .query = client_details_query(at)};
+        row.host = slice_from_string(connection_host(at, host, sizeof host));
+        size_t begun = client_list_begin(list, &row);
+        for (const struct subscription *one = at->subscriptions.first; one; one = one->next_of_owner)
+            client_list_topic(list, begun, topic_name(one->topic));
+        client_list_end(list, begun);
+    }
+}
+
+static void answer_clients(struct inquiry *inquiry, const struct handoff_message *asked)
+{
+    struct worker *worker = inquiry->worker;
+    struct handoff_message answer = {
+        .kind = HANDOFF_CLIENTS, .slot = (uint16_t)worker->slot, .number = asked->number};
+    struct text list = {0};
+    list_own_clients(worker, &list);
+    int fd = -1;
+    if (list.length <= (size_t)worker->config->client_info_max_bytes)
+        fd = handoff_memory_make(text_slice(&list));
+    answer.failed = fd < 0;
+    acceptor_send(
+        worker->acceptor, asked->slot, &answer, fd); /* not taken: the asker will not wait for ever */
+    if (fd >= 0)
+        close(fd);
+    text_free(&list);
+}
+
+/* ---- replies ---- */
+
+static void round_reply(struct inquiry *inquiry, enum question question, struct http_reply *reply, bool late)
+{
+    struct round *round = &inquiry->rounds[question];
+    const struct worker *worker = inquiry->worker;
+    if (late) {
+        http_reply_header(&reply->before, "retry-after", SLICE_LITERAL("1"));
+        http_reply_detail(reply, 503, "a process of this server did not answer in time, retry shortly");
+        return;
+    }
+    struct text body = {0};
+    bool good = !round->failed;
+    if (good && question == QUESTION_CLIENTS) {
+        struct slice lists[SEGMENT_SLOTS_MAX];
+        for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+            lists[slot] = text_slice(&round->answers[slot]);
+        good = client_list_render(
+            lists, SEGMENT_SLOTS_MAX, (uint64_t)worker->config->client_info_max_bytes, &body);
+    } else if (good) {
+        text_append_slice(&body, text_slice(&round->answers[0]));
+    }
+    if (good) {
+        http_reply_set(reply, 200, HTTP_JSON, text_slice(&body));
+    } else {
+        log_write_limited(&inquiry->limit_large, LOG_WARNING, HTTP_LOGGER,
+            "an answer above OPAL_CLIENT_INFO_MAX_BYTES (%lld) was not given",
+            (long long)worker->config->client_info_max_bytes);
+        http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)",
+            (long long)worker->config->client_info_max_bytes);
+    }
+    text_free(&body);
+}
+
+static void round_begin(struct inquiry *inquiry, enum question question);
+
+/* Everybody who waits gets the reply. */
+static void round_end(struct inquiry *inquiry, enum question question, bool late)
+{
+    struct round *round = &inquiry->rounds[question];
+    struct http_reply reply = {0};
+    struct asker *asker;
+    event_del(inquiry->deadlines[question]);
+    round->under_way = false;
+    round_reply(inquiry, question, &reply, late);
+    for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++) {
+        round->expected[slot] = false;
+        text_free(&round->answers[slot]);
+    }
+    while ((asker = TAILQ_FIRST(&round->now))) {
+        struct http_exchange *exchange = asker->exchange;
+        TAILQ_REMOVE(&round->now, asker, link);
+        free(asker);
+        exchange->cancel = NULL;
+        exchange->waiting = NULL;
+        text_append_slice(&exchange->reply.before, text_slice(&reply.before));
+        http_reply_set(&exchange->reply, reply.status, reply.content_type, text_slice(&reply.body));
+        exchange->finished(exchange); /* may ask again: that goes to `next` or begins with it */
+    }
+    http_reply_free(&reply);
+    if (!TAILQ_EMPTY(&round->next))
+        event_active(inquiry->begin, EV_TIMEOUT, 0);
+}
+
+/* ---- asking ---- */
+
+static void ask_workers(struct inquiry *inquiry, struct round *round)
+{
+    struct worker *worker = inquiry->worker;
+    const struct handoff_message question = {
+        .kind = HANDOFF_ASK_CLIENTS, .slot = (uint16_t)worker->slot, .number = round->number};
+    list_own_clients(worker, &round->answers[worker->slot]);
+    for (unsigned slot = 0; slot < segment_slot_count(worker->segment); slot++) {
+        enum worker_state state = worker_table_state(worker->segment, slot);
+        if (slot == worker->slot || (state != WORKER_READY && state != WORKER_DRAINING))
+            continue;
+        round->expected[slot] = true;
+        round->missing++;
+        acceptor_send(worker->acceptor, slot, &question, -1); /* not taken: it hangs, and is late */
+    }
+}
+
+static void round_begin(struct inquiry *inquiry, enum question question)
+{
+    struct round *round = &inquiry->rounds[question];
+    struct worker *worker = inquiry->worker;
+    const struct timeval limit = {INQUIRY_SECONDS, 0};
+    TAILQ_CONCAT(&round->now, &round->next, link);
+    round->under_way = true;
+    round->failed = false;
+    round->missing = 0;
+    round->number = ++inquiry->number;
+    event_add(inquiry->deadlines[question], &limit);
+    if (question == QUESTION_CLIENTS) {
+        ask_workers(inquiry, round);
+        if (round->missing == 0)
+            round_end(inquiry, question, false);
+        return;
+    }
+    round->missing = 1;
+    if (!publisher_ask_master(worker->publisher, round->number, question == QUESTION_STATS))
+        round_end(inquiry, question, true);
+}
+
+static void inquiry_on_begin(evutil_socket_t fd, short what, void *argument)
+{
+    struct inquiry *inquiry = argument;
+    (void)fd;
+    (void)what;
+    for (unsigned question = 0; question < QUESTION_COUNT; question++)
+        if (!inquiry->rounds[question].under_way && !TAILQ_EMPTY(&inquiry->rounds[question].next))
+            round_begin(inquiry, (enum question)question);
+}
+
+/* A worker that died meanwhile has no clients and need not be waited for. */
+static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
+{
+    struct inquiry *inquiry = argument;
+    (void)fd;
+    (void)what;
+    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+        struct round *round = &inquiry->rounds[question];
+        bool late = false;
+        if (!round->under_way || event_pending(inquiry->deadlines[question], EV_TIMEOUT, NULL))
+            continue;
+        for (unsigned slot = 0; slot < segment_slot_count(inquiry->worker->segment); slot++) {
+            enum worker_state state = worker_table_state(inquiry->worker->segment, slot);
+            late |= round->expected[slot] && (state == WORKER_READY || state == WORKER_DRAINING);
+        }
+        late |= question != QUESTION_CLIENTS;
+        if (late)
+            log_write_limited(&inquiry->limit_late, LOG_WARNING, HTTP_LOGGER,
+                "a process of this server did not answer in %d s: /%s answers 503", INQUIRY_SECONDS,
+                question == QUESTION_CLIENTS ? "pubsub_client_info" : "statistics");
+        round_end(inquiry, (enum question)question, late);
+    }
+}
+
+static void take_answer(struct inquiry *inquiry, struct round *round, const struct handoff_message *message,
+    unsigned into, int fd)
+{
+    if (message->failed || fd < 0) {
+        round->failed = true;
+        if (fd >= 0)
+            close(fd);
+    } else if (!handoff_memory_take(
+                   fd, (uint64_t)inquiry->worker->config->client_info_max_bytes, &round->answers[into])) {
+        round->failed = true;
+    }
+    round->missing--;
+}
+
+void inquiry_received(struct inquiry *inquiry, const struct handoff_message *message, int fd)
+{
+    if (message->kind == HANDOFF_ASK_CLIENTS) {
+        answer_clients(inquiry, message);
+    } else if (message->kind == HANDOFF_CLIENTS || message->kind == HANDOFF_STATISTICS) {
+        for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+            struct round *round = &inquiry->rounds[question];
+            bool clients = question == QUESTION_CLIENTS;
+            if (!round->under_way || round->number != message->number ||
+                clients != (message->kind == HANDOFF_CLIENTS))
+                continue;
+            if (clients && (message->slot >= SEGMENT_SLOTS_MAX || !round->expected[message->slot]))
+                continue;
+            if (clients)
+                round->expected[message->slot] = false;
+            take_answer(inquiry, round, message, clients ? message->slot : 0, fd);
+            if (round->missing == 0)
+                round_end(inquiry, (enum question)question, false);
+            return;
+        }
+    }
+    if (fd >= 0)
+        close(fd); /* an answer that nobody waits for any more */
+}
+
+/* ---- the routes ---- */
+
+/* The connection is gone. */
+static void asker_cancel(struct http_exchange *exchange)
+{
+    struct inquiry *inquiry = exchange->services->inquiry;
+    struct asker *asker = exchange->waiting;
+    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+        struct askers *lists[2] = {&inquiry->rounds[question].now, &inquiry->rounds[question].next};
+        for (unsigned i = 0; i < 2; i++) {
+            struct asker *at;
+            TAILQ_FOREACH(at, lists[i], link)
+            if (at == asker) {
+                TAILQ_REMOVE(lists[i], at, link);
+                free(at);
+                return;
+            }
+        }
+    }
+}
+
+static enum http_answer ask(struct http_exchange *exchange, enum question question)
+{
+    struct inquiry *inquiry = exchange->services->inquiry;
+    struct asker *asker = memory_allocate(sizeof *asker);
+    asker->exchange = exchange;
+    exchange->cancel = asker_cancel;
+    exchange->waiting = asker;
+    TAILQ_INSERT_TAIL(&inquiry->rounds[question].next, asker, link);
+    if (!inquiry->rounds[question].under_way)
+        event_active(inquiry->begin, EV_TIMEOUT, 0);
+    return HTTP_PENDING;
+}
+
+enum http_answer client_info_get(struct http_exchange *exchange)
+{
+    return ask(exchange, QUESTION_CLIENTS);
+}
+
+static enum http_answer ask_statistics(
+    struct http_exchange *exchange, enum question question, const char *line)
+{
+    if (!exchange->services->config->statistics_enabled) {
+        http_reply_set(&exchange->reply, 501, HTTP_JSON, SLICE_LITERAL(STATISTICS_OFF));
+        return HTTP_ANSWERED;
+    }
+    log_write(LOG_INFO, "opal.statistics", "%s", line);
+    return ask(exchange, question);
+}
+
+enum http_answer statistics_get(struct http_exchange *exchange)
+{
+    return ask_statistics(exchange, QUESTION_STATISTICS, "Serving statistics");
+}
+
+enum http_answer stats_get(struct http_exchange *exchange)
+{
+    return ask_statistics(exchange, QUESTION_STATS, "Serving brief statistics info");
+}
+
+/* ---- life ---- */
+
+struct inquiry *inquiry_open(struct worker *worker)
+{
+    struct inquiry *inquiry = memory_allocate(sizeof *inquiry);
+    inquiry->worker = worker;
+    inquiry->begin = event_new(worker->base, -1, 0, inquiry_on_begin, inquiry);
+    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+        TAILQ_INIT(&inquiry->rounds[question].now);
+        TAILQ_INIT(&inquiry->rounds[question].next);
+        inquiry->deadlines[question] = event_new(worker->base, -1, 0, inquiry_on_deadline, inquiry);
+        if (!inquiry->deadlines[question])
+            abort(); /* only out of memory */
+    }
+    if (!inquiry->begin)
+        abort();
+    return inquiry;
+}
+
+void inquiry_close(struct inquiry *inquiry)
+{
+    event_free(inquiry->begin);
+    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+        event_free(inquiry->deadlines[question]);
+        for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+            text_free(&inquiry->rounds[question].answers[slot]);
+    }
+    free(inquiry);
+}
