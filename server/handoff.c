@@ -6,6 +6,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "shm/handoff_message.h"
+
 #define HANDOFF_MESSAGE_MAX 256 /* bytes beside the descriptor; passed on as they are */
 
 union handoff_control {
@@ -26,7 +28,8 @@ unsigned handoff_rescue(int from, int to)
         if (received <= 0)
             return count;
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        bool connection = received == 1; /* questions and answers die with who was to get them */
+        /* questions and answers die with who was to get them */
+        bool connection = received != sizeof(struct handoff_message) || payload[0] == HANDOFF_CONNECTION;
         if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
         int descriptor;

@@ -44,6 +44,9 @@ http_handler token_post;           /* POST /token */
 http_handler bundle_get;           /* GET /policy */
 http_handler webhook_post;         /* POST /webhook */
 http_handler metrics_get;          /* GET /metrics */
+http_handler client_info_get;      /* GET /pubsub_client_info */
+http_handler statistics_get;       /* GET /statistics */
+http_handler stats_get;            /* GET /stats */
 http_handler load_limit_get;       /* GET /loadlimit */
 http_handler docs_openapi_get;     /* GET /openapi.json */
 http_handler docs_page_get;        /* GET /docs, /redoc */

@@ -13,7 +13,6 @@
 #include "worker/http_body.h"
 #include "worker/http_cors.h"
 #include "worker/http_gate.h"
-#include "worker/inquiry.h"
 
 #define OK_BODY "{\"status\":\"ok\"}"
 

@@ -19,11 +19,14 @@ struct auth;
 struct data_sources;
 struct policy_client;
 struct http_docs;
+struct http_exchange;
 struct inquiry;
 struct rate_limits;
 struct bundle_cache;
 struct output_block;
 struct webhook_params;
+
+enum inquiry_question { INQUIRY_CLIENTS, INQUIRY_STATISTICS, INQUIRY_STATS, INQUIRY_COUNT };
 
 /* What the routes may use; one per worker. */
 struct http_services {
@@ -39,7 +42,9 @@ struct http_services {
     struct auth *auth;                     /* NULL: open mode */
     const struct rate_limits *load_limits; /* NULL: none */
     const struct http_docs *docs;
-    struct inquiry *inquiry; /* questions to the host's other processes */
+    /* Questions to the host's other processes (inquiry.h); a pointer, so that the routes stand without sockets. NULL: nobody answers. */
+    void (*ask)(struct inquiry *inquiry, struct http_exchange *exchange, enum inquiry_question question);
+    struct inquiry *inquiry;
 };
 
 enum http_deadline {

@@ -17,13 +17,6 @@
 
 #define INQUIRY_SECONDS 2 /* a worker that does not answer in this time hangs, and will be replaced */
 
-#define STATISTICS_OFF \
-    "{\"detail\":{\"error\":\"This OPAL server does not have statistics turned on. To turn on, set this " \
-    "config " \
-    "var: OPAL_STATISTICS_ENABLED=true\"}}"
-
-enum question { QUESTION_CLIENTS, QUESTION_STATISTICS, QUESTION_STATS, QUESTION_COUNT };
-
 struct asker {
     TAILQ_ENTRY(asker) link;
     struct http_exchange *exchange;
@@ -38,15 +31,15 @@ struct round {
     bool under_way;
     unsigned missing;                       /* answers */
     bool expected[SEGMENT_SLOTS_MAX];       /* of these slots */
-    struct text answers[SEGMENT_SLOTS_MAX]; /* QUESTION_CLIENTS; the others use the first */
+    struct text answers[SEGMENT_SLOTS_MAX]; /* INQUIRY_CLIENTS; the others use the first */
     bool failed;
 };
 
 struct inquiry {
     struct worker *worker;
     uint32_t number; /* the last one given out */
-    struct round rounds[QUESTION_COUNT];
-    struct event *deadlines[QUESTION_COUNT];
+    struct round rounds[INQUIRY_COUNT];
+    struct event *deadlines[INQUIRY_COUNT];
     struct event
         *begin; /* rounds begin from the loop, not from within a handler, so that many requests make one */
     struct log_limiter limit_late;
@@ -91,7 +84,8 @@ static void answer_clients(struct inquiry *inquiry, const struct handoff_message
 
 /* ---- replies ---- */
 
-static void round_reply(struct inquiry *inquiry, enum question question, struct http_reply *reply, bool late)
+static void round_reply(
+    struct inquiry *inquiry, enum inquiry_question question, struct http_reply *reply, bool late)
 {
     struct round *round = &inquiry->rounds[question];
     const struct worker *worker = inquiry->worker;
@@ -102,7 +96,7 @@ static void round_reply(struct inquiry *inquiry, enum question question, struct 
     }
     struct text body = {0};
     bool good = !round->failed;
-    if (good && question == QUESTION_CLIENTS) {
+    if (good && question == INQUIRY_CLIENTS) {
         struct slice lists[SEGMENT_SLOTS_MAX];
         for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
             lists[slot] = text_slice(&round->answers[slot]);
@@ -123,10 +117,10 @@ static void round_reply(struct inquiry *inquiry, enum question question, struct 
     text_free(&body);
 }
 
-static void round_begin(struct inquiry *inquiry, enum question question);
+static void round_begin(struct inquiry *inquiry, enum inquiry_question question);
 
 /* Everybody who waits gets the reply. */
-static void round_end(struct inquiry *inquiry, enum question question, bool late)
+static void round_end(struct inquiry *inquiry, enum inquiry_question question, bool late)
 {
     struct round *round = &inquiry->rounds[question];
     struct http_reply reply = {0};
@@ -171,7 +165,7 @@ static void ask_workers(struct inquiry *inquiry, struct round *round)
     }
 }
 
-static void round_begin(struct inquiry *inquiry, enum question question)
+static void round_begin(struct inquiry *inquiry, enum inquiry_question question)
 {
     struct round *round = &inquiry->rounds[question];
     struct worker *worker = inquiry->worker;
@@ -182,14 +176,14 @@ static void round_begin(struct inquiry *inquiry, enum question question)
     round->missing = 0;
     round->number = ++inquiry->number;
     event_add(inquiry->deadlines[question], &limit);
-    if (question == QUESTION_CLIENTS) {
+    if (question == INQUIRY_CLIENTS) {
         ask_workers(inquiry, round);
         if (round->missing == 0)
             round_end(inquiry, question, false);
         return;
     }
     round->missing = 1;
-    if (!publisher_ask_master(worker->publisher, round->number, question == QUESTION_STATS))
+    if (!publisher_ask_master(worker->publisher, round->number, question == INQUIRY_STATS))
         round_end(inquiry, question, true);
 }
 
@@ -198,9 +192,9 @@ static void inquiry_on_begin(evutil_socket_t fd, short what, void *argument)
     struct inquiry *inquiry = argument;
     (void)fd;
     (void)what;
-    for (unsigned question = 0; question < QUESTION_COUNT; question++)
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++)
         if (!inquiry->rounds[question].under_way && !TAILQ_EMPTY(&inquiry->rounds[question].next))
-            round_begin(inquiry, (enum question)question);
+            round_begin(inquiry, (enum inquiry_question)question);
 }
 
 /* A worker that died meanwhile has no clients and need not be waited for. */
@@ -209,7 +203,7 @@ static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
     struct inquiry *inquiry = argument;
     (void)fd;
     (void)what;
-    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         struct round *round = &inquiry->rounds[question];
         bool late = false;
         if (!round->under_way || event_pending(inquiry->deadlines[question], EV_TIMEOUT, NULL))
@@ -218,12 +212,12 @@ static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
             enum worker_state state = worker_table_state(inquiry->worker->segment, slot);
             late |= round->expected[slot] && (state == WORKER_READY || state == WORKER_DRAINING);
         }
-        late |= question != QUESTION_CLIENTS;
+        late |= question != INQUIRY_CLIENTS;
         if (late)
             log_write_limited(&inquiry->limit_late, LOG_WARNING, HTTP_LOGGER,
                 "a process of this server did not answer in %d s: /%s answers 503", INQUIRY_SECONDS,
-                question == QUESTION_CLIENTS ? "pubsub_client_info" : "statistics");
-        round_end(inquiry, (enum question)question, late);
+                question == INQUIRY_CLIENTS ? "pubsub_client_info" : "statistics");
+        round_end(inquiry, (enum inquiry_question)question, late);
     }
 }
 
@@ -246,9 +240,9 @@ void inquiry_received(struct inquiry *inquiry, const struct handoff_message *mes
     if (message->kind == HANDOFF_ASK_CLIENTS) {
         answer_clients(inquiry, message);
     } else if (message->kind == HANDOFF_CLIENTS || message->kind == HANDOFF_STATISTICS) {
-        for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+        for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
             struct round *round = &inquiry->rounds[question];
-            bool clients = question == QUESTION_CLIENTS;
+            bool clients = question == INQUIRY_CLIENTS;
             if (!round->under_way || round->number != message->number ||
                 clients != (message->kind == HANDOFF_CLIENTS))
                 continue;
@@ -258,7 +252,7 @@ void inquiry_received(struct inquiry *inquiry, const struct handoff_message *mes
                 round->expected[message->slot] = false;
             take_answer(inquiry, round, message, clients ? message->slot : 0, fd);
             if (round->missing == 0)
-                round_end(inquiry, (enum question)question, false);
+                round_end(inquiry, (enum inquiry_question)question, false);
             return;
         }
     }
@@ -266,14 +260,14 @@ void inquiry_received(struct inquiry *inquiry, const struct handoff_message *mes
         close(fd); /* an answer that nobody waits for any more */
 }
 
-/* ---- the routes ---- */
+/* ---- who asks ---- */
 
 /* The connection is gone. */
 static void asker_cancel(struct http_exchange *exchange)
 {
     struct inquiry *inquiry = exchange->services->inquiry;
     struct asker *asker = exchange->waiting;
-    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         struct askers *lists[2] = {&inquiry->rounds[question].now, &inquiry->rounds[question].next};
         for (unsigned i = 0; i < 2; i++) {
             struct asker *at;
@@ -287,9 +281,8 @@ static void asker_cancel(struct http_exchange *exchange)
     }
 }
 
-static enum http_answer ask(struct http_exchange *exchange, enum question question)
+void inquiry_ask(struct inquiry *inquiry, struct http_exchange *exchange, enum inquiry_question question)
 {
-    struct inquiry *inquiry = exchange->services->inquiry;
     struct asker *asker = memory_allocate(sizeof *asker);
     asker->exchange = exchange;
     exchange->cancel = asker_cancel;
@@ -297,33 +290,6 @@ static enum http_answer ask(struct http_exchange *exchange, enum question questi
     TAILQ_INSERT_TAIL(&inquiry->rounds[question].next, asker, link);
     if (!inquiry->rounds[question].under_way)
         event_active(inquiry->begin, EV_TIMEOUT, 0);
-    return HTTP_PENDING;
-}
-
-enum http_answer client_info_get(struct http_exchange *exchange)
-{
-    return ask(exchange, QUESTION_CLIENTS);
-}
-
-static enum http_answer ask_statistics(
-    struct http_exchange *exchange, enum question question, const char *line)
-{
-    if (!exchange->services->config->statistics_enabled) {
-        http_reply_set(&exchange->reply, 501, HTTP_JSON, SLICE_LITERAL(STATISTICS_OFF));
-        return HTTP_ANSWERED;
-    }
-    log_write(LOG_INFO, "opal.statistics", "%s", line);
-    return ask(exchange, question);
-}
-
-enum http_answer statistics_get(struct http_exchange *exchange)
-{
-    return ask_statistics(exchange, QUESTION_STATISTICS, "Serving statistics");
-}
-
-enum http_answer stats_get(struct http_exchange *exchange)
-{
-    return ask_statistics(exchange, QUESTION_STATS, "Serving brief statistics info");
 }
 
 /* ---- life ---- */
@@ -333,7 +299,7 @@ struct inquiry *inquiry_open(struct worker *worker)
     struct inquiry *inquiry = memory_allocate(sizeof *inquiry);
     inquiry->worker = worker;
     inquiry->begin = event_new(worker->base, -1, 0, inquiry_on_begin, inquiry);
-    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         TAILQ_INIT(&inquiry->rounds[question].now);
         TAILQ_INIT(&inquiry->rounds[question].next);
         inquiry->deadlines[question] = event_new(worker->base, -1, 0, inquiry_on_deadline, inquiry);
@@ -348,7 +314,7 @@ struct inquiry *inquiry_open(struct worker *worker)
 void inquiry_close(struct inquiry *inquiry)
 {
     event_free(inquiry->begin);
-    for (unsigned question = 0; question < QUESTION_COUNT; question++) {
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         event_free(inquiry->deadlines[question]);
         for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
             text_free(&inquiry->rounds[question].answers[slot]);

@@ -21,8 +21,7 @@ void inquiry_close(struct inquiry *inquiry);
 /* A question or an answer came in; takes `fd` over. */
 void inquiry_received(struct inquiry *inquiry, const struct handoff_message *message, int fd);
 
-http_handler client_info_get; /* GET /pubsub_client_info */
-http_handler statistics_get;  /* GET /statistics */
-http_handler stats_get;       /* GET /stats */
+/* The exchange is pending from now on, and finished from the loop. */
+void inquiry_ask(struct inquiry *inquiry, struct http_exchange *exchange, enum inquiry_question question);
 
 #endif

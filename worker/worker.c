@@ -259,6 +259,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .auth = worker->auth,
         .load_limits = &process->load_limits,
         .docs = process->docs,
+        .ask = inquiry_ask,
         .inquiry = inquiry_open(worker),
     };
     worker->fanout = fanout_open(worker);

@@ -37,7 +37,6 @@ DIFFERENT = {
     "openapi": ("described in our own words; the same otherwise (test_http_face.py), with an etag", ["200", None]),
     "redoc": ("the same page as /docs", ["200", None]),
     "docs oauth": ("there is no OAuth2 here to come back from", NOT_FOUND),
-    "client info": ("not in this version", NOT_FOUND),
     "livez": ("a probe of ours", ["200", '{"status":"ok"}']),
     "readyz": ("a probe of ours", ["200", '{"status":"ok"}']),
     "save method null with data": ("the reference's validator fails", ["422", '{"detail":[{"loc":["body","entries",0,"save_method"],"msg":"none is not an allowed value","type":"type_error.none.not_allowed"}]}']),
