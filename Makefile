@@ -2,6 +2,7 @@
 # make run      installs what is missing, builds, serves on 127.0.0.1:7002
 # make demo     the server on a Kafka of its own, a subscriber and a publisher in one terminal
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
+# make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
 # make lint     clang-format, clang-tidy, cppcheck
 # make bench    measures; prints a table (BENCH_QUICK=1: two minutes of it); bench-readme puts it into the README
 # make bench-peers   beside nats-server and nchan; make bench-scale: curves over workers, topics, clients
@@ -56,7 +57,7 @@ SERVER   := $(OUT)/lib/server.a
 MAIN     := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
-.PHONY: all run demo test unit lint format clean deps install
+.PHONY: all run demo test test-backbones unit lint format clean deps install
 all: $(OUT)/opald
 
 $(OUT)/opald: $(MAIN) $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
@@ -192,6 +193,11 @@ test:
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' tests/run
 unit:
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' tests/run unit
+test-backbones:
+	@rm -f $(OUT)/test-backbones.txt
+	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' \
+	    OPALD_FLEET=full OPALD_FLEET_RESULTS='$(abspath $(OUT))/test-backbones.txt' tests/run integration tests/integration/test_backbone_faults.py; \
+	    status=$$?; cat $(OUT)/test-backbones.txt; exit $$status
 # ---- end of tests
 
 # ---- the backbone's driver for tests/integration/test_kafka_backend.py

@@ -12,7 +12,12 @@
 #include "broadcast/notification.h"
 #include "server/common/error.h"
 
-enum broadcast_state { BROADCAST_CONNECTING, BROADCAST_UP, BROADCAST_GAP /* was up, is not */ };
+enum broadcast_state {
+    BROADCAST_CONNECTING,
+    BROADCAST_UP,
+    BROADCAST_GAP,  /* was up, is not */
+    BROADCAST_LOST, /* given up (reconnecting is off, or the attempts are used up); final */
+};
 
 enum broadcast_count {
     BROADCAST_COUNT_SENT,        /* acknowledged by the backbone */
@@ -48,13 +53,14 @@ struct broadcast_settings {
     size_t queue_max_messages;
     double reconnect_backoff_min; /* seconds */
     double reconnect_backoff_max;
-    bool debug; /* librdkafka's own debug lines go to the log */
+    int64_t reconnect_max_retries; /* failed attempts in a row after which to give up; 0: never */
+    bool debug;                    /* librdkafka's own debug lines go to the log */
 
     /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay.h). In each of these 0 stands for the
      * default, a negative number for "off" where that makes sense. */
-    bool no_reconnect;           /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
-    int64_t replay_buffer_size;  /* messages kept while away (10000; negative: none) */
-    double settle_seconds;       /* from the return to replay, and then to the resync (2; negative: none) */
+    bool no_reconnect;          /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
+    int64_t replay_buffer_size; /* messages kept while away (10000; negative: none) */
+    double settle_seconds; /* from the return to the replay, and again to the resync (2; negative: none) */
     double heartbeat_deadline;   /* the longest a deaf connection may go unnoticed, seconds (60) */
     const char *postgres_schema; /* where large events are kept ("opald") */
 
@@ -62,6 +68,10 @@ struct broadcast_settings {
     const char *kafka_config;
     bool kafka_create_topic; /* make a missing topic */
 };
+
+/* Every backend's last line in the log; the number of attempts. The reference's words but for what is restarted. */
+#define BROADCAST_GIVING_UP \
+    "Broadcaster reconnect exhausted after %u attempts; giving up so the server can restart"
 
 struct broadcast;
 

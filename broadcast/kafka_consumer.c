@@ -73,6 +73,7 @@ struct kafka_consumer {
     enum broadcast_state state;
     bool connected;
     unsigned down_reports;
+    int64_t connects; /* attempts to connect, when last connected */
     uint64_t gap_since_ns;
     uint64_t
         missing_since_ns; /* the brokers say the topic does not exist; 0: it does, or they have not said */
@@ -108,7 +109,7 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
 {
     enum broadcast_state old = consumer->state;
     uint64_t now = clock_monotonic_ns();
-    if (old == state)
+    if (old == state || old == BROADCAST_LOST)
         return;
     consumer->state = state;
     if (state == BROADCAST_GAP) {
@@ -116,6 +117,9 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
         log_write(LOG_WARNING, KAFKA_LOGGER,
             "Broadcaster lost channel '%s': %s; events to send wait meanwhile", consumer->settings->channel,
             kafka_consumer_gap_reason(consumer));
+    } else if (state == BROADCAST_LOST) {
+        log_write(LOG_ERROR, KAFKA_LOGGER, BROADCAST_GIVING_UP,
+            (unsigned)consumer->settings->reconnect_max_retries);
     } else if (old == BROADCAST_GAP) {
         log_write(LOG_INFO, KAFKA_LOGGER, "Broadcaster listener connected to channel '%s' again after %.1f s",
             consumer->settings->channel, (double)(now - consumer->gap_since_ns) / (double)CLOCK_SECOND);
@@ -485,6 +489,11 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
             kafka_consumer_topic_missing(consumer);
     }
     kafka_consumer_update_state(consumer);
+    if (consumer->connected)
+        consumer->connects = stats.connects;
+    else if (consumer->settings->reconnect_max_retries &&
+             stats.connects - consumer->connects >= consumer->settings->reconnect_max_retries)
+        kafka_consumer_set_state(consumer, BROADCAST_LOST);
     if (consumer->state == BROADCAST_UP)
         kafka_admin_learn_limit(consumer->admin);
     return 0; /* librdkafka frees the text */

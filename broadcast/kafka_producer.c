@@ -183,15 +183,15 @@ static void kafka_producer_give_up(
 {
     kafka_producer_forget(producer, length);
     kafka_producer_tell(producer, number, false);
+    producer->lost++;
     if (kafka_producer_is_size(code)) {
         producer->callbacks->count(producer->context, BROADCAST_COUNT_TOO_LARGE, 1);
         log_write_limited(&producer->limit_large, LOG_ERROR, KAFKA_LOGGER,
             "Broadcast to backbone failed: the message of %zu bytes is larger than Kafka takes; other "
-            "servers don't "
-            "get this event (raise the topic's max.message.bytes, or lower OPAL_EVENT_MAX_BYTES)",
+            "servers don't get this event, their clients will be asked to refetch (raise the topic's "
+            "max.message.bytes, or lower OPAL_EVENT_MAX_BYTES)",
             length);
     } else {
-        producer->lost++;
         producer->callbacks->count(producer->context, BROADCAST_COUNT_SEND_FAILED, 1);
         log_write_limited(&producer->limit_failed, LOG_ERROR, KAFKA_LOGGER,
             "Broadcast to backbone failed (%s: %s): other servers don't get this event",

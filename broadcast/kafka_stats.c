@@ -66,6 +66,16 @@ static void kafka_stats_read_partitions(
     }
 }
 
+static void kafka_stats_read_broker(
+    const struct json_document *document, uint32_t broker, struct kafka_stats *out)
+{
+    int64_t connects = kafka_stats_number(document, broker, "connects");
+    if (kafka_stats_broker_up(document, broker))
+        out->brokers_up++;
+    if (connects > out->connects)
+        out->connects = connects;
+}
+
 bool kafka_stats_read(struct json_document *document, const char *text, size_t length, const char *topic,
     struct kafka_stats *out)
 {
@@ -79,8 +89,8 @@ bool kafka_stats_read(struct json_document *document, const char *text, size_t l
         return false;
     uint32_t key = brokers + 1;
     for (uint32_t i = 0; i < document->tokens[brokers].size; i++, key = document->tokens[key + 1].next)
-        if (kafka_stats_is_object(document, key + 1) && kafka_stats_broker_up(document, key + 1))
-            out->brokers_up++;
+        if (kafka_stats_is_object(document, key + 1))
+            kafka_stats_read_broker(document, key + 1, out);
 
     uint32_t mine = json_member(document, topics, topic);
     if (!kafka_stats_is_object(document, mine))

@@ -101,12 +101,25 @@ static void connection_on_open(void *context)
     stream_flush(connection->stream);
 }
 
+/* Whatever else answers at this port must not pass for a Redis that works. */
+static bool connection_is_answer(const char *step, const struct redis_reply *reply)
+{
+    if (strcmp(step, "SUBSCRIBE") != 0)
+        return reply->type == REDIS_REPLY_STATUS;
+    return reply->type == REDIS_REPLY_ARRAY && reply->element_count == 3 &&
+           slice_equals_string(redis_reply_text(reply->elements[0]), "subscribe");
+}
+
 static void connection_on_step(struct redis_connection *connection, const struct redis_reply *reply)
 {
     char why[256];
     if (reply->type == REDIS_REPLY_ERROR) {
         snprintf(why, sizeof why, "%.*s", (int)(reply->length < 200 ? reply->length : 200), reply->bytes);
         connection_fail(connection, connection->steps[connection->step], why);
+        return;
+    }
+    if (!connection_is_answer(connection->steps[connection->step], reply)) {
+        connection_fail(connection, connection->steps[connection->step], "answered as Redis would not");
         return;
     }
     if (++connection->step < connection->step_count)

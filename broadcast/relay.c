@@ -52,8 +52,10 @@ void relay_row_template(const struct relay *relay, struct text *prefix, struct t
 static void relay_tell_state(struct relay *relay)
 {
     enum broadcast_state state = BROADCAST_CONNECTING;
-    if (relay->links[RELAY_LISTENER].state == RELAY_LINK_LIVE &&
-        relay->links[RELAY_SENDER].state == RELAY_LINK_LIVE)
+    if (relay->given_up)
+        state = BROADCAST_LOST;
+    else if (relay->links[RELAY_LISTENER].state == RELAY_LINK_LIVE &&
+             relay->links[RELAY_SENDER].state == RELAY_LINK_LIVE)
         state = BROADCAST_UP;
     else if (relay->was_up)
         state = BROADCAST_GAP;
@@ -109,12 +111,25 @@ static void relay_on_retry(evutil_socket_t descriptor, short what, void *context
             relay_open_side(relay, (enum relay_side)side);
 }
 
+/* From the first connect on: whoever comes back later than the settle time after the others has missed their replay, so nobody waits longer
+ * than that between attempts. */
+static void relay_limit_backoff(struct relay *relay)
+{
+    double settle = (double)relay->settle_ns / (double)CLOCK_SECOND;
+    for (int side = 0; side < RELAY_SIDES; side++) {
+        struct backoff *backoff = &relay->links[side].backoff;
+        if (settle > 0 && backoff->maximum > settle)
+            backoff->maximum = settle > backoff->minimum ? settle : backoff->minimum;
+    }
+}
+
 void relay_live(struct relay *relay, enum relay_side side)
 {
     struct relay_link *link = &relay->links[side];
     uint64_t now = clock_monotonic_ns();
     link->state = RELAY_LINK_LIVE;
     if (side == RELAY_LISTENER) {
+        relay_limit_backoff(relay);
         log_write(LOG_INFO, relay->driver->logger, "Broadcaster listener connected to channel '%s'",
             relay->channel);
         if (relay->was_live)
@@ -169,6 +184,22 @@ static void relay_park_sender(struct relay *relay)
     sender->state = RELAY_LINK_IDLE;
 }
 
+static bool relay_gives_up(struct relay *relay, const struct relay_link *link)
+{
+    if (relay->given_up)
+        return true;
+    if (relay->no_reconnect && relay->was_live) {
+        log_write(LOG_ERROR, relay->driver->logger,
+            "the backbone stays lost until a restart: reconnecting is switched off "
+            "(OPAL_BROADCAST_RECONNECT_ENABLED)");
+        return true;
+    }
+    if (!relay->max_retries || (int64_t)link->backoff.attempt < relay->max_retries)
+        return false;
+    log_write(LOG_ERROR, relay->driver->logger, BROADCAST_GIVING_UP, link->backoff.attempt);
+    return true;
+}
+
 void relay_lost(struct relay *relay, enum relay_side side, const char *why)
 {
     struct relay_link *link = &relay->links[side];
@@ -192,14 +223,13 @@ void relay_lost(struct relay *relay, enum relay_side side, const char *why)
         relay_recovery_listener_lost(relay, was_live, why);
         relay_park_sender(relay);
     }
-    relay_tell_state(relay);
-    if (relay->no_reconnect && relay->was_live) {
+    if (relay_gives_up(relay, link)) {
         link->state = RELAY_LINK_IDLE;
-        log_write(LOG_ERROR, relay->driver->logger,
-            "the backbone stays lost until a restart: reconnecting is switched off "
-            "(OPAL_BROADCAST_RECONNECT_ENABLED)");
-        return;
+        relay->given_up = true;
     }
+    relay_tell_state(relay);
+    if (relay->given_up)
+        return;
     /* Without a listener the sender waits for it; both failing side by side would only say everything twice. */
     if (side == RELAY_SENDER && !relay_is_live(relay, RELAY_LISTENER)) {
         link->state = RELAY_LINK_IDLE;
@@ -420,6 +450,7 @@ struct relay *relay_make(struct event_base *base, const struct broadcast_setting
                                                             : (size_t)settings->replay_buffer_size;
     relay->settle_ns = relay_seconds(settings->settle_seconds, RELAY_SETTLE_DEFAULT);
     relay->no_reconnect = settings->no_reconnect;
+    relay->max_retries = settings->reconnect_max_retries;
     relay->message_max = UINT64_MAX;
     relay->outbox = replay_buffer_make(0, 0);
     replay_buffer_on_dropped(relay->outbox, relay_on_dropped, relay);

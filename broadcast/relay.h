@@ -14,8 +14,8 @@
  *  - Others' events arrive at most once and in order on one listener connection. Whatever may have been missed because the listener was
  *    away ends in callbacks.gap. A listener that lives but hears nothing is noticed within `heartbeat_deadline`.
  *
- * After a gap: wait `settle_seconds` (other servers have to come back first, or they miss the replay), replay in order, then
- * callbacks.gap. The listener being lost again starts the settle time anew; after RELAY_OVERDUE_SECONDS of that it is cut short, so that
+ * After a gap: wait `settle_seconds` (other servers have to come back first, or they miss the replay; for the same reason nobody waits longer
+ * than that between attempts once it was connected), replay in order, wait as long again for the others' replays, then callbacks.gap. The listener being lost again starts the settle time anew; after RELAY_OVERDUE_SECONDS of that it is cut short, so that
  * clients on a flapping network are not kept stale for ever. After a first connect that took more than one attempt the replay waits
  * in the same way, but there is no callbacks.gap: whether clients were served before it is the caller's knowledge.
  *

@@ -45,12 +45,14 @@ struct relay {
     size_t replay_max;         /* while it is away */
     uint64_t settle_ns;
     bool no_reconnect;
+    int64_t max_retries; /* 0: for ever */
     uint64_t message_max;
 
     struct relay_link links[RELAY_SIDES];
     enum broadcast_state state;
     bool state_told;
     bool was_up; /* both sides, ever */
+    bool given_up;
     bool closing;
 
     /* outbound */
@@ -83,6 +85,7 @@ struct relay {
     uint64_t gap_end_ns;          /* when the listener last came back */
     uint64_t recovering_since_ns; /* when it first came back in this gap; 0: not yet */
     uint64_t recover_at_ns;       /* end of the settle time */
+    uint64_t resync_at_ns;        /* callbacks.gap not before this: the others replay until then */
     uint64_t resynced_ns;         /* the last callbacks.gap */
     size_t
         replay_left;  /* messages to be acknowledged before callbacks.gap; counted from the end of the hold */

@@ -4,8 +4,11 @@
  * A gap is a time in which events of others may have been missed. It begins when the listener is lost (or with the first failed attempt of all), and
  * is settled in this order:
  *
- *     listener lost     listener back        settle time over        own replay done
+ *     listener lost     listener back        settle time over        own replay done, settle time over again
  *     gap_since_ns      gap_end_ns           hold released           callbacks.gap
+ *
+ * The second settle time is for the others' replays: whoever returned last among them starts that much later. Clients that were closed before would
+ * miss what it has to say.
  *
  * Deafness has three faces, each with its own proof of life:
  *   the listener's connection is dead    -> driver->probe makes the other end answer; nothing heard for long: lost
@@ -65,6 +68,7 @@ void relay_recovery_listener_live(struct relay *relay)
     if (!relay->recovering_since_ns)
         relay->recovering_since_ns = now;
     relay->recover_at_ns = recovery_is_overdue(relay, now) ? now : now + relay->settle_ns;
+    relay->resync_at_ns = relay->recover_at_ns;
     recovery_arm(relay, relay->recover_at_ns);
 }
 
@@ -73,6 +77,7 @@ static void recovery_release(struct relay *relay)
     size_t count = replay_buffer_count(relay->outbox);
     relay->held = false;
     relay->replay_left = count;
+    relay->resync_at_ns = clock_monotonic_ns() + relay->settle_ns;
     if (count)
         log_write(
             LOG_INFO, relay->driver->logger, "Replaying %zu buffered broadcast(s) after recovery", count);
@@ -109,8 +114,9 @@ static void recovery_advance(struct relay *relay)
         return;
     bool replayed = relay_is_live(relay, RELAY_SENDER) && !relay->held && !relay->replay_left;
     /* A sender that can't be had must not keep this host's clients stale. */
-    if (!replayed && !recovery_is_overdue(relay, now)) {
-        recovery_arm(relay, relay->recovering_since_ns + (uint64_t)RELAY_OVERDUE_SECONDS * CLOCK_SECOND);
+    if (!recovery_is_overdue(relay, now) && (!replayed || now < relay->resync_at_ns)) {
+        uint64_t overdue_ns = relay->recovering_since_ns + (uint64_t)RELAY_OVERDUE_SECONDS * CLOCK_SECOND;
+        recovery_arm(relay, replayed && relay->resync_at_ns < overdue_ns ? relay->resync_at_ns : overdue_ns);
         return;
     }
     uint64_t gap_ns = relay->gap_end_ns > relay->gap_since_ns ? relay->gap_end_ns - relay->gap_since_ns : 0;

@@ -14,6 +14,7 @@ struct broadcast_settings router_backbone_settings(const struct config *config, 
         .reconnect_backoff_min = config->broadcast_reconnect_backoff_min_seconds,
         .reconnect_backoff_max = config->broadcast_reconnect_backoff_max_seconds,
         .debug = config->log.level <= LOG_DEBUG,
+        .reconnect_max_retries = config->broadcast_reconnect_max_retries,
         .no_reconnect = !config->broadcast_reconnect_enabled,
         /* 0 means "none" to the operator and "the default" to the backends. */
         .replay_buffer_size =

@@ -31,7 +31,8 @@ struct config {
     const char *broadcast_keepalive_topic;
     bool broadcast_healthcheck_enabled;
     bool broadcast_reconnect_enabled;
-    int64_t broadcast_replay_buffer_size; /* messages */
+    int64_t broadcast_reconnect_max_retries; /* 0: for ever */
+    int64_t broadcast_replay_buffer_size;    /* messages */
     bool broadcast_resync_on_reconnect;
     double broadcast_resync_settle_seconds;
     double broadcast_heartbeat_seconds;

@@ -80,7 +80,8 @@ static void master_report(struct master *master)
     static const char *const backbone_names[] = {[BACKBONE_NONE] = "no backbone",
         [BACKBONE_CONNECTING] = "backbone connecting",
         [BACKBONE_UP] = "backbone up",
-        [BACKBONE_GAP] = "backbone away"};
+        [BACKBONE_GAP] = "backbone away",
+        [BACKBONE_LOST] = "backbone lost"};
     static const char *const state_names[] = {
         [MASTER_STARTING] = "starting", [MASTER_SERVING] = "serving", [MASTER_STOPPING] = "stopping"};
     uint64_t now = clock_monotonic_ns();
@@ -288,6 +289,16 @@ static void master_on_webhook(void *context)
         policy_child_poke(master->policy);
 }
 
+static void master_backbone_given_up(void *context)
+{
+    struct master *master = context;
+    if (master->state == MASTER_STOPPING)
+        return;
+    log_write(LOG_ERROR, LOGGER, "Broadcaster gave up reconnecting to the backbone; restarting this server");
+    master->failed = true;
+    master_stop(master, SIGTERM);
+}
+
 static void master_raise_descriptor_limit(void)
 {
     struct rlimit limit;
@@ -366,8 +377,10 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
         .uplink_bytes = (size_t)config->uplink_bytes,
         .slots = (unsigned)config->workers_max + 1}; /* the last one is the policy process's */
     const struct timeval each_poll = {0, START_POLL_MS * 1000};
-    struct router_hooks hooks = {
-        .worker_stuck = master_worker_stuck, .webhook = master_on_webhook, .context = master};
+    struct router_hooks hooks = {.worker_stuck = master_worker_stuck,
+        .webhook = master_on_webhook,
+        .backbone_given_up = master_backbone_given_up,
+        .context = master};
     if (listeners_open(
             &master->listeners, config->host, (int)config->port, (int)config->listen_backlog, err) < 0)
         return -1;

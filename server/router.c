@@ -498,11 +498,14 @@ static void router_on_backbone_state(void *context, enum broadcast_state state)
 {
     static const enum backbone_state states[] = {[BROADCAST_CONNECTING] = BACKBONE_CONNECTING,
         [BROADCAST_UP] = BACKBONE_UP,
-        [BROADCAST_GAP] = BACKBONE_GAP};
+        [BROADCAST_GAP] = BACKBONE_GAP,
+        [BROADCAST_LOST] = BACKBONE_LOST};
     struct router *router = context;
     uint64_t limit = (uint64_t)router->config->event_max_bytes;
     backbone_state_write(router->segment, states[state]);
-    router_set_gap(router, state == BROADCAST_GAP);
+    router_set_gap(router, state == BROADCAST_GAP || state == BROADCAST_LOST);
+    if (state == BROADCAST_LOST && router->config->broadcast_reconnect_enabled)
+        router->hooks.backbone_given_up(router->hooks.context);
     if (state == BROADCAST_UP && !router->backbone_was_up) {
         router->backbone_was_up = true;
         if (router->serving)

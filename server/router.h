@@ -34,6 +34,8 @@ struct router_hooks {
     void (*webhook)(void *context);
     /* NULL, or the statistics: events of workers (`slot`) and of other servers (slot -1, `source` its id) have gone to the ring. */
     struct statistics_service *statistics;
+    /* The backbone is lost and config->broadcast_reconnect_max_retries attempts have failed: the server has to be started anew. At most once. */
+    void (*backbone_given_up)(void *context);
     void *context;
 };
 

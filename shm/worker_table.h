@@ -44,7 +44,13 @@ const char *counter_name(enum counter counter);                            /* wi
 const char *counter_help(enum counter counter); /* "" for all but the first of a name */
 
 /* What the whole host should know about the backbone; written by the master, read by workers (health checks). */
-enum backbone_state { BACKBONE_NONE, BACKBONE_CONNECTING, BACKBONE_UP, BACKBONE_GAP };
+enum backbone_state {
+    BACKBONE_NONE,
+    BACKBONE_CONNECTING,
+    BACKBONE_UP,
+    BACKBONE_GAP,
+    BACKBONE_LOST /* for good */
+};
 enum backbone_state backbone_state_read(const struct segment *segment);
 void backbone_state_write(struct segment *segment, enum backbone_state state);
 /* The largest frame (bytes, envelope included) that may enter; the backbone may lower the configured one. Master writes. */

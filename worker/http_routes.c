@@ -31,7 +31,7 @@ struct http_route {
 
 #define OPTION(field) offsetof(struct config, field)
 
-static http_handler jwks_get, ready_get;
+static http_handler jwks_get, ready_get, health_get;
 
 /* In the reference's order: `allow` of a 405 names the first route of a path only. */
 static const struct http_route routes[] = {
@@ -54,9 +54,7 @@ static const struct http_route routes[] = {
     {"GET", "/loadlimit", 0, 0, NULL, load_limit_get, HTTP_NEEDS_TOKEN, false, false, false},
     {"GET", NULL, OPTION(auth_jwks_url), 0, NULL, jwks_get, HTTP_NEEDS_NOTHING, false, true, false},
     {"GET", "/", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false, false},
-    /* The reference's 503 tells of a dead reader task inside the worker; there is no such state here: the
-     * master reads, and a worker without its master ends. */
-    {"GET", "/healthcheck", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false, false},
+    {"GET", "/healthcheck", 0, 0, NULL, health_get, HTTP_NEEDS_NOTHING, false, false, false},
     {"GET", "/livez", 0, 200, OK_BODY, NULL, HTTP_NEEDS_NOTHING, false, false, false},
     {"GET", "/readyz", 0, 0, NULL, ready_get, HTTP_NEEDS_NOTHING, false, false, false},
     {"GET", "/metrics", 0, 0, NULL, metrics_get, HTTP_NEEDS_NOTHING, false, false, false},
@@ -241,13 +239,26 @@ static enum http_answer jwks_get(struct http_exchange *exchange)
     return HTTP_ANSWERED;
 }
 
+/* As the reference: a backbone that is being tried again is no fault, one that nobody reads any more is. */
+static enum http_answer health_get(struct http_exchange *exchange)
+{
+    bool lost = backbone_state_read(exchange->services->segment) == BACKBONE_LOST;
+    if (lost && exchange->services->config->broadcast_healthcheck_enabled)
+        http_reply_set(&exchange->reply, 503, HTTP_JSON,
+            SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"unhealthy\"}"));
+    else
+        http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL(OK_BODY));
+    return HTTP_ANSWERED;
+}
+
 static enum http_answer ready_get(struct http_exchange *exchange)
 {
     enum backbone_state state = backbone_state_read(exchange->services->segment);
-    if (state == BACKBONE_CONNECTING || state == BACKBONE_GAP)
+    if (state == BACKBONE_CONNECTING || state == BACKBONE_GAP || state == BACKBONE_LOST)
         http_reply_set(&exchange->reply, 503, HTTP_JSON,
-            state == BACKBONE_GAP ? SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"disconnected\"}")
-                                  : SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"connecting\"}"));
+            state != BACKBONE_CONNECTING
+                ? SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"disconnected\"}")
+                : SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"connecting\"}"));
     else
         http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL(OK_BODY));
     return HTTP_ANSWERED;

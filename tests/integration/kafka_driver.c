@@ -46,7 +46,7 @@ static bool on_event(void *context, const struct notification *notification)
 
 static void on_state(void *context, enum broadcast_state state)
 {
-    static const char *const names[] = {"CONNECTING", "UP", "GAP"};
+    static const char *const names[] = {"CONNECTING", "UP", "GAP", "LOST"};
     (void)context;
     printf("state %s\n", names[state]);
 }
@@ -193,6 +193,7 @@ int main(int argc, char **argv)
         .replay_buffer_size = (int64_t)option(argc, argv, "replay", 0),
         .settle_seconds = option(argc, argv, "settle", 0),
         .heartbeat_deadline = option(argc, argv, "deadline", 0),
+        .reconnect_max_retries = (int64_t)option(argc, argv, "max_retries", 0),
         .no_reconnect = option(argc, argv, "no_reconnect", 0) > 0,
         .postgres_schema = getenv("DRIVER_SCHEMA"),
     };

@@ -1,6 +1,7 @@
 """The Kafka backbone alone (broadcast/), through kafka_driver, against a real broker."""
 
 import json
+import os
 import re
 import signal
 import statistics
@@ -8,9 +9,10 @@ import time
 
 import pytest
 
+from harness.backbone_cases import memory_kib
 from harness.backbone_driver import A, B, driver, driver_program  # noqa: F401 (fixtures)
 from harness.kafka import KafkaBroker, kcat
-from harness.paths import scaled
+from harness.paths import SANITIZER, scaled
 
 
 def numbers(events):
@@ -286,6 +288,8 @@ def test_too_large(strict_kafka, topic, driver):
     counts = one.wait_counts(sent=300, too_large=2)
     assert counts["too_large"] == 2 and counts["send_failed"] == 0
     assert "is larger than Kafka takes" in one.log()
+    two.wait_line("gap", 15)
+    assert re.search(r"server a{32}: \d+ events could not be sent to Kafka", "\n".join(two.lines))
     one.say("publish t " + json.dumps("y" * 3000000))
     assert one.wait_line("refused") == "refused EMSGSIZE"
     one.say("flood t 1000")
@@ -310,7 +314,9 @@ def test_order_when_batches_are_refused(strict_kafka, topic, driver):
             pass
     assert numbers(two.wait_events(count, 60)) == list(range(count))
     assert one.wait_counts(20, sent=count, too_large=refused + 1)["send_failed"] == 0
-    assert [json.loads(r.value)["data"] for r in strict_kafka.read(topic, count)] == list(range(count))
+    records = [json.loads(r.value) for r in strict_kafka.read(topic, count)]
+    assert [r["data"] for r in records if r["topics"]] == list(range(count))
+    assert {r["opald_resync"] for r in records if not r["topics"]}, "the others are told of those that were refused"
     assert one.close() == 0
 
 
@@ -328,6 +334,58 @@ def test_bounded_queue_and_bounded_close(free_port_uri, topic, driver):
 def free_port_uri():
     from harness.ports import free_port
     return f"kafka://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="module")
+def proxied_kafka(tmp_path_factory):
+    """One that names a proxy as its address to those who come by it."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("proxied"), proxies=1, name="proxied-kafka")
+    yield broker
+    broker.stop()
+
+
+@pytest.mark.limit(300)
+def test_a_thousand_reconnects(proxied_kafka, topic, driver):
+    """Connections that are cut as soon as they are there, with events under way: memory and descriptors stay as they are, nothing is lost."""
+    (proxy,) = proxied_kafka.proxies
+    proxied_kafka.create_topic(topic)
+    one = driver(proxied_kafka.uri_by(proxy.port), topic, A, backoff_min=0.01, backoff_max=0.01).up()
+    two = driver(proxied_kafka.uri, topic, B).up()
+    total, sent, marks = 1000 if not SANITIZER else 300, 0, []
+    begin = proxy.accepted
+    for part in (0.3, 1):
+        while proxy.accepted - begin < total * part:
+            one.say(f"publish t {sent}")
+            sent += 1
+            time.sleep(0.02)
+            proxy.cut()
+        one.wait_counts(30, sent=sent)  # a calm moment, so that equals are compared
+        marks.append(memory_kib(one.process.pid))
+    assert numbers(two.wait_events(sent, 30)) == list(range(sent))
+    print(f"VmRSS {marks[0]} KiB after {total * 3 // 10} connections, {marks[1]} KiB after {proxy.accepted - begin}; {sent} events")
+    assert SANITIZER or marks[1] - marks[0] < 1500, f"memory grows: {marks}"
+    assert len(os.listdir(f"/proc/{one.process.pid}/fd")) < 60, "descriptors leak"
+    assert one.close() == 0 and two.close() == 0
+
+
+def test_attempts_used_up(proxied_kafka, topic, driver):
+    (proxy,) = proxied_kafka.proxies
+    proxied_kafka.create_topic(topic)
+    one = driver(proxied_kafka.uri_by(proxy.port), topic, A, max_retries=4, backoff_min=0.2, backoff_max=0.2).up()
+    for _ in range(5):
+        proxy.cut()
+        time.sleep(0.7)
+    assert "state LOST" not in one.lines, "connected in between"
+    proxy.refuse(True)
+    proxy.cut()
+    try:
+        one.wait_line("state LOST", 15)
+    finally:
+        proxy.refuse(False)
+    assert "Broadcaster reconnect exhausted after 4 attempts; giving up so the server can restart" in one.log()
+    time.sleep(1.5)
+    assert one.lines[-1] == "state LOST"
+    one.close()
 
 
 def test_broker_comes_later(work, topic, driver):

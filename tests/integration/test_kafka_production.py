@@ -244,19 +244,25 @@ def test_limit_of_the_topic(opald, broker, topic):
 
 def test_a_user_with_few_rights(opald, broker, topic):
     """Read, Write and Describe on the topic are enough. The limit can't be learned then: what is too large is refused by the broker, counted,
-    and takes nothing else with it."""
+    takes nothing else with it, and the other servers' clients are asked to refetch."""
     broker.create_topic(topic, config={"max.message.bytes": 20000})
     broker.allow(topic, "bob", "Read", "Write", "Describe")
     server = backbone_up(opald(broadcast_uri=uri(broker, "SASL_PLAINTEXT"), channel=topic, env=sasl("SASL_PLAINTEXT", "bob", SCRAM_PASSWORD, "SCRAM-SHA-256")))
     server.wait_for_log(r"INFO .*Kafka doesn't tell the message limit of topic '[-t0-9a-f]+' \(.*[Aa]uthorization failed", 5)
     asyncio.run(both_ways(broker, topic, server))
 
+    two = backbone_up(opald(broadcast_uri=broker.uri, channel=topic, name="two"))
+
     async def go():
-        async with RawClient.open(server.port) as publisher:
+        async with RawClient.open(two.port) as there, RawClient.open(server.port) as publisher:
+            await there.subscribe("t")
             for data in ("x" * 30000, "behind it"):
                 assert await publisher.publish("t", data) is True
+            assert await there.wait_closed(20) == 1012
+            assert [n.data for n in there.notifies] in (["behind it"], [])
     asyncio.run(go())
-    assert json.loads(broker.read(topic, 3)[-1].value)["data"] == "behind it"
+    records = [json.loads(r.value) for r in broker.read(topic, 4)]
+    assert [r["data"] for r in records if r["topics"]] == ["in", "out", "behind it"]
     server.wait_until(lambda: counter(server, "events_dropped", reason="too_large") == 1, 5, "a count of one")
     assert "is larger than Kafka takes" in server.log()
 

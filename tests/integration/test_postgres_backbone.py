@@ -12,55 +12,7 @@ from harness.backbones import Authority, PostgresServer, proxied
 from harness.ports import free_port
 
 
-@pytest.fixture
-def make_postgres(work):
-    """make_postgres(setting, ..., name=...): a server with settings of the test's own."""
-    made = []
-    yield lambda *settings, **options: made.append(PostgresServer(work, *settings, **options)) or made[-1]
-    for server in made:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def own_postgres(work):
-    """One that the test may hurt."""
-    server = PostgresServer(work, name="own-postgres")
-    yield server
-    server.stop()
-
-
-@pytest.mark.parametrize("case", [
-    cases.round_trip, cases.what_others_write, cases.resync_asked_by_another, cases.flow_control, cases.half_open,
-    cases.replay_buffer_overflows, cases.no_replay_buffer, cases.no_reconnect, cases.name_that_does_not_exist,
-    cases.this_process_stands_still],
-    ids=lambda case: case.__name__)
-def test_case(postgres, driver, topic, case):
-    case(postgres, driver, topic)
-
-
-@pytest.mark.limit(60)
-@pytest.mark.parametrize("case", [cases.killed_and_restarted, cases.frozen, cases.frozen_too_long, cases.not_there_at_first,
-                                  cases.close_sends_what_is_queued], ids=lambda case: case.__name__)
-def test_hurt(own_postgres, driver, topic, case):
-    case(own_postgres, driver, topic)
-
-
-@pytest.mark.limit(60)
-@pytest.mark.parametrize("settle", [1.5, 0.2])
-def test_cut_every_second(postgres, driver, topic, settle):
-    cases.cut_every_second(postgres, driver, topic, settle)
-
-
-@pytest.mark.limit(240)
-def test_a_thousand_reconnects(postgres, driver, topic):
-    cases.a_thousand_reconnects(postgres, driver, topic)
+globals().update(cases.shared_tests(PostgresServer))
 
 
 def sized(length, letter="x"):
@@ -69,10 +21,10 @@ def sized(length, letter="x"):
     return '"%s"' % (letter * (length - len(empty)))
 
 
-def test_around_8000_bytes(postgres, driver, topic):
+def test_around_8000_bytes(server, driver, topic):
     """Up to 7,999 bytes every kind of server can read it; above, ours can; order is kept throughout."""
-    listener = postgres.listen(topic)
-    one, two = driver(postgres.uri, topic, A).up(), driver(postgres.uri, topic, B).up()
+    listener = server.listen(topic)
+    one, two = driver(server.uri, topic, A).up(), driver(server.uri, topic, B).up()
     texts = [sized(7998), sized(7999), "1", sized(8000), "2", sized(8001), sized(1 << 20, "y"), sized(100), sized(5 << 20, "z"), "3"]
     one.say(*(f"publish t {text}" for text in texts))
     assert [data for _, data in two.wait_events(len(texts), 30)] == texts
@@ -87,18 +39,18 @@ def test_around_8000_bytes(postgres, driver, topic):
     assert one.close() == 0 and two.close() == 0
 
 
-def test_many_large_events(postgres, driver, topic):
-    one, two = driver(postgres.uri, topic, A).up(), driver(postgres.uri, topic, B).up()
+def test_many_large_events(server, driver, topic):
+    one, two = driver(server.uri, topic, A).up(), driver(server.uri, topic, B).up()
     texts = ['"%s%d"' % ("x" * (9000 if i % 3 else 10), i) for i in range(600)]
     one.say(*(f"publish t {text}" for text in texts))
     assert [data for _, data in two.wait_events(len(texts), 30)] == texts
     assert one.close() == 0 and two.close() == 0
 
 
-def test_large_events_while_cut(postgres, driver, topic):
+def test_large_events_while_cut(server, driver, topic):
     """The connection that fetches rows dies in between: fetched on the next one, nothing is skipped."""
-    proxy, uri = proxied(postgres)
-    one, two = driver(postgres.uri, topic, A, settle=0.3).up(), driver(uri, topic, B, settle=0.3).up()
+    proxy, uri = proxied(server)
+    one, two = driver(server.uri, topic, A, settle=0.3).up(), driver(uri, topic, B, settle=0.3).up()
     for round_ in range(6):
         one.say(*('publish n %d' % n if n % 2 else 'publish n %d%s' % (n, " " * 9000) for n in range(round_ * 50, round_ * 50 + 50)))
         time.sleep(0.05)
@@ -113,40 +65,40 @@ def test_large_events_while_cut(postgres, driver, topic):
     proxy.close()
 
 
-def test_old_rows_are_removed(postgres, driver, topic):
+def test_old_rows_are_removed(server, driver, topic):
     """Ten times the deadline old: gone at the next cleaning."""
-    one = driver(postgres.uri, topic, A, deadline=0.4).up()
+    one = driver(server.uri, topic, A, deadline=0.4).up()
     one.say("publish t " + sized(9000))
     one.wait_counts(sent=1)
     mine = f"SELECT count(*) FROM opald.events WHERE payload LIKE '%{A}%' AND length(payload) = 9000"
-    assert postgres.sql(mine) >= "1"
-    one.wait(lambda: postgres.sql(mine) == "0", 15, "cleaning")
+    assert server.sql(mine) >= "1"
+    one.wait(lambda: server.sql(mine) == "0", 15, "cleaning")
     assert one.close() == 0
 
 
-def test_row_that_is_gone(postgres, driver, topic):
-    one = driver(postgres.uri, topic, settle=0.3).up()
-    postgres.publish(topic, b'{"notifier_id":"x","topics":[],"data":{"opald_row":987654321}}')
-    postgres.publish(topic, b'{"notifier_id":"x","topics":["t"],"data":1}')
+def test_row_that_is_gone(server, driver, topic):
+    one = driver(server.uri, topic, settle=0.3).up()
+    server.publish(topic, b'{"notifier_id":"x","topics":[],"data":{"opald_row":987654321}}')
+    server.publish(topic, b'{"notifier_id":"x","topics":["t"],"data":1}')
     assert one.wait_events(1) == [("t", "1")]
     one.wait_line("gap")
     assert "the row 987654321 of a large event is not there" in one.log()
     assert one.close() == 0
 
 
-def test_table_dropped_while_running(postgres, driver, topic):
+def test_table_dropped_while_running(server, driver, topic):
     environment = {"DRIVER_SCHEMA": "dropped"}
-    one, two = driver(postgres.uri, topic, A, environment).up(), driver(postgres.uri, topic, B, environment).up()
-    postgres.sql("DROP SCHEMA dropped CASCADE")
+    one, two = driver(server.uri, topic, A, environment).up(), driver(server.uri, topic, B, environment).up()
+    server.sql("DROP SCHEMA dropped CASCADE")
     one.say("publish t " + sized(9000), "publish t 2")
     assert [len(d) for _, d in two.wait_events(2, 15)] == [len(sized(9000)), 1]
     assert one.close() == 0 and two.close() == 0
 
 
-def test_table_that_cannot_be_had(postgres, driver, topic):
+def test_table_that_cannot_be_had(server, driver, topic):
     """No permission to create: the limit is NOTIFY's, a larger event is refused, nothing is half delivered."""
-    postgres.sql("CREATE ROLE poor LOGIN PASSWORD 'pw'")
-    uri = f"postgres://poor:pw@127.0.0.1:{postgres.port}/postgres"
+    server.sql("CREATE ROLE poor LOGIN PASSWORD 'pw'")
+    uri = f"postgres://poor:pw@127.0.0.1:{server.port}/postgres"
     environment = {"DRIVER_SCHEMA": 'my "schema"'}
     one, two = driver(uri, topic, A, environment).up(), driver(uri, topic, B, environment).up()
     assert re.search(r'WARNING.*the table "my ""schema""".events for large events can\'t be had \(.*permission denied.*events above 7999 bytes are refused',
@@ -157,37 +109,37 @@ def test_table_that_cannot_be_had(postgres, driver, topic):
     assert one.wait_counts(too_large=1)["sent"] <= 2
     assert one.close() == 0 and two.close() == 0
     # with the permission it works from the next connection on
-    postgres.sql('CREATE SCHEMA "my ""schema"""; GRANT USAGE, CREATE ON SCHEMA "my ""schema""" TO poor')
+    server.sql('CREATE SCHEMA "my ""schema"""; GRANT USAGE, CREATE ON SCHEMA "my ""schema""" TO poor')
     one, two = driver(uri, topic, A, environment).up(), driver(uri, topic, B, environment).up()
     one.say("publish t " + sized(8000))
     assert len(two.wait_events(1)[0][1]) == len(sized(8000))
     assert one.close() == 0 and two.close() == 0
 
 
-def test_channel_names(postgres, driver):
+def test_channel_names(server, driver):
     for channel in ("EventNotifier", 'with "quotes" and \'these\'', "käse", "select", "x" * 63):
-        one, two = driver(postgres.uri, channel, A).up(), driver(postgres.uri, channel, B).up()
-        other = driver(postgres.uri, channel.swapcase(), "c" * 32).up()
+        one, two = driver(server.uri, channel, A).up(), driver(server.uri, channel, B).up()
+        other = driver(server.uri, channel.swapcase(), "c" * 32).up()
         one.say("publish t 1", "publish t " + sized(9000))
         assert len(two.wait_events(2)) == 2
         assert other.events() == [], "the name's case matters"
         assert one.close() == 0 and two.close() == 0 and other.close() == 0
-    one = driver(postgres.uri, "x" * 64)
+    one = driver(server.uri, "x" * 64)
     assert "has 64 bytes: Postgres takes 1 to 63" in one.wait_line("error")
 
 
-def test_two_connections(postgres, driver, topic):
+def test_two_connections(server, driver, topic):
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"
-    one = driver(postgres.uri + "?application_name=counted", topic).up()
+    one = driver(server.uri + "?application_name=counted", topic).up()
     one.say("flood n 2000")
     one.wait_counts(sent=2000)
-    assert postgres.sql(count) == "2"
+    assert server.sql(count) == "2"
     assert one.close() == 0
 
 
-def test_idle_session_timeout(make_postgres, driver, topic):
+def test_idle_session_timeout(make_server, driver, topic):
     """A quiet session is no failure."""
-    server = make_postgres("idle_session_timeout = 700", name="postgres-idle")
+    server = make_server("idle_session_timeout = 700", name="postgres-idle")
     one, two = driver(server.uri, topic, A).up(), driver(server.uri, topic, B).up()
     time.sleep(2.5)
     one.say("publish t 1")
@@ -196,9 +148,9 @@ def test_idle_session_timeout(make_postgres, driver, topic):
     assert one.close() == 0 and two.close() == 0
 
 
-def test_terminated_by_the_administrator(postgres, driver, topic):
-    one, two = driver(postgres.uri, topic, A, settle=0.3).up(), driver(postgres.uri, topic, B, settle=0.3).up()
-    postgres.drop_clients()
+def test_terminated_by_the_administrator(server, driver, topic):
+    one, two = driver(server.uri, topic, A, settle=0.3).up(), driver(server.uri, topic, B, settle=0.3).up()
+    server.drop_clients()
     one.wait_line("gap")
     two.wait_line("gap")
     assert "terminating connection due to administrator command" in one.log()
@@ -207,10 +159,10 @@ def test_terminated_by_the_administrator(postgres, driver, topic):
     assert one.close() == 0 and two.close() == 0
 
 
-def test_only_the_sender_is_lost(postgres, driver, topic):
+def test_only_the_sender_is_lost(server, driver, topic):
     """The listener heard everything: no gap, no resync, no settle time."""
-    one, two = driver(postgres.uri, topic, A, settle=30).up(), driver(postgres.uri, topic, B, settle=30).up()
-    postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_notify%' AND pid <> pg_backend_pid()")
+    one, two = driver(server.uri, topic, A, settle=30).up(), driver(server.uri, topic, B, settle=30).up()
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_notify%' AND pid <> pg_backend_pid()")
     one.say("publish n 0")
     cases.settle_numbers(two, 0, 5)
     assert cases.gaps(one) == [] and "state GAP" in one.lines
@@ -218,12 +170,12 @@ def test_only_the_sender_is_lost(postgres, driver, topic):
     assert one.close() == 0 and two.close() == 0
 
 
-def test_several_hosts(postgres, driver, topic):
+def test_several_hosts(server, driver, topic):
     """A dead port, a name that does not exist, a proxy that accepts and is silent, and at last the real one."""
-    silent, _ = proxied(postgres, lambda direction, data: None)
-    hosts = f"127.0.0.1:{free_port()},no-such-host.invalid:1,127.0.0.1:{silent.port},127.0.0.1:{postgres.port}"
+    silent, _ = proxied(server, lambda direction, data: None)
+    hosts = f"127.0.0.1:{free_port()},no-such-host.invalid:1,127.0.0.1:{silent.port},127.0.0.1:{server.port}"
     options = "?connect_timeout=1&target_session_attrs=read-write&keepalives_idle=5&sslmode=disable&statement_timeout=5000"
-    one, two = driver(f"postgresql://postgres@{hosts}/postgres{options}", topic, A), driver(postgres.uri, topic, B).up()
+    one, two = driver(f"postgresql://postgres@{hosts}/postgres{options}", topic, A), driver(server.uri, topic, B).up()
     one.up(20)
     one.say("publish t 1")
     assert two.wait_events(1) == [("t", "1")]
@@ -232,30 +184,30 @@ def test_several_hosts(postgres, driver, topic):
     silent.close()
 
 
-def test_server_in_recovery(postgres, driver, topic):
+def test_server_in_recovery(server, driver, topic):
     """LISTEN is refused on a standby; so is a sender. (default_transaction_read_only stands in for target_session_attrs.)"""
-    postgres.sql("CREATE DATABASE readonly")
-    postgres.sql("ALTER DATABASE readonly SET default_transaction_read_only = on")
-    cases.refused_at_the_door(driver, f"postgres://postgres@127.0.0.1:{postgres.port}/readonly?target_session_attrs=read-write", topic,
+    server.sql("CREATE DATABASE readonly")
+    server.sql("ALTER DATABASE readonly SET default_transaction_read_only = on")
+    cases.refused_at_the_door(driver, f"postgres://postgres@127.0.0.1:{server.port}/readonly?target_session_attrs=read-write", topic,
                               r"\(attempt 1\): .*session is read-only")
 
 
-def test_passwords(postgres, driver, topic):
-    postgres.sql("CREATE ROLE opal LOGIN PASSWORD 'p@ss/w:rd'; GRANT CREATE ON DATABASE postgres TO opal")
-    one = driver(f"postgresql://opal:p%40ss%2Fw%3Ard@localhost:{postgres.port}/postgres", topic).up()
+def test_passwords(server, driver, topic):
+    server.sql("CREATE ROLE opal LOGIN PASSWORD 'p@ss/w:rd'; GRANT CREATE ON DATABASE postgres TO opal")
+    one = driver(f"postgresql://opal:p%40ss%2Fw%3Ard@localhost:{server.port}/postgres", topic).up()
     assert one.close() == 0
     assert "p@ss" not in one.log() and "p%40ss" not in one.log()
-    log = cases.refused_at_the_door(driver, f"postgres://opal:hunter2@localhost:{postgres.port}/postgres", topic,
+    log = cases.refused_at_the_door(driver, f"postgres://opal:hunter2@localhost:{server.port}/postgres", topic,
                                     r"\(attempt 1\): .*password authentication failed for user \"opal\"", secret="hunter2")
     assert all("\n" not in line for line in log.splitlines())
-    cases.refused_at_the_door(driver, f"postgres://postgres@localhost:{postgres.port}/nonesuch", topic, r'database "nonesuch" does not exist')
-    cases.refused_at_the_door(driver, postgres.uri + "?no_such_setting=1", topic, r'unrecognized configuration parameter "no_such_setting"')
+    cases.refused_at_the_door(driver, f"postgres://postgres@localhost:{server.port}/nonesuch", topic, r'database "nonesuch" does not exist')
+    cases.refused_at_the_door(driver, server.uri + "?no_such_setting=1", topic, r'unrecognized configuration parameter "no_such_setting"')
 
 
-def test_database_that_is_not_utf8(postgres, driver, topic):
+def test_database_that_is_not_utf8(server, driver, topic):
     """Its encoding has no place for most characters: the message is sent in ASCII, which means the same."""
-    postgres.sql("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
-    uri = postgres.uri_by(postgres.port, "latin")
+    server.sql("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    uri = server.uri_by(server.port, "latin")
     one, two = driver(uri, topic, A).up(), driver(uri, topic, B).up()
     one.say('publish t {"é": "日本 \U0001f600"}', "publish t 2")
     events = two.wait_events(2)

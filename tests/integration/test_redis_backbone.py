@@ -11,62 +11,14 @@ from harness.backbones import Authority, RedisServer, proxied
 from harness.paths import scaled
 
 
-@pytest.fixture
-def make_redis(work):
-    """make_redis(setting, ..., name=...): a server with settings of the test's own."""
-    made = []
-    yield lambda *settings, **options: made.append(RedisServer(work, *settings, **options)) or made[-1]
-    for server in made:
-        server.stop()
+globals().update(cases.shared_tests(RedisServer))
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def own_redis(work):
-    """One that the test may hurt."""
-    server = RedisServer(work, name="own-redis")
-    yield server
-    server.stop()
-
-
-@pytest.mark.parametrize("case", [
-    cases.round_trip, cases.what_others_write, cases.resync_asked_by_another, cases.flow_control, cases.half_open,
-    cases.replay_buffer_overflows, cases.no_replay_buffer, cases.no_reconnect, cases.name_that_does_not_exist,
-    cases.this_process_stands_still],
-    ids=lambda case: case.__name__)
-def test_case(redis, driver, topic, case):
-    case(redis, driver, topic)
-
-
-@pytest.mark.limit(60)
-@pytest.mark.parametrize("case", [cases.killed_and_restarted, cases.frozen, cases.frozen_too_long, cases.not_there_at_first,
-                                  cases.close_sends_what_is_queued], ids=lambda case: case.__name__)
-def test_hurt(own_redis, driver, topic, case):
-    case(own_redis, driver, topic)
-
-
-@pytest.mark.limit(60)
-@pytest.mark.parametrize("settle", [1.5, 0.2])
-def test_cut_every_second(redis, driver, topic, settle):
-    cases.cut_every_second(redis, driver, topic, settle)
-
-
-@pytest.mark.limit(180)
-def test_a_thousand_reconnects(redis, driver, topic):
-    cases.a_thousand_reconnects(redis, driver, topic)
-
-
-def test_what_it_sends(redis, driver, topic):
+def test_what_it_sends(server, driver, topic):
     """Seen by MONITOR: one SUBSCRIBE, one PUBLISH an event, no new connection for it."""
-    with redis.connection() as connection:
+    with server.connection() as connection:
         before = connection.info("clients")["connected_clients"]
-        one = driver(redis.uri, topic).up()
+        one = driver(server.uri, topic).up()
         one.say("flood n 1000")
         one.wait_counts(sent=1000)
         assert connection.info("clients")["connected_clients"] == before + 2
@@ -74,7 +26,7 @@ def test_what_it_sends(redis, driver, topic):
     assert one.close() == 0
 
 
-def test_deaf(redis, driver, topic):
+def test_deaf(server, driver, topic):
     """Redis answers everything but delivers nothing: only the heartbeat finds that out."""
     deaf = [False]
     pong = b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
@@ -82,7 +34,7 @@ def test_deaf(redis, driver, topic):
     def without_messages(direction, data):
         return pong * data.count(pong) if deaf[0] and direction == "down" and b"message" in data else data
 
-    proxy, uri = proxied(redis, without_messages)
+    proxy, uri = proxied(server, without_messages)
     one = driver(uri, topic, A, deadline=2, settle=0.3).up()
     deaf[0] = True
     began = time.monotonic()
@@ -94,8 +46,8 @@ def test_deaf(redis, driver, topic):
     proxy.close()
 
 
-def test_user_password_database(make_redis, driver, topic):
-    server = make_redis("user default off", "user opal on >p@ss/w:rd resetchannels &* +@all", name="redis-acl")
+def test_user_password_database(make_server, driver, topic):
+    server = make_server("user default off", "user opal on >p@ss/w:rd resetchannels &* +@all", name="redis-acl")
     uri = f"redis://opal:p%40ss%2Fw%3Ard@127.0.0.1:{server.port}/3"
     one, two = driver(uri, topic, A).up(), driver(uri, topic, B).up()
     one.say("publish t 1")
@@ -108,16 +60,16 @@ def test_user_password_database(make_redis, driver, topic):
     cases.refused_at_the_door(driver, uri.replace("/3", "/99"), topic, r"\(attempt 1\): SELECT: ERR")
 
 
-def test_password_without_user(make_redis, driver, topic):
-    server = make_redis("requirepass s3cret", name="redis-pass")
+def test_password_without_user(make_server, driver, topic):
+    server = make_server("requirepass s3cret", name="redis-pass")
     one = driver(f"redis://:s3cret@localhost:{server.port}", topic).up()
     assert one.close() == 0
     cases.refused_at_the_door(driver, f"redis://:hunter2@localhost:{server.port}", topic, r"AUTH: WRONGPASS", secret="hunter2")
 
 
-def test_publishing_not_permitted(make_redis, driver, topic):
+def test_publishing_not_permitted(make_server, driver, topic):
     """Subscribing works, publishing does not: nothing is dropped, and it goes on when the permission comes."""
-    server = make_redis(name="redis-perm")
+    server = make_server(name="redis-perm")
     with server.connection() as admin:
         admin.execute_command("ACL", "SETUSER", "half", "on", ">pw", "&*", "+subscribe", "+ping")
         one = driver(f"redis://half:pw@127.0.0.1:{server.port}", topic, A)
@@ -130,9 +82,9 @@ def test_publishing_not_permitted(make_redis, driver, topic):
     assert one.close() == 0 and two.close() == 0
 
 
-def test_longer_than_redis_takes(make_redis, driver, topic):
+def test_longer_than_redis_takes(make_server, driver, topic):
     """A lower proto-max-bulk-len: only the event that is too long is given up, what is behind it goes on."""
-    server = make_redis("proto-max-bulk-len 1mb", name="redis-bulk")
+    server = make_server("proto-max-bulk-len 1mb", name="redis-bulk")
     one, two = driver(server.uri, topic, A, settle=0.3).up(), driver(server.uri, topic, B, settle=0.3).up()
     one.say("publish n 0", 'publish big "%s"' % ("x" * (2 << 20)), "publish n 1")
     cases.settle_numbers(two, 1, 15)
@@ -142,18 +94,18 @@ def test_longer_than_redis_takes(make_redis, driver, topic):
     assert one.close() == 0 and two.close() == 0
 
 
-def test_large_events(redis, driver, topic):
-    one, two = driver(redis.uri, topic, A).up(), driver(redis.uri, topic, B).up()
+def test_large_events(server, driver, topic):
+    one, two = driver(server.uri, topic, A).up(), driver(server.uri, topic, B).up()
     texts = ['"%s"' % (letter * size) for letter, size in (("a", 10), ("b", 1 << 20), ("c", 10), ("d", 5 << 20), ("e", 1))]
     one.say(*(f"publish t {text}" for text in texts))
     assert [data for _, data in two.wait_events(5, 20)] == texts
     assert one.close() == 0 and two.close() == 0
 
 
-def test_killed_by_redis(redis, driver, topic):
+def test_killed_by_redis(server, driver, topic):
     """CLIENT KILL: the listener comes back at once."""
-    one, two = driver(redis.uri, topic, A, settle=0.3).up(), driver(redis.uri, topic, B, settle=0.3).up()
-    redis.drop_clients()
+    one, two = driver(server.uri, topic, A, settle=0.3).up(), driver(server.uri, topic, B, settle=0.3).up()
+    server.drop_clients()
     one.wait_line("gap")
     two.wait_line("gap")
     one.say("publish t 1")
@@ -217,5 +169,5 @@ def test_tls_refusals(tls, driver, topic):
     assert "cannot load the CA certificates /nonexistent.pem" in one.wait_line("error")
 
 
-def test_plain_server_behind_rediss(redis, driver, topic):
-    cases.refused_at_the_door(driver, f"rediss://localhost:{redis.port}", topic, r"\(attempt 1\): TLS handshake with localhost:\d+: no answer in time", seconds=15)
+def test_plain_server_behind_rediss(server, driver, topic):
+    cases.refused_at_the_door(driver, f"rediss://localhost:{server.port}", topic, r"\(attempt 1\): TLS handshake with localhost:\d+: no answer in time", seconds=15)

@@ -1,14 +1,18 @@
 """What must hold for every backbone that keeps nothing: shared by test_redis_backbone.py and test_postgres_backbone.py."""
 
+import itertools
 import json
 import os
+import random
 import re
 import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from .backbone_driver import A, B
-from .backbones import proxied
+from .backbones import FakeServer, Proxy, proxied
 from .paths import SANITIZER, scaled
 
 
@@ -302,8 +306,34 @@ def no_reconnect(server, driver, channel):
     one.wait(lambda: "reconnecting is switched off (OPAL_BROADCAST_RECONNECT_ENABLED)" in one.log(), 5, "the line")
     time.sleep(1)
     assert proxy.accepted == accepted
-    assert one.lines[-1] == "state GAP"
+    assert one.lines[-1] == "state LOST"
     one.close()
+    proxy.close()
+
+
+def attempts_used_up(server, driver, channel):
+    """After so many failures in a row it gives up for good, whether it was connected before or not; fewer are forgiven."""
+    proxy, uri = proxied(server)
+    one = driver(uri, channel, A, max_retries=3, settle=0.1).up()
+    for returns in (2, 3):
+        proxy.cut()
+        one.wait_line("state UP", count=returns)
+        time.sleep(0.5)  # a connection counts once something came through
+    proxy.refuse(True)
+    proxy.cut()
+    fresh = driver(uri, channel, B, max_retries=3)
+    for each, before in ((one, "GAP"), (fresh, "CONNECTING")):
+        each.wait_line("state LOST")
+        states = [x for x in each.lines if x.startswith("state")]
+        assert states[-2] == f"state {before}", states
+        assert "Broadcaster reconnect exhausted after 3 attempts; giving up so the server can restart" in each.log()
+        assert "(attempt 3)" in each.log() and "(attempt 4)" not in each.log()
+    accepted = proxy.accepted
+    proxy.refuse(False)
+    time.sleep(1.5)
+    assert proxy.accepted == accepted, "it goes on trying"
+    one.close()
+    fresh.close()
     proxy.close()
 
 
@@ -364,6 +394,76 @@ def refused_at_the_door(driver, uri, channel, wanted, secret=None, seconds=10):
     return one.log()
 
 
+GARBAGE = bytes(random.Random(4).randrange(256) for _ in range(65536))
+NONSENSE = {
+    "redis": [GARBAGE, bytes(65536), b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$2147483647\r\nxxxx", b"$9223372036854775807\r\n", b"$-99\r\n",
+              b"*2147483647\r\n", b"*9223372036854775807\r\n", b"*-5\r\n", b"*1\r\n" * 100000, b":" + b"9" * 10000 + b"\r\n",
+              b"-ERR " + b"x" * (1 << 20) + b"\r\n", b"*3\r\n$7\r\nmessage\r\n:1\r\n*0\r\n", b"*0\r\n$-1\r\n*-1\r\n"],
+    "postgres": [GARBAGE, bytes(65536), b"HTTP/1.1 400 Bad Request\r\n\r\n", b"R\x7f\xff\xff\xff", b"R\0\0\0\0", b"E\0\0\0\4",
+                 b"E\x7f\xff\xff\xff", b"Z\0\0\0\5I", b"R\0\0\0\x08\0\0\0\0A\x7f\xff\xff\xff", b"R\0\0\0\x08\xff\xff\xff\xff",
+                 b"E\0\x10\0\4" + b"S" * (1 << 20), b"A\0\0\0\5x", b"T\x7f\xff\xff\xff\xff\xff", b"G\0\0\0\4" * 1000],
+}
+
+
+def endless(connection):
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
+def drip(connection):
+    for byte in itertools.repeat(b"+"):
+        connection.sendall(byte)
+        time.sleep(0.1)
+
+
+def nonsense_from_the_start(server, driver, channel):
+    """Whatever answers at that port is no backbone: an error and backoff for each, bounded memory, and the loop runs."""
+    behaviours = [lambda c, text=text: c.sendall(text) for text in NONSENSE[server.scheme]] + [endless, drip, lambda c: None, lambda c: c.close()]
+    fakes = [FakeServer(behaviour) for behaviour in behaviours]
+    drivers = [driver(server.uri_by(fake.port), channel, deadline=2) for fake in fakes]
+    try:
+        for number, one in enumerate(drivers):
+            one.wait(lambda: "Broadcaster listener error (attempt 1)" in one.log(), 25, f"error with number {number}")
+        for number, (one, fake) in enumerate(zip(drivers, fakes)):
+            assert one.counts()["sent"] == 0
+            attempts = len(re.findall(r"Broadcaster listener error \(attempt", one.log()))
+            assert memory_kib(one.process.pid) < 64 * 1024 or SANITIZER, f"number {number}: {memory_kib(one.process.pid)} KiB"
+            assert fake.accepted <= 4 * attempts + 4, "a busy loop"
+            assert [x for x in one.lines if x.startswith("state")] == ["state CONNECTING"], (number, one.lines, one.log()[-1500:])
+            assert all(len(line) < 1200 for line in one.log().splitlines()), "what came is poured into the log"
+            one.close()
+    finally:
+        for fake in fakes:
+            fake.close()
+
+
+def nonsense_in_the_middle(server, driver, channel):
+    """A connection that worked turns mad: given up, told as a gap, and well again with the next one."""
+    now = [None]
+    proxy = Proxy(server.port, lambda direction, data: now[0] if now[0] is not None and direction == "down" else data)
+    one = driver(server.uri_by(proxy.port), channel, A, deadline=2, settle=-1).up()
+    two = driver(server.uri, channel, B).up()
+    for number, text in enumerate(NONSENSE[server.scheme]):
+        ups = sum(x == "state UP" for x in one.lines)
+        now[0] = text
+        one.say(f"publish n {number}")
+        one.wait(lambda: sum(x == "state UP" for x in one.lines) > ups or one.lines[-1] == "state GAP", 15, f"end of the connection, number {number}")
+        now[0] = None
+        one.wait(lambda: sum(x == "state UP" for x in one.lines) > ups, 20, f"return from number {number}")
+        one.wait_line("gap", count=1)
+    settle_numbers(two, len(NONSENSE[server.scheme]) - 1)
+    assert sorted(set(numbers(two))) == list(range(len(NONSENSE[server.scheme]))), "own events are kept over it"
+    for again in range(20):  # what is sent before it has noticed that it was made deaf is lost, and told as a gap
+        two.say(f"publish n {1000 + again}")
+        time.sleep(0.5)
+        if 1000 + again in numbers(one):
+            break
+    assert max(numbers(one)) >= 1000
+    assert memory_kib(one.process.pid) < 64 * 1024 or SANITIZER
+    assert one.close() == 0 and two.close() == 0
+    proxy.close()
+
+
 def close_sends_what_is_queued(server, driver, channel):
     one, two = driver(server.uri, channel, A).up(), driver(server.uri, channel, B).up()
     one.say("flood n 5000", "close")
@@ -405,3 +505,52 @@ def a_thousand_reconnects(server, driver, channel):
     assert len(os.listdir(f"/proc/{one.process.pid}/fd")) < 30, "descriptors leak"
     assert one.close() == 0
     proxy.close()
+
+
+# ---- what both test files run
+UNHURT = [round_trip, what_others_write, resync_asked_by_another, flow_control, half_open, replay_buffer_overflows, no_replay_buffer, no_reconnect,
+          attempts_used_up, name_that_does_not_exist, this_process_stands_still, nonsense_from_the_start, nonsense_in_the_middle]
+HURT = [killed_and_restarted, frozen, frozen_too_long, not_there_at_first, close_sends_what_is_queued]
+
+
+def shared_tests(server_class):
+    """The fixtures `server` (for all tests of the module), `own_server` (one that the test may hurt) and `make_server` (with settings of the test's own),
+    and the tests that hold for every backbone that keeps nothing; for the namespace of a test module."""
+    @pytest.fixture(scope="module")
+    def server(tmp_path_factory):
+        made = server_class(tmp_path_factory.mktemp(server_class.scheme))
+        yield made
+        made.stop()
+
+    @pytest.fixture
+    def own_server(work):
+        made = server_class(work, name="own")
+        yield made
+        made.stop()
+
+    @pytest.fixture
+    def make_server(work):
+        made = []
+        yield lambda *settings, **options: made.append(server_class(work, *settings, **options)) or made[-1]
+        for one in made:
+            one.stop()
+
+    @pytest.mark.parametrize("case", UNHURT, ids=lambda case: case.__name__)
+    def test_case(server, driver, topic, case):
+        case(server, driver, topic)
+
+    @pytest.mark.limit(60)
+    @pytest.mark.parametrize("case", HURT, ids=lambda case: case.__name__)
+    def test_hurt(own_server, driver, topic, case):
+        case(own_server, driver, topic)
+
+    @pytest.mark.limit(60)
+    @pytest.mark.parametrize("settle", [1.5, 0.2])
+    def test_cut_every_second(server, driver, topic, settle):
+        cut_every_second(server, driver, topic, settle)
+
+    @pytest.mark.limit(240)
+    def test_a_thousand_reconnects(server, driver, topic):
+        a_thousand_reconnects(server, driver, topic)
+
+    return {one.__name__: one for one in (server, own_server, make_server, test_case, test_hurt, test_cut_every_second, test_a_thousand_reconnects)}

@@ -325,6 +325,37 @@ class Proxy:
         self.cut()
 
 
+class FakeServer:
+    """Accepts on `port`, hands each connection to behaviour(socket) in a thread and then leaves it open."""
+
+    def __init__(self, behaviour):
+        self.behaviour, self.accepted, self.open = behaviour, 0, []
+        self.listener = socket.create_server(("127.0.0.1", free_port()), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self.open.append(connection)
+            threading.Thread(target=self._behave, args=(connection,), daemon=True).start()
+
+    def _behave(self, connection):
+        try:
+            self.behaviour(connection)
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.close()
+        for connection in self.open:
+            connection.close()
+
+
 def proxied(server, filter=None) -> tuple[Proxy, str]:
     """A proxy in front of `server` and the URI that leads through it."""
     proxy = Proxy(server.port, filter)

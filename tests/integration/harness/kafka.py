@@ -7,6 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from .backbones import Proxy
 from .paths import KAFKA_LIBS, scaled
 from .ports import free_port
 from .process import Process, clean_environment, wait_until
@@ -18,9 +19,10 @@ class KafkaBroker:
     """`bootstrap` is host:port, `uri` the form OPAL_BROADCAST_URI wants. Same port and data over kill and restart."""
 
     def __init__(self, work: Path, auto_create: bool = True, settings: dict | None = None, name: str = "kafka",
-                 security: dict | None = None, scram: dict | None = None):
+                 security: dict | None = None, scram: dict | None = None, proxies: int = 0):
         """`security`: further listeners, name of the protocol (SASL_PLAINTEXT, SASL_SSL, SSL) -> settings of that listener; their ports are
-        in `ports`. `scram`: user -> password."""
+        in `ports`. `scram`: user -> password. `proxies`: so many Proxy objects in `proxies`, each before a plain listener of its own, which names
+        the proxy as its address: who comes by `uri_by(proxy.port)` stays on that way."""
         self.work = work / f"{name}-{os.getpid()}"
         self.work.mkdir(parents=True, exist_ok=True)
         self.name = name
@@ -28,16 +30,21 @@ class KafkaBroker:
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.uri = f"kafka://{self.bootstrap}"
         self.ports = {protocol: free_port() for protocol in security or {}}
+        self.proxies = [Proxy(free_port()) for _ in range(proxies)]
+        ways = {f"WAY{i}": proxy for i, proxy in enumerate(self.proxies)}
         self.process: Process | None = None
         properties = {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": ",".join(f"{p}://127.0.0.1:{port}" for p, port in [("PLAINTEXT", self.port), *self.ports.items(), ("CONTROLLER", controller)]),
-            "advertised.listeners": ",".join(f"{p}://127.0.0.1:{port}" for p, port in [("PLAINTEXT", self.port), *self.ports.items()]),
+            "listeners": ",".join(f"{p}://127.0.0.1:{port}" for p, port in [("PLAINTEXT", self.port), *self.ports.items(), ("CONTROLLER", controller),
+                                                                                 *((name, proxy.target) for name, proxy in ways.items())]),
+            "advertised.listeners": ",".join(f"{p}://127.0.0.1:{port}" for p, port in [("PLAINTEXT", self.port), *self.ports.items(),
+                                                                                            *((name, proxy.port) for name, proxy in ways.items())]),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listener.security.protocol.map": ",".join(f"{p}:{p}" for p in ["PLAINTEXT", *self.ports]) + ",CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{p}:{p}" for p in ["PLAINTEXT", *self.ports]) + ",CONTROLLER:PLAINTEXT" +
+                                              "".join(f",{name}:PLAINTEXT" for name in ways),
             "log.dirs": self.work / "data",
             "auto.create.topics.enable": str(auto_create).lower(),
             "num.partitions": 1,
@@ -68,6 +75,9 @@ class KafkaBroker:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment(), cwd=self.work)
         assert formatted.returncode == 0, formatted.stdout.decode()
         self.start()
+
+    def uri_by(self, port: int) -> str:
+        return f"kafka://127.0.0.1:{port}"
 
     def _java(self, *arguments) -> list:
         java = str(Path(os.environ["JAVA_HOME"]) / "bin" / "java") if os.environ.get("JAVA_HOME") else "java"
@@ -108,6 +118,8 @@ class KafkaBroker:
         if self.process and self.process.is_running():
             self.process.kill_group(signal.SIGCONT)
             self.process.kill()
+        for proxy in self.proxies:
+            proxy.close()
 
     # ---- topics, from outside
     def create_topic(self, topic: str, partitions: int = 1, config: dict | None = None):
