@@ -280,6 +280,7 @@ int kafka_producer_send(struct kafka_producer *producer, struct slice message, u
     rd_kafka_resp_err_t code = kafka_producer_hand_over(producer, number, message);
     if (kafka_producer_is_size(code)) { /* librdkafka's own limit: of the message, not of a batch */
         kafka_producer_give_up(producer, number, code, message.length);
+        event_active(producer->resync, EV_TIMEOUT, 0); /* perhaps nothing else is under way that would */
         errno = EMSGSIZE;
         return -1;
     }

@@ -14,8 +14,8 @@ struct kafka_stats {
     bool topic_answered;     /* a broker has answered about the topic: a count of 0 is then its word */
     int32_t partition_count; /* the topic's, as the cluster says */
     unsigned brokers_up;
-    int64_t connects; /* attempts to connect so far, at the broker with the most */
     bool leaders_up;  /* every partition is served by a connected broker (true when there is none) */
+    int64_t connects; /* attempts to connect so far, at the broker with the most */
 };
 
 /* `document` keeps its memory from call to call. False when the text isn't what it should be. */

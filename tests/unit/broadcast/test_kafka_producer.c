@@ -250,6 +250,7 @@ static void test_too_large_alone(void **state)
     assert_int_equal(fixture.counts[BROADCAST_COUNT_TOO_LARGE], 1);
     send_number(1, 0);
     run_until_sent(0, 10000);
+    fixture.resyncs_expected = 1; /* for what the other servers did not get */
     expect_in_kafka(0, 2, false);
     /* above librdkafka's own limit: refused at once */
     errno = 0;
@@ -257,6 +258,17 @@ static void test_too_large_alone(void **state)
     assert_int_equal(errno, EMSGSIZE);
     assert_int_equal(fixture.counts[BROADCAST_COUNT_TOO_LARGE], 2);
     assert_int_equal(kafka_producer_pending(fixture.producer), 0);
+}
+
+/* Refused before it was under way, with nothing else to send: the others are told all the same. */
+static void test_too_large_from_the_start(void **state)
+{
+    (void)state;
+    assert_int_equal(send_number(8, 3 << 20), -1);
+    run_ms(20);
+    run_until_sent(0, 10000);
+    fixture.resyncs_expected = 1;
+    expect_in_kafka(0, 0, false);
 }
 
 /* A fault of the message: given up and counted, the next one goes. */
@@ -346,8 +358,9 @@ static void test_tokens(void **state)
     rd_kafka_mock_broker_set_down(fixture.cluster, 1);
     run_ms(50);
     send_number(302, 0);
-    assert_int_equal(kafka_producer_close(fixture.producer, 50), 1); /* unsent: no answer */
+    size_t unsent = kafka_producer_close(fixture.producer, 50);
     fixture.producer = NULL;
+    assert_int_equal(unsent, 2); /* no answer; the other is the call for a resync */
     assert_int_equal(fixture.told[303][0] + fixture.told[303][1], 0);
 }
 
@@ -444,6 +457,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_passing_errors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_batch_too_large, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_large_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_too_large_from_the_start, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_right_for_a_while, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tokens, set_up, tear_down),

@@ -128,6 +128,7 @@ static void defaults(void **state)
     assert_true(config.broadcast_reconnect_backoff_min_seconds == 0.5);
     assert_int_equal(config.broadcast_keepalive_interval, 3600);
     assert_true(config.broadcast_healthcheck_enabled);
+    assert_int_equal(config.broadcast_reconnect_max_retries, 0);
     assert_int_equal(config.event_max_bytes, 1048576);
     assert_int_equal(config.ring_bytes, 64 * 1048576);
     assert_int_equal(config.uplink_bytes, 4 * 1048576);
