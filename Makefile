@@ -155,6 +155,9 @@ lint:
 BENCH_LOAD := $(OUT)/bench/load $(OUT)/bench/bare $(OUT)/bench/bare_feed
 BENCH_RING := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_ring.c))
 $(OUT)/bench/load: $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard tests/bench/load*.c))
+$(OUT)/bench/bundle_load: $(OUT)/obj/tests/bench/bundle_load.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^
 $(OUT)/bench/bare: $(OUT)/obj/tests/bench/bare.o
 $(OUT)/bench/bare_feed: $(OUT)/obj/tests/bench/bare_feed.o
 $(BENCH_LOAD):
@@ -164,7 +167,7 @@ $(OUT)/bench/bench_ring: $(OUT)/obj/tests/bench/bench_ring.o $(SHM) $(COMMON)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 .PHONY: bench-programs
-bench-programs: $(BENCH_LOAD) $(BENCH_RING)
+bench-programs: $(BENCH_LOAD) $(BENCH_RING) $(OUT)/bench/bundle_load
 # bench-readme: the same, and its tables go into the README. bench-peers: beside nats-server and nchan only. bench-scale: the curves only.
 BENCH_GOALS := bench bench-readme bench-peers bench-scale
 .PHONY: $(BENCH_GOALS)
@@ -174,10 +177,13 @@ $(BENCH_GOALS): deps
 	@$(MAKE) --no-print-directory all bench-programs
 	@tests/bench/check $(OUT)/bench/load
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench $(bench_$@)
+	$(if $(bench_policy_$@),@tests/bench/policy --opald $(OUT)/opald --programs $(OUT)/bench $(bench_policy_$@))
 bench_bench        = --out $(OUT)/bench
 bench_bench-readme = --out $(OUT)/bench --readme
 bench_bench-peers  = --out $(OUT)/bench/peers --only peers
 bench_bench-scale  = --out $(OUT)/bench/scale --only scale --scale-rounds 3
+bench_policy_bench        = --out $(OUT)/bench
+bench_policy_bench-readme = --out $(OUT)/bench --write-readme
 
 # ---- the guard: instructions a delivery and an event, against tests/bench/instructions.expected. Callgrind counts them, so load and
 # machine don't matter; the compiler and its options do.
@@ -220,6 +226,7 @@ fuzz_sources_http := $(filter-out worker/http_metrics.c,$(wildcard worker/http_*
     worker/callback_report.c worker/webhook_params.c worker/webhook_payload.c worker/webhook_post.c worker/rpc_number.c worker/output_queue.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
     server/policy/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
 fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
+fuzz_sources_bundle := $(addprefix server/policy/,bundle_diff.c bundle_key.c bundle_path.c bundle_text.c ignore_glob.c) $(wildcard server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_PROGRAMS): $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(fuzz_sources_$$*)

@@ -1,5 +1,6 @@
 #include "server/policy/bundle_text.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #define REPLACEMENT "\xef\xbf\xbd"
@@ -133,6 +134,14 @@ bool bundle_text_is_utf8(struct slice text)
     size_t at = 0;
     while (at < text.length) {
         size_t bad;
+        uint64_t eight;
+        if (text.length - at >= sizeof eight) { /* most text is ASCII: eight characters at a time */
+            memcpy(&eight, bytes + at, sizeof eight);
+            if ((eight & UINT64_C(0x8080808080808080)) == 0) {
+                at += sizeof eight;
+                continue;
+            }
+        }
         size_t length = sequence_length(bytes + at, text.length - at, &bad);
         if (length == 0)
             return false;
