@@ -377,3 +377,71 @@ def test_a_header_of_a_mebibyte(servers, keys):
     answer = ask(server, Case("GET", "/data/config", bearer(keys.token(pad="x" * 70000))))
     assert (answer.status, answer.text) == (401, UNDECODABLE)
     assert handshake(server, f"Authorization: Bearer {keys.token()}")[0] == 101
+
+
+# ---- data sources
+
+def compare(reference, opald, environment: dict, requests: dict, ):
+    servers = reference(env=environment), opald(env=environment)
+    wrong = []
+    for name, case in requests.items():
+        theirs, ours = (ask(server, case) for server in servers)
+        if shown(ours) != without_echo(theirs):
+            wrong.append((name, shown(theirs), shown(ours)))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_data_sources(reference, opald, keys):
+    sources = {"config": {"entries": [{"url": "http://x/?token=a", "config": {"headers": {"Authorization": "Bearer x"}}, "topics": ["policy_data", "é"], "dst_path": "/d", "save_method": "PATCH",
+                                       "data": [{"op": "add", "path": "/a", "value": 1}], "periodic_update_interval": 2.5}, {"url": "u"}]}}
+    client = bearer(keys.token())
+    compare(reference, opald, keys.environment(OPAL_DATA_CONFIG_SOURCES=json.dumps(sources), OPAL_DATA_CONFIG_ROUTE="/sources", OPAL_ALL_DATA_ROUTE="/all",
+                                               OPAL_DATA_CALLBACK_DEFAULT_ROUTE="/report"), {
+        "moved": Case("GET", "/sources", client), "moved without": Case("GET", "/sources"), "not there": Case("GET", "/data/config", client),
+        "publish": Case("POST", "/sources", bearer(keys.token("datasource")), json=UPDATE), "publish as client": Case("POST", "/sources", client, json=UPDATE),
+        "all": Case("GET", "/all"), "all not there": Case("GET", "/policy-data"), "report": Case("POST", "/report", client, json={"reports": []}),
+        "report without": Case("POST", "/report", {}, json={"reports": []}), "wrong method": Case("PUT", "/sources"), "slash": Case("GET", "/sources/"),
+    })
+
+
+def test_external_source(reference, opald, keys):
+    token = keys.token()
+    compare(reference, opald, keys.environment(OPAL_DATA_CONFIG_SOURCES=json.dumps({"external_source_url": "https://sources.example/x?tenant=a%20b&token=old"}),
+                                               OPAL_ALL_DATA_URL="http://y/z", OPAL_ALL_DATA_TOPIC="other"), {
+        "redirect": Case("GET", "/data/config", bearer(token)), "lower case": Case("GET", "/data/config", {"authorization": f"bearer {token}"}),
+        "without": Case("GET", "/data/config"), "expired": Case("GET", "/data/config", bearer(keys.token(exp=1))),
+        "head": Case("HEAD", "/data/config", bearer(token)), "all": Case("GET", "/policy-data"),
+    })
+
+
+def test_all_data_options(reference, opald, keys):
+    for environment in ({"OPAL_ALL_DATA_URL": "http://y/z?é", "OPAL_ALL_DATA_TOPIC": "other topic"},):
+        compare(reference, opald, keys.environment(**environment), {"config": Case("GET", "/data/config", bearer(keys.token("listener")))})
+
+
+# what is published in secure mode arrives as in open mode: patch actions, callbacks, several entries
+EVENTS = [
+    {"entries": [{"url": "u", "topics": ["a/b", "c"], "save_method": "PATCH", "data": [{"op": "replace", "path": "/x", "value": {"y": [1, None]}}, {"op": "move", "path": "/z", "from": "/x"}]}], "reason": "é"},
+    {"id": "7", "entries": [{"url": "u", "topics": ["a"]}, {"url": "v", "topics": ["d:e/f"], "config": {"k": "v"}, "data": {"inline": True}, "dst_path": "/p"}],
+     "callback": {"callbacks": ["http://cb", ["http://cb2", {"method": "put", "headers": {"h": "1"}, "is_json": False}]]}},
+]
+
+
+def test_events(servers, keys):
+    publisher, subscriber = bearer(keys.token("datasource")), keys.token()
+    for event in EVENTS:
+        got = []
+        for server in servers:
+            with WireClient(server.port, headers=bearer(subscriber)) as client:
+                topics = ["a", "a/b", "c", "d:e", "d:e/f"]
+                client.text(json.dumps({"request": {"method": "subscribe", "arguments": {"topics": topics}, "call_id": "1"}}))
+                assert '"result": true' in client.read()[1]
+                assert ask(server, Case("POST", "/data/config", publisher, json=event)).status == 200
+                texts = {}
+                for _ in range({0: 3, 1: 3}[EVENTS.index(event)]):
+                    kind, text = client.read()[:2]
+                    arguments = json.loads(text)["request"]["arguments"]
+                    marker = '}, "data": '
+                    texts[arguments["subscription"]["topic"]] = text[text.index(marker) + len(marker):text.rindex('}, "call_id": ')]
+                got.append(texts)
+        assert got[0] == got[1] and len(got[0]) == 3
