@@ -72,7 +72,7 @@ bool command_check_auth(const struct config *config, char *line, size_t size)
 {
     struct error err = {0};
     struct auth *auth = NULL;
-    bool good = auth_open(config, &auth, &err) == 0;
+    bool good = auth_open(config, 0, &auth, &err) == 0;
     auth_close(auth);
     if (!good)
         snprintf(line, size, "%s", err.text);

@@ -60,7 +60,7 @@ int jwks_file_write(const struct config *config, struct error *err)
             "OPAL_AUTH_JWKS_URL=%s: must end in a file's name, because OPAL_AUTH_JWKS_STATIC_DIR is set",
             config->auth_jwks_url);
     text_append_format(&path, "%s%s", config->auth_jwks_static_dir, name);
-    if (make_folders(config->auth_jwks_static_dir, err) < 0 || auth_open(config, &auth, err) < 0 ||
+    if (make_folders(config->auth_jwks_static_dir, err) < 0 || auth_open(config, 0, &auth, err) < 0 ||
         write_file(path.data, auth_jwks(auth), err) < 0)
         result = error_prefix(err, "OPAL_AUTH_JWKS_STATIC_DIR");
     auth_close(auth);

@@ -29,6 +29,7 @@
 #include "server/statistics_service.h"
 #include "server/supervisor.h"
 #include "shm/worker_table.h"
+#include "worker/auth_keys.h"
 
 #define LOGGER       "opald.master"
 #define SIGNAL_COUNT 9
@@ -56,6 +57,7 @@ struct master {
     struct statistics_service *statistics; /* NULL: OPAL_STATISTICS_ENABLED is off */
     struct supervisor *supervisor;
     struct policy_child *policy; /* NULL: no policies */
+    int keys;                    /* of auth_keys_give: what each worker gets; 0: none */
     bool workers_stopped;
     struct service_notify notify;
     struct event *signals[SIGNAL_COUNT];
@@ -319,6 +321,7 @@ static void master_on_start(evutil_socket_t descriptor, short what, void *contex
         .segment = master->segment,
         .router = master->router,
         .listeners = &master->listeners,
+        .keys = master->keys,
         .policy_address = master->policy ? policy_child_address(master->policy) : "",
         .argv = master->argv,
         .argc = master->argc,
@@ -370,6 +373,18 @@ static int master_handoff(void *context, unsigned slot)
     return master->supervisor ? supervisor_handoff(master->supervisor, slot) : -1;
 }
 
+/* Each worker gets these, also one that starts when the files they came from have changed. */
+static int master_open_keys(struct master *master, struct error *err)
+{
+    struct auth_keys keys = {0};
+    if (auth_keys_load(&keys, master->config, err) == 0)
+        master->keys = auth_keys_give(&keys, err);
+    else
+        master->keys = -1;
+    auth_keys_free(&keys);
+    return master->keys < 0 ? -1 : 0;
+}
+
 static int master_open(struct master *master, int argc, char **argv, struct error *err)
 {
     const struct config *config = master->config;
@@ -383,6 +398,8 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
         .context = master};
     if (listeners_open(
             &master->listeners, config->host, (int)config->port, (int)config->listen_backlog, err) < 0)
+        return -1;
+    if (master_open_keys(master, err) < 0)
         return -1;
     master_raise_descriptor_limit();
     master->segment = segment_create(&memory, err);
@@ -417,6 +434,8 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
 
 static void master_close(struct master *master)
 {
+    if (master->keys > 0)
+        close(master->keys);
     if (master->supervisor)
         supervisor_close(master->supervisor);
     if (master->policy)

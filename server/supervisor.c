@@ -85,6 +85,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
         .slot = number,
         .listener_count = supervisor->settings.listeners->count,
         .lifeline = supervisor->lifeline_read,
+        .keys = supervisor->settings.keys,
         .handoff_receive = slot->handoff_receive,
         .slot_count = supervisor->slot_count,
     };

@@ -25,6 +25,7 @@ struct supervisor_settings {
     struct segment *segment;
     struct router *router;
     const struct listeners *listeners;
+    int keys;                   /* for the workers, of auth_keys_give; 0: none */
     const char *policy_address; /* of the policy process; empty: none */
     char **argv;
     int argc;

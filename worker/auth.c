@@ -1,6 +1,5 @@
 #include "worker/auth.h"
 
-#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -9,8 +8,8 @@
 #include <time.h>
 
 #include "server/common/memory.h"
-#include "server/jose/key.h"
 #include "worker/auth_cache.h"
+#include "worker/auth_keys.h"
 #include "worker/python_text.h"
 
 #define DIGEST_BYTES     32
@@ -18,8 +17,7 @@
 
 struct auth {
     const struct config *config;
-    EVP_PKEY *private_key;
-    EVP_PKEY *public_key;
+    struct auth_keys keys;
     struct token_rules rules;
     struct auth_cache *cache;
     struct text jwks;
@@ -27,75 +25,29 @@ struct auth {
 
 /* ---- opening ---- */
 
-/* The two belong together when one verifies what the other has signed. */
-static int check_pair(const struct auth *auth, struct error *err)
-{
-    struct slice probe = SLICE_LITERAL("opald looks whether its keys match");
-    struct text signature = {0};
-    int result = jose_sign(auth->rules.algorithm, auth->private_key, probe, &signature, err);
-    if (result == 0 && !jose_verify(auth->rules.algorithm, auth->public_key, probe, text_slice(&signature)))
-        result = error_set(err, EINVAL,
-            "OPAL_AUTH_PRIVATE_KEY and OPAL_AUTH_PUBLIC_KEY don't belong together: the public key does not "
-            "verify what the private key signs");
-    text_free(&signature);
-    return result;
-}
-
-static int load_keys(struct auth *auth, struct error *err)
+static int set_up(struct auth *auth, struct error *err)
 {
     const struct config *config = auth->config;
-    auth->private_key = jose_load_private_key(config->auth_private_key,
-        jose_format_parse(config->auth_private_key_format), config->auth_private_key_passphrase, err);
-    if (!auth->private_key)
-        return error_prefix(
-            err, "OPAL_AUTH_PRIVATE_KEY (OPAL_AUTH_PRIVATE_KEY_FORMAT=%s)", config->auth_private_key_format);
-    auth->public_key =
-        jose_load_public_key(config->auth_public_key, jose_format_parse(config->auth_public_key_format), err);
-    if (!auth->public_key)
-        return error_prefix(
-            err, "OPAL_AUTH_PUBLIC_KEY (OPAL_AUTH_PUBLIC_KEY_FORMAT=%s)", config->auth_public_key_format);
-    if (jose_algorithm_check_key(auth->rules.algorithm, auth->private_key, err) < 0)
-        return error_prefix(err, "OPAL_AUTH_PRIVATE_KEY does not fit OPAL_AUTH_JWT_ALGORITHM");
-    if (jose_algorithm_check_key(auth->rules.algorithm, auth->public_key, err) < 0)
-        return error_prefix(err, "OPAL_AUTH_PUBLIC_KEY does not fit OPAL_AUTH_JWT_ALGORITHM");
-    return check_pair(auth, err);
-}
-
-static int open_with_keys(struct auth *auth, struct error *err)
-{
-    const struct config *config = auth->config;
-    auth->rules = (struct token_rules){.algorithm = jose_algorithm_find(config->auth_jwt_algorithm),
+    auth->rules = (struct token_rules){.algorithm = auth->keys.algorithm,
+        .key = auth->keys.public_key,
         .audience = config->auth_jwt_audience,
         .issuer = config->auth_jwt_issuer};
-    if (!auth->rules.algorithm)
-        return error_set(err, EINVAL,
-            "OPAL_AUTH_JWT_ALGORITHM=%s: must be an algorithm for a pair of keys (RS..., PS..., ES..., "
-            "EdDSA)",
-            config->auth_jwt_algorithm);
-    if (load_keys(auth, err) < 0)
-        return -1;
-    auth->rules.key = auth->public_key;
     auth->cache = auth_cache_open();
     text_append_string(&auth->jwks, "{\"keys\": [");
-    if (jose_write_jwk(auth->public_key, &auth->jwks, err) < 0)
+    if (jose_write_jwk(auth->keys.public_key, &auth->jwks, err) < 0)
         return error_prefix(err, "OPAL_AUTH_PUBLIC_KEY");
     text_append_string(&auth->jwks, "]}");
     return 0;
 }
 
-int auth_open(const struct config *config, struct auth **out, struct error *err)
+int auth_open(const struct config *config, int keys, struct auth **out, struct error *err)
 {
     struct auth *auth = memory_allocate(sizeof *auth);
-    bool has_private = config->auth_private_key, has_public = config->auth_public_key;
-    int result = 0;
     auth->config = config;
-    if (has_private && has_public)
-        result = open_with_keys(auth, err);
-    else if (has_private || has_public)
-        result = error_set(err, EINVAL,
-            "%s is set, but %s is not: must be both, or none for running without authentication",
-            has_private ? "OPAL_AUTH_PRIVATE_KEY" : "OPAL_AUTH_PUBLIC_KEY",
-            has_private ? "OPAL_AUTH_PUBLIC_KEY" : "OPAL_AUTH_PRIVATE_KEY");
+    int result =
+        keys > 0 ? auth_keys_take(&auth->keys, keys, config, err) : auth_keys_load(&auth->keys, config, err);
+    if (result == 0 && auth->keys.public_key)
+        result = set_up(auth, err);
     if (result < 0) {
         auth_close(auth);
         auth = NULL;
@@ -109,15 +61,14 @@ void auth_close(struct auth *auth)
     if (!auth)
         return;
     auth_cache_close(auth->cache);
-    EVP_PKEY_free(auth->private_key);
-    EVP_PKEY_free(auth->public_key);
+    auth_keys_free(&auth->keys);
     text_free(&auth->jwks);
     free(auth);
 }
 
 bool auth_is_on(const struct auth *auth)
 {
-    return auth && auth->public_key;
+    return auth && auth->keys.public_key;
 }
 
 /* ---- bearer tokens ---- */
@@ -233,5 +184,5 @@ struct slice auth_jwks(const struct auth *auth)
 
 int auth_sign(const struct auth *auth, struct slice payload, struct text *out, struct error *err)
 {
-    return token_sign(auth->rules.algorithm, auth->private_key, payload, out, err);
+    return token_sign(auth->keys.algorithm, auth->keys.private_key, payload, out, err);
 }

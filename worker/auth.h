@@ -14,9 +14,9 @@
 
 struct auth;
 
-/* Loads the keys and checks that they belong together. 0, or -1 with one line that names the option and what is wrong with it (never
- * its value). `config` must outlive it. */
-int auth_open(const struct config *config, struct auth **out, struct error *err);
+/* `keys`: the descriptor of auth_keys_give, which stays open; 0: the keys are loaded from the configuration, and checked. 0, or -1 with one
+ * line that names the option and what is wrong with it (never its value). `config` must outlive it. */
+int auth_open(const struct config *config, int keys, struct auth **out, struct error *err);
 void auth_close(struct auth *auth);
 
 /* NULL is open mode in all of these. */

@@ -337,7 +337,7 @@ int worker_main(const struct config *config, const struct worker_descriptors *de
     worker->slot = descriptors->slot;
     worker->segment = segment_attach(&descriptors->segment, descriptors->slot, &err);
     worker->base = event_base_new();
-    bool has_auth = worker->segment && auth_open(config, &worker->auth, &err) == 0;
+    bool has_auth = worker->segment && auth_open(config, descriptors->keys, &worker->auth, &err) == 0;
     if (!worker->segment) {
         log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else if (!worker->base) {

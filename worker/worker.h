@@ -20,6 +20,7 @@ struct worker_descriptors {
                                             opened them */
     int listener_count;
     int lifeline; /* read end of a pipe the master holds open; EOF = the master is gone: exit at once */
+    int keys;     /* of auth_keys_give; 0: none, they are loaded from the configuration if it has any */
     int handoff_receive; /* SOCK_SEQPACKET: accepted connections given by other workers arrive here; -1: none
                           */
     int handoff_send[SEGMENT_SLOTS_MAX]; /* per slot: the send end of that slot's pair; -1 where there is none

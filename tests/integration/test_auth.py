@@ -412,3 +412,38 @@ def test_a_client_with_a_bad_token_is_slowed_down(pairs, opald, opal_client):
 def refused(server) -> int:
     import re
     return int(re.search(r"opald_websocket_handshakes_refused\S* (\d+)", server.request("GET", "/metrics").text)[1])
+
+
+def test_a_late_worker_has_the_keys_of_the_others(pairs, other, opald, work):
+    """The key files change under a running server: a worker that is replaced must not split it in two."""
+    import os
+    import signal
+    pair = pairs["rsa"]
+    (work / "private.pem").write_bytes(pair.private_bytes())
+    (work / "public").write_bytes(pair.public_bytes())
+    server = opald(workers=1, env={"OPAL_AUTH_PRIVATE_KEY": work / "private.pem", "OPAL_AUTH_PUBLIC_KEY": work / "public", "OPAL_AUTH_MASTER_TOKEN": MASTER})
+    token = server.request("POST", "/token", json={}, headers=bearer(MASTER)).json()["token"]
+    for files in ((other.private_bytes(), other.public_bytes()), (b"", b"")):
+        (work / "private.pem").write_bytes(files[0])
+        (work / "public").write_bytes(files[1])
+        before = server.worker_pids()
+        os.kill(before[0], signal.SIGKILL)
+        server.wait_until(lambda: len(server.worker_pids()) == 1 and server.worker_pids() != before, 20, "another worker")
+        assert server.request("GET", "/data/config", headers=bearer(token)).status == 200
+        assert server.request("GET", "/data/config", headers=bearer(other.token())).status == 401
+        fresh = server.request("POST", "/token", json={}, headers=bearer(MASTER)).json()["token"]
+        assert server.request("GET", "/data/config", headers=bearer(fresh)).status == 200
+
+
+@pytest.mark.parametrize("kind, algorithm", [("p256", "ES256"), ("ed25519", "EdDSA"), ("ed448", "EdDSA"), ("k256", "ES256K")])
+def test_the_same_of_other_kinds(kind, algorithm, pairs, opald):
+    import os
+    import signal
+    pair = pairs[kind]
+    server = opald(workers=1, env={"OPAL_AUTH_PRIVATE_KEY": pair.private_bytes().decode(), "OPAL_AUTH_PUBLIC_KEY": pair.public_bytes("pem").decode(), "OPAL_AUTH_PUBLIC_KEY_FORMAT": "pem",
+                                   "OPAL_AUTH_JWT_ALGORITHM": algorithm, "OPAL_AUTH_MASTER_TOKEN": MASTER})
+    before = server.worker_pids()
+    os.kill(before[0], signal.SIGKILL)
+    server.wait_until(lambda: len(server.worker_pids()) == 1 and server.worker_pids() != before, 20, "another worker")
+    token = server.request("POST", "/token", json={}, headers=bearer(MASTER)).json()["token"]
+    assert server.request("GET", "/data/config", headers=bearer(token)).status == 200
