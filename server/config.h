@@ -164,6 +164,10 @@ struct config {
     bool auth_close_expired;        /* a websocket ends with its token */
     int64_t auth_token_max_bytes;
     double auth_refusal_delay; /* for handshakes of an address that was refused often; 0: never */
+    bool enable_metrics;
+    const char *statsd_host;
+    int64_t statsd_port;
+    double statsd_interval; /* seconds */
     /* further fields are added with their option, in options.c's table */
     struct options_values
         *values; /* options.c's own: what was given, and where; NULL in a config made by hand */

@@ -27,6 +27,7 @@
 #include "server/router.h"
 #include "server/service_notify.h"
 #include "server/statistics_service.h"
+#include "server/statsd.h"
 #include "server/supervisor.h"
 #include "shm/worker_table.h"
 #include "worker/auth_keys.h"
@@ -64,6 +65,7 @@ struct master {
     struct event *grace;     /* the stop has taken long enough */
     struct event *start;     /* waits for the backbone before the workers are started */
     struct event *report;    /* each second, or more often for a short watchdog: STATUS= and WATCHDOG=1 */
+    struct statsd *statsd;   /* NULL: metrics are not sent anywhere */
     struct event *keepalive; /* the reference's session keepalive on the backbone */
     uint64_t start_deadline_ns;
     uint64_t stop_deadline_ns;
@@ -424,6 +426,10 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
     master->argv = argv;
     if (master_open_policy(master, err) < 0)
         return -1;
+    if (config->enable_metrics)
+        master->statsd = statsd_open(master->base, config, master->segment);
+    else
+        log_write(LOG_INFO, LOGGER, "DogStatsD metrics disabled");
     master->start = event_new(master->base, -1, EV_PERSIST, master_on_start, master);
     master->start_deadline_ns =
         clock_monotonic_ns() + (uint64_t)(config->broadcast_start_wait_seconds * (double)CLOCK_SECOND);
@@ -451,6 +457,7 @@ static void master_close(struct master *master)
                                                              : FLUSH_LEAST_MS);
     }
     statistics_service_close(master->statistics);
+    statsd_close(master->statsd);
     for (size_t i = 0; i < SIGNAL_COUNT; i++)
         if (master->signals[i])
             event_free(master->signals[i]);

@@ -19,7 +19,7 @@ static const char *const section_titles[SECTION_COUNT] = {
     [SECTION_POLICY] = "Policy",
     [SECTION_AUTH] = "Authentication",
     [SECTION_MEMORY] = "Shared memory and workers",
-    [SECTION_LOG] = "Log",
+    [SECTION_LOG] = "Log and metrics",
     [SECTION_REFERENCE] = "Options of opal-server that this version does not act on",
 };
 

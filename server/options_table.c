@@ -47,6 +47,7 @@ static const char *const environment_port[] = {
     "OPAL_SERVER_PORT", "OPAL_SERVER_BIND_PORT", "UVICORN_PORT", NULL};
 static const char *const environment_workers[] = {
     "UVICORN_NUM_WORKERS", "OPAL_SERVER_WORKER_COUNT", "WEB_CONCURRENCY", NULL};
+static const char *const environment_statsd_host[] = {"OPAL_STATSD_HOST", "DD_AGENT_HOST", NULL};
 static const char *const environment_root_path[] = {"OPAL_ROOT_PATH", "UVICORN_ROOT_PATH", NULL};
 static const char *const environment_channel[] = {
     "OPAL_BROADCAST_CHANNEL_NAME", "OPAL_BROADCAST_CHANNEL", NULL};
@@ -391,6 +392,13 @@ const struct option options_table[] = {
         .default_text = "true",
         .offset = OPTION_NOWHERE, /* stored the other way round, as log.to_stdout */
         .help = "false: to standard output"},
+    {BOOL("ENABLE_METRICS", SECTION_LOG, "false", enable_metrics,
+         "send the host's figures to a DogStatsD agent as well; GET /metrics is always there"),
+        .common = true},
+    {TEXT("STATSD_HOST", SECTION_LOG, "localhost", statsd_host, "host of the DogStatsD agent"),
+        .environment = environment_statsd_host},
+    {INT("STATSD_PORT", SECTION_LOG, "8125", 1, 65535, statsd_port, "its UDP port")},
+    {SECONDS("STATSD_INTERVAL", SECTION_LOG, "10", 0.1, DAY, statsd_interval, "between two reports")},
 
     /* ---- authentication ---- */
     {TEXT("AUTH_PRIVATE_KEY", SECTION_AUTH, NULL, auth_private_key,
@@ -505,7 +513,6 @@ const struct option options_table[] = {
     {UNUSED("FETCHING_ENQUEUE_TIMEOUT", OPTION_INT, "10"), .common = true},
     {UNUSED("CLIENT_SELF_SIGNED_CERTIFICATES_ALLOWED", OPTION_BOOL, "false"), .common = true},
     {UNUSED("CLIENT_SSL_CONTEXT_TRUSTED_CA_FILE", OPTION_STRING, NULL), .common = true},
-    {UNUSED("ENABLE_METRICS", OPTION_BOOL, "false"), .common = true},
     {UNUSED("HTTP_FETCHER_PROVIDER_CLIENT", OPTION_STRING, "aiohttp"), .common = true},
     {UNUSED("HTTP_FETCHER_TIMEOUT", OPTION_FLOAT, "5"), .common = true},
 };
