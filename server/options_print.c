@@ -208,10 +208,7 @@ void options_print_markdown(FILE *out)
             fputs("| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n", out);
         else
             fputs("Accepted, so that a configuration can be kept; a warning is logged when one has another "
-                  "value than "
-                  "its default. With OPAL_AUTH_PRIVATE_KEY, OPAL_AUTH_PUBLIC_KEY or OPAL_SCOPES=true the "
-                  "start is "
-                  "refused.\n\n",
+                  "value than its default. With OPAL_SCOPES=true the start is refused.\n\n",
                 out);
         for (size_t i = 0; i < options_table_count; i++) {
             const struct option *option = &options_table[i];
