@@ -1,0 +1,115 @@
+/* Where passwords and keys go, and which URL is the same repository. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "server/policy/git_access.h"
+
+static const char *variable(const struct git_access *access, const char *name)
+{
+    size_t length = strlen(name);
+    for (size_t i = 0; access->variables[i]; i++)
+        if (strncmp(access->variables[i], name, length) == 0 && access->variables[i][length] == '=')
+            return access->variables[i] + length + 1;
+    return NULL;
+}
+
+static void passwords(void **state)
+{
+    struct config config = {.policy_repo_url = "https://us%20er:p%40:s%2fx%@Host:8443/o/r.git?x=u@v"};
+    struct git_access access;
+    struct error err = {0};
+    (void)state;
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_string_equal(access.url, "https://Host:8443/o/r.git?x=u@v");
+    assert_string_equal(variable(&access, "OPAL_GIT_USER"), "us er");
+    assert_string_equal(variable(&access, "OPAL_GIT_PASSWORD"), "p@:s/x%");
+    /* for that server alone */
+    assert_string_equal(variable(&access, "GIT_CONFIG_KEY_1"), "credential.https://Host:8443.helper");
+    git_access_free(&access);
+
+    config.policy_repo_url = "https://host/o/r.git";
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_string_equal(access.url, "https://host/o/r.git");
+    assert_null(access.variables[0]);
+    git_access_free(&access);
+
+    config.policy_repo_url = "https://token@host/o/r.git";
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_string_equal(variable(&access, "OPAL_GIT_USER"), "token");
+    assert_string_equal(variable(&access, "OPAL_GIT_PASSWORD"), "");
+    git_access_free(&access);
+}
+
+static void same_urls(void **state)
+{
+    const struct config config = {.policy_repo_url = "https://u:p@host/o/r.git"};
+    (void)state;
+    assert_true(git_access_same_url(&config, "https://u:p@host/o/r.git"));
+    assert_true(git_access_same_url(&config, "https://host/o/r.git"));
+    assert_true(git_access_same_url(&config, "https://other:token@host/o/r.git"));
+    assert_false(git_access_same_url(&config, "https://host/o/other.git"));
+    assert_false(git_access_same_url(&config, "https://evil/@host/o/r.git"));
+}
+
+/* The key is only this user's whatever lay there before, and a link there is replaced, not followed. */
+static void keys(void **state)
+{
+    char folder[] = "/tmp/opald-test-key-XXXXXX";
+    char key[128], outside[128], text[64] = "";
+    struct stat status;
+    struct git_access access;
+    struct error err = {0};
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(key, sizeof key, "%s/it's a key", folder);
+    snprintf(outside, sizeof outside, "%s/outside", folder);
+    FILE *file = fopen(outside, "w");
+    assert_non_null(file);
+    fclose(file);
+    assert_int_equal(symlink(outside, key), 0);
+    struct config config = {.policy_repo_url = "git@host:o/r.git",
+        .policy_repo_ssh_key = "BEGIN_abc_END",
+        .git_ssh_key_file = key,
+        .policy_repo_ssh_host_keys = "accept-new"};
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_int_equal(lstat(key, &status), 0);
+    assert_int_equal(status.st_mode, S_IFREG | 0600);
+    file = fopen(key, "r");
+    assert_non_null(file);
+    assert_int_equal(fread(text, 1, sizeof text, file), 14);
+    fclose(file);
+    assert_memory_equal(text, "BEGIN\nabc\nEND\n", 14);
+    assert_int_equal(stat(outside, &status), 0);
+    assert_int_equal(status.st_size, 0);
+    const char *command = variable(&access, "GIT_SSH_COMMAND");
+    assert_non_null(strstr(command, "StrictHostKeyChecking=accept-new"));
+    assert_non_null(strstr(command, "/it'\\''s a key'"));
+    git_access_free(&access);
+    config.policy_repo_ssh_host_keys = "accept-any";
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_non_null(strstr(variable(&access, "GIT_SSH_COMMAND"), "StrictHostKeyChecking=no"));
+    git_access_free(&access);
+    /* no key for what is not reached by SSH */
+    unlink(key);
+    config.policy_repo_url = "https://host/o/r.git";
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_int_equal(lstat(key, &status), -1);
+    git_access_free(&access);
+    unlink(outside);
+    rmdir(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(passwords), cmocka_unit_test(same_urls), cmocka_unit_test(keys)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
