@@ -116,8 +116,10 @@ static void git_remove_leftovers(struct git_source *source)
     argv[1] = "-rf";
     argv[2] = "--";
     for (size_t i = 0; i < count; i++) {
-        log_write(LOG_WARNING, POLICY_LOGGER,
-            "Found previous policy repo clone: %s, removing it to avoid conflicts.", source->leftovers[i]);
+        if (clone_folder_is_repository(source->leftovers[i]))
+            log_write(LOG_WARNING, POLICY_LOGGER,
+                "Found previous policy repo clone: %s, removing it to avoid conflicts.",
+                source->leftovers[i]);
         argv[3 + i] = source->leftovers[i];
     }
     const struct job_settings settings = {.argv = argv,

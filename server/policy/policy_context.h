@@ -29,7 +29,7 @@ struct policy {
     struct publisher *publisher;
     struct policy_source *source;
     struct bundle_service *bundles;
-    LIST_HEAD(, job) jobs; /* children under way: job.h */
+    LIST_HEAD(job_list, job) jobs; /* children under way: job.h */
     /* What is served: a commit in a local repository (a folder with .git in it). The commit's objects are all there when `head` names it,
      * and stay as long as it is the head; a force-pushed one may go later. Set by policy_set_head. */
     char *repository; /* NULL: none yet */

@@ -34,7 +34,7 @@ struct peer {
     int socket;
     struct event *readable;
     struct event *writable; /* while something waits */
-    STAILQ_HEAD(, waiting) waiting;
+    STAILQ_HEAD(waiting_list, waiting) waiting;
     unsigned waiting_count;
 };
 
@@ -44,7 +44,7 @@ struct policy_server {
     struct policy_server_hooks hooks;
     int listener;
     struct event *accepting;
-    TAILQ_HEAD(, peer) peers;
+    TAILQ_HEAD(peer_list, peer) peers;
     policy_peer next_name;
     struct policy_head head;
     void *buffer;

@@ -207,3 +207,48 @@ def test_whichever_worker_and_whoever_tells(opald, kafka, topic, work):
     both_follow(head)
     # told once, looked once: the event of a webhook does not come round again
     assert first.log().count("Pulling changes") == 5
+
+
+@pytest.mark.limit(150)
+def test_a_fleet_of_both_kinds(opald, reference, kafka, topic, work):
+    """A webhook that either takes makes both look; each publishes, so that every client of the fleet hears it of both, in the same words."""
+    repo = PolicyRemote(work)
+    env = {"OPAL_REPO_WATCHER_ENABLED": "true", "OPAL_POLICY_REPO_URL": str(repo.remote)}
+    kafka.create_topic(topic)
+    theirs = reference(broadcast_uri=kafka.uri, channel=topic, env={**env, "OPAL_POLICY_REPO_CLONE_PATH": str(work / "theirs")})
+    ours = opald(workers=2, broadcast_uri=kafka.uri, channel=topic, env={**env, "OPAL_POLICY_REPO_CLONE_PATH": str(work / "ours")})
+    ours.wait_for_log("Clone succeeded")
+    theirs.wait_for_log("Clone succeeded", 60)
+    theirs.wait_for_log("listening on webhook topic", 30)
+
+    async def go():
+        async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
+            for client in (mine, other):
+                assert await client.subscribe("policy:.", "policy:a") is True
+            await asyncio.sleep(1)  # the reference's reader of the backbone starts with its first client
+            for i, server in enumerate((ours, theirs)):
+                old, head = repo.head, repo.commit({"a/x.rego": f"package x{i}\n"})
+                response = await asyncio.to_thread(server.request, "POST", "/webhook", json={"repository": {"url": str(repo.remote)}}, headers=EVENTS["github"])
+                assert response.json()["status"] == "ok"
+                for client in (mine, other):
+                    await client.expect(4 * (i + 1), 30)
+                    wanted = {"old_policy_hash": old, "new_policy_hash": head, "changed_directories": [".", "a"]}
+                    assert [n.data for n in client.notifies[4 * i:]] == [wanted] * 4
+                    assert sorted(n.topic for n in client.notifies[4 * i:]) == ["policy:.", "policy:.", "policy:a", "policy:a"]
+
+    asyncio.run(go())
+
+
+def test_watcher_off(opald, work):
+    """Data updates alone: no policy process, webhooks still go to the fleet, /policy is 503."""
+    server = opald(env={"OPAL_REPO_WATCHER_ENABLED": "false", "OPAL_POLICY_REPO_URL": URL, "OPAL_POLICY_REPO_CLONE_PATH": str(work / "clones")})
+
+    async def go():
+        async with RawClient.open(server.port) as client:
+            await client.subscribe("webhook")
+            response = await asyncio.to_thread(server.request, "POST", "/webhook", json=GITHUB, headers=EVENTS["github"])
+            assert response.json()["status"] == "ok"
+            await client.expect(1)
+    asyncio.run(go())
+    assert server.request("GET", "/policy").status == 503
+    assert "policy process" not in server.log() and not (work / "clones").exists()
