@@ -290,26 +290,54 @@ static void append_client(struct text *out, const struct row *rows, size_t count
     text_append_char(out, '}');
 }
 
-bool client_list_render(const struct slice *lists, size_t count, uint64_t most, struct text *out)
+struct client_render {
+    struct rows rows;
+    size_t next; /* row */
+    uint64_t most;
+    struct text out;
+};
+
+struct client_render *client_render_begin(const struct slice *lists, size_t count, uint64_t most)
 {
-    struct rows rows = {0};
-    size_t before = out->length;
-    bool good = true;
-    for (size_t i = 0; i < count && good; i++)
-        good = rows_read(&rows, lists[i]);
-    if (rows.count)
-        qsort(rows.items, rows.count, sizeof *rows.items, compare_rows);
-    text_append_char(out, '{');
-    for (size_t i = 0, next; i < rows.count && good; i = next) {
-        for (next = i + 1; next < rows.count && slice_equals(rows.items[next].id, rows.items[i].id);)
-            next++;
-        text_append_string(out, i ? "," : "");
-        append_client(out, &rows.items[i], next - i);
-        good = out->length - before <= most;
+    struct client_render *render = memory_allocate(sizeof *render);
+    render->most = most;
+    for (size_t i = 0; i < count; i++) {
+        if (rows_read(&render->rows, lists[i]))
+            continue;
+        client_render_free(render);
+        return NULL;
     }
-    text_append_char(out, '}');
-    if (!good)
-        out->length = before;
-    rows_free(&rows);
-    return good;
+    if (render->rows.count)
+        qsort(render->rows.items, render->rows.count, sizeof *render->rows.items, compare_rows);
+    text_append_char(&render->out, '{');
+    return render;
+}
+
+void client_render_free(struct client_render *render)
+{
+    if (!render)
+        return;
+    rows_free(&render->rows);
+    text_free(&render->out);
+    free(render);
+}
+
+enum client_render_state client_render_step(struct client_render *render, size_t clients, struct slice *json)
+{
+    const struct rows *rows = &render->rows;
+    for (; clients > 0 && render->next < rows->count; clients--) {
+        size_t first = render->next, next = first + 1;
+        while (next < rows->count && slice_equals(rows->items[next].id, rows->items[first].id))
+            next++;
+        text_append_string(&render->out, first ? "," : "");
+        append_client(&render->out, &rows->items[first], next - first);
+        render->next = next;
+        if (render->out.length >= render->most)
+            return CLIENT_RENDER_TOO_LARGE;
+    }
+    if (render->next < rows->count)
+        return CLIENT_RENDER_MORE;
+    text_append_char(&render->out, '}');
+    *json = text_slice(&render->out);
+    return CLIENT_RENDER_DONE;
 }

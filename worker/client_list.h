@@ -27,10 +27,16 @@ void client_list_topic(struct text *list, size_t row, struct slice topic);
 void client_list_end(struct text *list, size_t row);
 
 /*
- * Appends the JSON object. Clients of the same id (the query's __opal_client_id, else host:<address>:<port>) are one: the first one's
- * data, the topics of all, `refcount` says how many they are. False when a list makes no sense or the object would be above `most`
- * bytes; `out` is then as it was.
+ * The JSON object, made in steps, because a hundred thousand clients take a worker's loop a quarter of a second. Clients of the same id
+ * (the query's __opal_client_id, else host:<address>:<port>) are one: the first one's data, the topics of all, `refcount` says
+ * how many they are.
  */
-bool client_list_render(const struct slice *lists, size_t count, uint64_t most, struct text *out);
+struct client_render;
+enum client_render_state { CLIENT_RENDER_MORE, CLIENT_RENDER_DONE, CLIENT_RENDER_TOO_LARGE };
+/* The lists must stay until the end. NULL: one of them makes no sense. */
+struct client_render *client_render_begin(const struct slice *lists, size_t count, uint64_t most);
+/* At most so many clients more. `json` is set when it is done, and valid until client_render_free. */
+enum client_render_state client_render_step(struct client_render *render, size_t clients, struct slice *json);
+void client_render_free(struct client_render *render); /* NULL is allowed */
 
 #endif

@@ -15,7 +15,8 @@
 #include "worker/client_list.h"
 #include "worker/context.h"
 
-#define INQUIRY_SECONDS 2 /* a worker that does not answer in this time hangs, and will be replaced */
+#define INQUIRY_STEP    500 /* clients made JSON in one turn of the loop: about a millisecond */
+#define INQUIRY_SECONDS 2   /* a worker that does not answer in this time hangs, and will be replaced */
 
 struct asker {
     TAILQ_ENTRY(asker) link;
@@ -40,6 +41,8 @@ struct inquiry {
     uint32_t number; /* the last one given out */
     struct round rounds[INQUIRY_COUNT];
     struct event *deadlines[INQUIRY_COUNT];
+    struct client_render *render; /* under way; NULL: none */
+    struct event *rendering;      /* its next step */
     struct event
         *begin; /* rounds begin from the loop, not from within a handler, so that many requests make one */
     struct log_limiter limit_late;
@@ -84,67 +87,104 @@ static void answer_clients(struct inquiry *inquiry, const struct handoff_message
 
 /* ---- replies ---- */
 
-static void round_reply(
-    struct inquiry *inquiry, enum inquiry_question question, struct http_reply *reply, bool late)
+static void reply_late(struct inquiry *inquiry, struct http_reply *reply)
 {
-    struct round *round = &inquiry->rounds[question];
-    const struct worker *worker = inquiry->worker;
-    if (late) {
-        http_reply_header(&reply->before, "retry-after", SLICE_LITERAL("1"));
-        http_reply_detail(reply, 503, "a process of this server did not answer in time, retry shortly");
-        return;
-    }
-    struct text body = {0};
-    bool good = !round->failed;
-    if (good && question == INQUIRY_CLIENTS) {
-        struct slice lists[SEGMENT_SLOTS_MAX];
-        for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
-            lists[slot] = text_slice(&round->answers[slot]);
-        good = client_list_render(
-            lists, SEGMENT_SLOTS_MAX, (uint64_t)worker->config->client_info_max_bytes, &body);
-    } else if (good) {
-        text_append_slice(&body, text_slice(&round->answers[0]));
-    }
-    if (good) {
-        http_reply_set(reply, 200, HTTP_JSON, text_slice(&body));
-    } else {
-        log_write_limited(&inquiry->limit_large, LOG_WARNING, HTTP_LOGGER,
-            "an answer above OPAL_CLIENT_INFO_MAX_BYTES (%lld) was not given",
-            (long long)worker->config->client_info_max_bytes);
-        http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)",
-            (long long)worker->config->client_info_max_bytes);
-    }
-    text_free(&body);
+    (void)inquiry;
+    http_reply_header(&reply->before, "retry-after", SLICE_LITERAL("1"));
+    http_reply_detail(reply, 503, "a process of this server did not answer in time, retry shortly");
 }
 
-static void round_begin(struct inquiry *inquiry, enum inquiry_question question);
+static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
+{
+    long long most = (long long)inquiry->worker->config->client_info_max_bytes;
+    log_write_limited(&inquiry->limit_large, LOG_WARNING, HTTP_LOGGER,
+        "an answer above OPAL_CLIENT_INFO_MAX_BYTES (%lld) was not given", most);
+    http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)", most);
+}
 
-/* Everybody who waits gets the reply. */
-static void round_end(struct inquiry *inquiry, enum inquiry_question question, bool late)
+/* Everybody who waits gets the reply, which is freed. */
+static void round_end(struct inquiry *inquiry, enum inquiry_question question, struct http_reply *reply)
 {
     struct round *round = &inquiry->rounds[question];
-    struct http_reply reply = {0};
     struct asker *asker;
     event_del(inquiry->deadlines[question]);
     round->under_way = false;
-    round_reply(inquiry, question, &reply, late);
-    for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++) {
+    for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
         round->expected[slot] = false;
-        text_free(&round->answers[slot]);
-    }
     while ((asker = TAILQ_FIRST(&round->now))) {
         struct http_exchange *exchange = asker->exchange;
         TAILQ_REMOVE(&round->now, asker, link);
         free(asker);
         exchange->cancel = NULL;
         exchange->waiting = NULL;
-        text_append_slice(&exchange->reply.before, text_slice(&reply.before));
-        http_reply_set(&exchange->reply, reply.status, reply.content_type, text_slice(&reply.body));
-        exchange->finished(exchange); /* may ask again: that goes to `next` or begins with it */
+        text_append_slice(&exchange->reply.before, text_slice(&reply->before));
+        http_reply_set(&exchange->reply, reply->status, reply->content_type, text_slice(&reply->body));
+        exchange->finished(exchange); /* may ask again: that begins the next round */
     }
-    http_reply_free(&reply);
+    http_reply_free(reply);
+    if (question == INQUIRY_CLIENTS) {
+        client_render_free(inquiry->render);
+        inquiry->render = NULL;
+    }
+    for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+        text_free(&round->answers[slot]);
     if (!TAILQ_EMPTY(&round->next))
         event_active(inquiry->begin, EV_TIMEOUT, 0);
+}
+
+static void round_fail(struct inquiry *inquiry, enum inquiry_question question,
+    void (*fill)(struct inquiry *, struct http_reply *))
+{
+    struct http_reply reply = {0};
+    fill(inquiry, &reply);
+    round_end(inquiry, question, &reply);
+}
+
+/* The clients' answers become JSON, a turn of the loop for each step. */
+static void inquiry_on_render(evutil_socket_t fd, short what, void *argument)
+{
+    struct inquiry *inquiry = argument;
+    struct http_reply reply = {0};
+    struct slice json;
+    (void)fd;
+    (void)what;
+    switch (client_render_step(inquiry->render, INQUIRY_STEP, &json)) {
+    case CLIENT_RENDER_MORE:
+        event_add(inquiry->rendering, &(const struct timeval){0, 0});
+        return;
+    case CLIENT_RENDER_DONE:
+        http_reply_set(&reply, 200, HTTP_JSON, json);
+        round_end(inquiry, INQUIRY_CLIENTS, &reply);
+        return;
+    case CLIENT_RENDER_TOO_LARGE:
+        round_fail(inquiry, INQUIRY_CLIENTS, reply_too_large);
+        return;
+    }
+}
+
+/* All answers are in. */
+static void round_answered(struct inquiry *inquiry, enum inquiry_question question)
+{
+    struct round *round = &inquiry->rounds[question];
+    struct http_reply reply = {0};
+    struct slice lists[SEGMENT_SLOTS_MAX];
+    event_del(inquiry->deadlines[question]);
+    round->missing = 0; /* of those that have died meanwhile */
+    if (round->failed) {
+        round_fail(inquiry, question, reply_too_large);
+    } else if (question != INQUIRY_CLIENTS) {
+        http_reply_set(&reply, 200, HTTP_JSON, text_slice(&round->answers[0]));
+        round_end(inquiry, question, &reply);
+    } else {
+        for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+            lists[slot] = text_slice(&round->answers[slot]);
+        inquiry->render = client_render_begin(
+            lists, SEGMENT_SLOTS_MAX, (uint64_t)inquiry->worker->config->client_info_max_bytes);
+        if (inquiry->render)
+            inquiry_on_render(-1, 0, inquiry);
+        else
+            round_fail(inquiry, question, reply_too_large);
+    }
 }
 
 /* ---- asking ---- */
@@ -179,12 +219,12 @@ static void round_begin(struct inquiry *inquiry, enum inquiry_question question)
     if (question == INQUIRY_CLIENTS) {
         ask_workers(inquiry, round);
         if (round->missing == 0)
-            round_end(inquiry, question, false);
+            round_answered(inquiry, question);
         return;
     }
     round->missing = 1;
     if (!publisher_ask_master(worker->publisher, round->number, question == INQUIRY_STATS))
-        round_end(inquiry, question, true);
+        round_fail(inquiry, question, reply_late);
 }
 
 static void inquiry_on_begin(evutil_socket_t fd, short what, void *argument)
@@ -206,7 +246,8 @@ static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
     for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         struct round *round = &inquiry->rounds[question];
         bool late = false;
-        if (!round->under_way || event_pending(inquiry->deadlines[question], EV_TIMEOUT, NULL))
+        if (!round->under_way || round->missing == 0 ||
+            event_pending(inquiry->deadlines[question], EV_TIMEOUT, NULL))
             continue;
         for (unsigned slot = 0; slot < segment_slot_count(inquiry->worker->segment); slot++) {
             enum worker_state state = worker_table_state(inquiry->worker->segment, slot);
@@ -217,7 +258,10 @@ static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
             log_write_limited(&inquiry->limit_late, LOG_WARNING, HTTP_LOGGER,
                 "a process of this server did not answer in %d s: /%s answers 503", INQUIRY_SECONDS,
                 question == INQUIRY_CLIENTS ? "pubsub_client_info" : "statistics");
-        round_end(inquiry, (enum inquiry_question)question, late);
+        if (late)
+            round_fail(inquiry, (enum inquiry_question)question, reply_late);
+        else
+            round_answered(inquiry, (enum inquiry_question)question);
     }
 }
 
@@ -243,7 +287,7 @@ void inquiry_received(struct inquiry *inquiry, const struct handoff_message *mes
         for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
             struct round *round = &inquiry->rounds[question];
             bool clients = question == INQUIRY_CLIENTS;
-            if (!round->under_way || round->number != message->number ||
+            if (!round->under_way || round->missing == 0 || round->number != message->number ||
                 clients != (message->kind == HANDOFF_CLIENTS))
                 continue;
             if (clients && (message->slot >= SEGMENT_SLOTS_MAX || !round->expected[message->slot]))
@@ -252,7 +296,7 @@ void inquiry_received(struct inquiry *inquiry, const struct handoff_message *mes
                 round->expected[message->slot] = false;
             take_answer(inquiry, round, message, clients ? message->slot : 0, fd);
             if (round->missing == 0)
-                round_end(inquiry, (enum inquiry_question)question, false);
+                round_answered(inquiry, (enum inquiry_question)question);
             return;
         }
     }
@@ -306,7 +350,8 @@ struct inquiry *inquiry_open(struct worker *worker)
         if (!inquiry->deadlines[question])
             abort(); /* only out of memory */
     }
-    if (!inquiry->begin)
+    inquiry->rendering = event_new(worker->base, -1, 0, inquiry_on_render, inquiry);
+    if (!inquiry->begin || !inquiry->rendering)
         abort();
     return inquiry;
 }
@@ -314,6 +359,8 @@ struct inquiry *inquiry_open(struct worker *worker)
 void inquiry_close(struct inquiry *inquiry)
 {
     event_free(inquiry->begin);
+    event_free(inquiry->rendering);
+    client_render_free(inquiry->render);
     for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         event_free(inquiry->deadlines[question]);
         for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)

@@ -66,7 +66,7 @@ def build(keys: KeyPair, other: KeyPair) -> dict:
         cases[name] = Case(method, target, headers, body, json)
 
     # every route, with and without a token
-    routes = [("GET", "/data/config"), ("GET", "/policy-data"), ("GET", "/policy"), ("GET", "/statistics"), ("GET", "/stats"), ("GET", "/loadlimit"), ("GET", "/"),
+    routes = [("GET", "/data/config"), ("GET", "/policy-data"), ("GET", "/policy"), ("GET", "/statistics"), ("GET", "/pubsub_client_info"), ("GET", "/stats"), ("GET", "/loadlimit"), ("GET", "/"),
               ("GET", "/healthcheck"), ("GET", "/nope"), ("DELETE", "/data/config"), ("HEAD", "/policy"), ("OPTIONS", "/data/config")]
     for method, target in routes:
         add(f"{method} {target} without", method, target)

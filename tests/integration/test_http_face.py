@@ -50,6 +50,16 @@ def test_same_description(shared_reference, shared_opald):
     assert not copied
 
 
+@pytest.mark.sanitize
+def test_every_operation_is_there(shared_reference, shared_opald):
+    """What the reference describes is answered here, by the same methods and no others."""
+    for path, operations in shared_reference.request("GET", "/openapi.json").json()["paths"].items():
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            theirs, ours = (server.request(method, path) for server in (shared_reference, shared_opald))
+            assert (ours.status in (404, 405)) == (method.lower() not in operations), (method, path, ours.status)
+            assert ours.header("allow") == theirs.header("allow"), (method, path)
+
+
 def test_same_description_with_moved_routes(reference, opald):
     moved = {"OPAL_DATA_CONFIG_ROUTE": "/my-config", "OPAL_ALL_DATA_ROUTE": "/a/b.c", "OPAL_DATA_CALLBACK_DEFAULT_ROUTE": "/cb"}
     theirs, ours = (make(env=moved).request("GET", "/openapi.json").json() for make in (reference, opald))
