@@ -150,6 +150,10 @@ static int publish(const struct publish_command *command, struct slice body, con
     struct text address = {0};
     int status = 1;
     text_append_format(&address, "%s%s", command->server_url, command->server_route);
+    if (!http_call_check(address.data)) {
+        text_free(&address);
+        return EXIT_USAGE;
+    }
     printf("Publishing event:\n");
     print_coloured(CYAN, shown);
     fflush(stdout);

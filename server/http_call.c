@@ -202,6 +202,14 @@ static void exchange_run(
     free(plain_host);
 }
 
+bool http_call_check(const char *url)
+{
+    struct evhttp_uri *uri = parse_address(url);
+    if (uri)
+        evhttp_uri_free(uri);
+    return uri != NULL;
+}
+
 int http_call_post(const char *url, const char *token, struct slice body, struct http_result *result)
 {
     struct evhttp_uri *uri = parse_address(url);

@@ -2,6 +2,7 @@
 #ifndef OPALD_SERVER_HTTP_CALL_H
 #define OPALD_SERVER_HTTP_CALL_H
 
+#include <stdbool.h>
 #include "server/common/text.h"
 
 struct http_result {
@@ -10,9 +11,11 @@ struct http_result {
     char failure[160];
 };
 
+/* Whether the URL can be used; if not, a line on standard error has said so, naming --server-url. */
+bool http_call_check(const char *url);
 /*
  * Sends `body` as JSON to `url`; `token` is for `Authorization: bearer`, NULL for none. 0 with a result (which may be a failure), -1 when
- * the URL can't be used: a line on standard error has said so, naming --server-url.
+ * the URL can't be used (see http_call_check).
  */
 int http_call_post(const char *url, const char *token, struct slice body, struct http_result *result);
 void http_result_free(struct http_result *result);

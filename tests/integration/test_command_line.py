@@ -148,7 +148,7 @@ def test_a_refusal_is_told_with_its_status(recorder):
         (["--nonsense"], "--nonsense: no such option"),
         (["--src-url"], "--src-url: a value is missing"),
         (["one", "two"], "only one TOKEN"),
-        (["--server-url", "https://h", "--src-url", "u", "-t", "t"], "http only"),
+        (["--server-url", "ftp://h", "--src-url", "u", "-t", "t"], "must be a URL like"),
         (["--server-url", "h:7002", "--src-url", "u", "-t", "t"], "must be a URL like"),
     ],
 )
