@@ -14,6 +14,9 @@
 #define CHANGE_BYTES 256
 /* An event's envelope and the room that the backbone's needs. */
 #define ENVELOPE_BYTES 8192
+/* Every topic carries the whole message, also over the backbone: thousands of directories go in several publications, or their
+ * number would count twice. */
+#define MESSAGE_BYTES_MAX (128 * 1024)
 
 struct change {
     struct policy *policy;
@@ -98,6 +101,8 @@ static void change_publish(struct change *change, const struct policy_directorie
     struct policy *policy = change->policy;
     uint64_t limit = event_limit_read(policy->segment);
     size_t bytes_max = limit > 2 * ENVELOPE_BYTES ? (size_t)limit - ENVELOPE_BYTES : ENVELOPE_BYTES;
+    if (bytes_max > MESSAGE_BYTES_MAX)
+        bytes_max = MESSAGE_BYTES_MAX;
     /* First, so that whoever hears of the change gets it when asking for the bundle. */
     policy_set_head(policy, change->repository, change->new_hash);
     if (directories->count == 0)

@@ -104,6 +104,24 @@ static void access_http(struct git_access *access, const struct userinfo *userin
     text_free(&scope);
 }
 
+/* A path from the working directory: git works in another one. */
+static bool url_is_relative(const char *url)
+{
+    size_t part = strcspn(url, "/:");
+    return url[0] != '/' && url[part] != ':';
+}
+
+/* What git is given. */
+static void url_resolve(const char *url, struct text *out, struct userinfo *userinfo)
+{
+    if (url_is_relative(url)) {
+        char *here = getcwd(NULL, 0);
+        text_append_format(out, "%s/", here ? here : "");
+        free(here);
+    }
+    url_strip(url, out, userinfo);
+}
+
 /* ---- SSH ---- */
 
 static bool url_is_ssh(const char *url)
@@ -201,7 +219,7 @@ int git_access_open(const struct config *config, struct git_access *access, stru
     struct userinfo userinfo = {0};
     int result = 0;
     *access = (struct git_access){0};
-    url_strip(config->policy_repo_url, &url, &userinfo);
+    url_resolve(config->policy_repo_url, &url, &userinfo);
     access->url = memory_copy_string(url.data ? url.data : "");
     if (userinfo.user.length || userinfo.has_password)
         access_http(access, &userinfo);
@@ -225,7 +243,7 @@ bool git_access_same_url(const struct config *config, const char *url)
 {
     struct text mine = {0};
     struct text other = {0};
-    url_strip(config->policy_repo_url, &mine, NULL);
+    url_resolve(config->policy_repo_url, &mine, NULL);
     url_strip(url, &other, NULL);
     bool same = slice_equals(text_slice(&mine), text_slice(&other));
     text_free(&mine);

@@ -7,11 +7,8 @@
 #include "server/policy/bundle_path.h"
 #include "server/policy/bundle_text.h"
 
-/* Beside the directories: braces, names, two hashes. */
-#define MESSAGE_FRAME_BYTES 256
-/* In a message with ASCII only a byte of UTF-8 takes at most 6 ("\u0001"), and each has quotes and a comma; in a topic it is itself. */
-#define ESCAPED_BYTES(length) ((length)*6 + 4)
-#define TOPIC_BYTES(length)   ((length) + 16)
+/* In an event a topic is itself with its prefix, a length and some padding. */
+#define TOPIC_BYTES(length) ((length) + 16)
 
 static void directories_add(struct policy_directories *directories, struct slice path)
 {
@@ -125,19 +122,21 @@ void policy_directories_free(struct policy_directories *directories)
 size_t policy_changes_message(const struct policy_directories *directories, size_t first,
     const char *old_hash, const char *new_hash, size_t bytes_max, struct text *data)
 {
-    size_t bytes = MESSAGE_FRAME_BYTES;
+    size_t topics = 0;
     size_t at = first;
     text_append_format(data,
         "{\"old_policy_hash\": \"%s\", \"new_policy_hash\": \"%s\", \"changed_directories\": [", old_hash,
         new_hash);
     for (; at < directories->count; at++) {
-        size_t length = strlen(directories->items[at]);
-        bytes += ESCAPED_BYTES(length) + TOPIC_BYTES(length);
-        if (at > first && bytes > bytes_max)
-            break;
+        size_t before = data->length;
         if (at > first)
             text_append_string(data, ", ");
         text_append_json_ascii(data, slice_from_string(directories->items[at]));
+        topics += TOPIC_BYTES(strlen(directories->items[at]));
+        if (at > first && data->length + topics > bytes_max) {
+            data->length = before;
+            break;
+        }
     }
     text_append_string(data, "]}");
     return at;

@@ -193,7 +193,8 @@ int policy_process_main(
     struct policy *policy = &process->policy;
     int status = 1;
     signal(SIGPIPE, SIG_IGN);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* Not KILL, as for workers: it has to end its children's children, which nobody else would, with the master gone. */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
     process_keep_arguments(policy, argc, argv);
     policy->config = config;
     policy->slot = descriptors->slot;

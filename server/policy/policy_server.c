@@ -219,19 +219,16 @@ void policy_server_set_head(struct policy_server *server, const struct policy_he
 {
     struct peer *peer;
     server->head = *head;
-    TAILQ_FOREACH(peer, &server->peers, link)
-    {
+    for (peer = TAILQ_FIRST(&server->peers); peer; peer = TAILQ_NEXT(peer, link))
         peer_send(peer, POLICY_MESSAGE_HEAD, 0,
             (struct slice){(const char *)&server->head, sizeof server->head}, -1);
-    }
 }
 
 void policy_server_answer(
     struct policy_server *server, policy_peer name, uint64_t id, struct slice body, int descriptor)
 {
     struct peer *peer;
-    TAILQ_FOREACH(peer, &server->peers, link)
-    {
+    for (peer = TAILQ_FIRST(&server->peers); peer; peer = TAILQ_NEXT(peer, link)) {
         if (peer->name == name) {
             peer_send(peer, POLICY_MESSAGE_BUNDLE_ANSWER, id, body, descriptor);
             return;

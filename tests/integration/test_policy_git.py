@@ -4,12 +4,13 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness import SANITIZER, GitDaemon, GitHttp, PolicyRemote, RawClient, Sshd, git, process_state, scaled
+from harness import GitDaemon, GitHttp, PolicyRemote, RawClient, Sshd, git, process_state, wait_until
 from harness.process import child_pids
 
 DIRECTORIES = [".", "a", "a/b", "a/b/c", "users", "newdir", "d e", "été", "日本", "moved", "moved/deep"]
@@ -386,3 +387,71 @@ def test_clone_timeout_starts_over(opald, work):
     server.wait_for_log("policy watcher failed with exception: no clone within OPAL_POLICY_REPO_CLONE_TIMEOUT=1 seconds", 15)
     server.wait_for_log("started policy process", 10, 2)
     assert server.request("GET", "/healthcheck").status == 200
+
+
+def running(text: str) -> list:
+    """Processes with this in their command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid() and process_state(int(entry.name)) not in ("Z", ""):
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+@pytest.mark.parametrize("who", ["policy", "master", "term"])
+def test_nothing_that_git_started_outlives_it(opald, work, who):
+    """A server that takes connections and says nothing: git and the helper that it starts hang, whoever is killed."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/r.git"
+        server = opald(env=policy_env(work, url))
+        server.wait_until(lambda: len(running(url)) >= 2, 10, "git and its helper")
+        before = running(url)
+        if who == "term":
+            assert server.stop() == 0
+        else:
+            os.kill(policy_pids(server)[0] if who == "policy" else server.pid, signal.SIGKILL)
+        wait_until(lambda: not set(before) & set(running(url)), 10, "their end")
+        if who == "master":
+            server.kill()
+
+
+def test_a_policy_process_that_hangs_is_replaced(opald, work):
+    repo = PolicyRemote(work)
+    server = opald(env=policy_env(work, repo.remote, WORKER_HANG_SECONDS=1))
+    server.wait_for_log("Clone succeeded")
+    os.kill(policy_pids(server)[0], signal.SIGSTOP)
+    server.wait_for_log("killing policy process .*: no heartbeat within the limit", 10)
+    head = repo.commit({"a/n.rego": "package n\n"})
+    trigger(server, repo.remote)
+    server.wait_for_log(f"new HEAD is '{head}'", 10)
+
+
+def test_thousands_of_directories_go_in_several_events(opald, work):
+    """Each names its part, so that no event grows beyond what the backbone carries; every topic comes once."""
+    repo = PolicyRemote(work)
+    server = opald(env=policy_env(work, repo.remote, CLIENT_QUEUE_MAX_BYTES="32m"))
+    server.wait_for_log("Clone succeeded")
+    names = [f"dir{i:04}/{'x' * 60}" for i in range(2000)]
+
+    everything = ["."] + [f"dir{i:04}" for i in range(2000)] + names
+
+    async def go():
+        async with RawClient.open(server.port) as client:
+            topics = ["policy:."] + [f"policy:{d}" for d in everything[1::100]]
+            assert await client.subscribe(*topics)
+            repo.commit({f"{name}/a.rego": f"package p{i}\n" for i, name in enumerate(names)})
+            await asyncio.to_thread(trigger, server, repo.remote)
+            await client.expect(len(topics), 30)
+            await client.barrier()
+            assert sorted(n.topic for n in client.notifies) == sorted(topics)
+            parts = {tuple(n.data["changed_directories"]) for n in client.notifies}
+            assert 2 <= len(parts) <= 6
+            assert sorted(d for part in parts for d in part) == sorted(everything)
+            for n in client.notifies:
+                assert n.topic.removeprefix("policy:") in n.data["changed_directories"]
+                assert len(n.raw) < 140_000
+
+    asyncio.run(go())

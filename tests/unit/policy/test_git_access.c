@@ -41,6 +41,17 @@ static void passwords(void **state)
     assert_null(access.variables[0]);
     git_access_free(&access);
 
+    config.policy_repo_url = "repos/r.git"; /* from here, wherever git works */
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_int_equal(access.url[0], '/');
+    assert_non_null(strstr(access.url, "/repos/r.git"));
+    assert_true(git_access_same_url(&config, access.url));
+    git_access_free(&access);
+    config.policy_repo_url = "host:o/r.git";
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_string_equal(access.url, "host:o/r.git");
+    git_access_free(&access);
+
     config.policy_repo_url = "https://token@host/o/r.git";
     assert_int_equal(git_access_open(&config, &access, &err), 0);
     assert_string_equal(variable(&access, "OPAL_GIT_USER"), "token");
