@@ -16,6 +16,7 @@
 #include "worker/client_details.h"
 #include "worker/connection.h"
 #include "worker/context.h"
+#include "worker/http_gate.h"
 #include "worker/refusal_pace.h"
 #include "worker/websocket_handshake.h"
 #include "worker/websocket_session.h"
@@ -109,9 +110,7 @@ static bool upgrade_is_allowed(struct connection *connection, const struct http_
     const char *wrong = auth_check_bearer(worker->auth, request, &connection->claims);
     if (wrong) {
         worker_count(worker, COUNTER_HTTP_UNAUTHORIZED, 1);
-        log_write_limited(&worker->limit_unauthorized, LOG_ERROR, WORKER_LOGGER,
-            "Authentication failed with 401 due to error: {'error': '%s'} (websocket, %s)", wrong,
-            connection->http->peer);
+        http_gate_log(slice_from_string(wrong), "websocket, ", connection->http->peer);
     }
     return !wrong;
 }

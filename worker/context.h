@@ -76,7 +76,6 @@ struct worker {
     struct log_limiter limit_ping;
     struct log_limiter limit_handshake;
     struct log_limiter limit_rejected;
-    struct log_limiter limit_unauthorized;
     struct log_limiter limit_rpc;
 };
 

@@ -4,20 +4,28 @@
 #include "shm/worker_table.h"
 #include "worker/auth.h"
 
+void http_gate_log(struct slice reason, const char *how, const char *peer)
+{
+    static struct log_limiter limiters[64]; /* by the reason's text: a common one must not hide the others */
+    struct text shown = {0};
+    unsigned hash = 5381;
+    for (size_t i = 0; i < reason.length; i++)
+        hash = hash * 33 + (unsigned char)reason.data[i];
+    text_append_python_string(&shown, reason);
+    log_write_limited(&limiters[hash % (sizeof limiters / sizeof *limiters)], LOG_ERROR, HTTP_LOGGER,
+        "Authentication failed with 401 due to error: {'error': %s} (%s%s)", shown.data, how, peer);
+    text_free(&shown);
+}
+
 void http_gate_refuse(struct http_exchange *exchange, struct slice reason, bool bearer)
 {
-    static struct log_limiter limiter;
-    struct text shown = {0};
     if (bearer)
         http_reply_header(&exchange->reply.before, "www-authenticate", SLICE_LITERAL("Bearer"));
     http_reply_set(&exchange->reply, 401, HTTP_JSON, SLICE_LITERAL("{\"detail\":{\"error\":"));
     text_append_json_utf8(&exchange->reply.body, reason);
     text_append_string(&exchange->reply.body, "}}");
     counter_add(exchange->services->segment, exchange->services->slot, COUNTER_HTTP_UNAUTHORIZED, 1);
-    text_append_python_string(&shown, reason);
-    log_write_limited(&limiter, LOG_ERROR, HTTP_LOGGER,
-        "Authentication failed with 401 due to error: {'error': %s} (%s)", shown.data, exchange->peer);
-    text_free(&shown);
+    http_gate_log(reason, "", exchange->peer);
 }
 
 static bool admit_peer(struct http_exchange *exchange, enum http_need need)

@@ -19,4 +19,7 @@ bool http_gate_admit(struct http_exchange *exchange, enum http_need need);
 /* 401 with {"detail":{"error":reason}}, logged and counted, for what only a handler can find out. */
 void http_gate_refuse(struct http_exchange *exchange, struct slice reason, bool bearer);
 
+/* The log line alone, for a handshake: `peer` is who, `how` "" or "websocket, ". At most one line in ten seconds for each reason. */
+void http_gate_log(struct slice reason, const char *how, const char *peer);
+
 #endif

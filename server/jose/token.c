@@ -287,6 +287,18 @@ static enum token_verdict verify_parts(const struct token_rules *rules, const st
     return verdict;
 }
 
+/* Claims live as long as their connection: no more memory than they need. */
+static void trim(struct token_claims *claims)
+{
+    struct json_document *document = &claims->document;
+    struct text *payload = &claims->payload;
+    document->tokens = memory_resize(document->tokens, document->count * sizeof *document->tokens);
+    document->capacity = document->count;
+    payload->data = memory_resize(payload->data, payload->length + 1);
+    payload->capacity = payload->length + 1;
+    document->text = payload->data;
+}
+
 enum token_verdict token_verify(
     const struct token_rules *rules, struct slice token, double now, struct token_claims **claims)
 {
@@ -309,10 +321,12 @@ enum token_verdict token_verify(
         verdict = TOKEN_UNDECODABLE;
     else
         verdict = check_claims(rules, made, now);
-    if (verdict == TOKEN_GOOD)
+    if (verdict == TOKEN_GOOD) {
+        trim(made);
         *claims = made;
-    else
+    } else {
         token_claims_drop(made);
+    }
     return verdict;
 }
 

@@ -221,7 +221,7 @@ def test_nothing_secret_is_logged_or_echoed(servers, keys):
         assert answer.status == 401 and secret.split(".")[1] not in answer.text
     assert ask(server, Case("GET", f"/data/config?token={secret}", {})).status == 401
     log = server.log()
-    assert "Authentication failed with 401 due to error: {'error': " in log
+    assert "Authentication failed with 401 due to error: {'error': 'Access token is expired'} (" in log
     for word in (secret, secret.split(".")[1], MASTER, "PRIVATE KEY"):
         assert word not in log
 
