@@ -8,6 +8,9 @@
 #include "worker/http_exchange.h"
 #include "worker/http_percent.h"
 
+/* What fits a message to the policy process; only a raised OPAL_HTTP_HEADER_MAX_BYTES lets more come here. */
+#define QUESTION_BYTES_MAX (128 * 1024)
+
 static void bundle_count(const struct http_exchange *exchange, enum counter counter)
 {
     counter_add(exchange->services->segment, exchange->services->slot, counter, 1);
@@ -21,6 +24,7 @@ struct bundle_query {
     size_t path_count;
     bool too_long; /* what limit it is over */
     bool too_many;
+    bool too_large;
 };
 
 static void query_take(
@@ -64,6 +68,7 @@ static void query_read(struct bundle_query *query, const struct config *config, 
             slice_equals_string(text_slice(&name), "base_hash"))
             query_take(query, config, text_slice(&name), text_slice(&value));
     }
+    query->too_large = query->base.length + query->paths.length > QUESTION_BYTES_MAX;
     text_free(&name);
     text_free(&value);
 }
@@ -164,6 +169,9 @@ static void refuse(struct http_exchange *exchange, const struct bundle_query *qu
     if (query->too_long)
         http_reply_detail(&exchange->reply, 422, "path or base_hash is longer than %" PRId64 " bytes",
             config->bundle_path_max_bytes);
+    else if (query->too_large)
+        http_reply_detail(
+            &exchange->reply, 422, "the paths are longer than %d bytes together", QUESTION_BYTES_MAX);
     else
         http_reply_detail(
             &exchange->reply, 422, "more than %" PRId64 " paths are asked for", config->bundle_paths_max);
@@ -177,7 +185,7 @@ enum http_answer bundle_get(struct http_exchange *exchange)
     enum http_answer answer = HTTP_ANSWERED;
     bundle_count(exchange, COUNTER_BUNDLE_REQUESTS);
     query_read(&query, exchange->services->config, exchange->request->query);
-    if (query.too_long || query.too_many) {
+    if (query.too_long || query.too_many || query.too_large) {
         refuse(exchange, &query);
     } else if (!exchange->services->bundles) {
         http_reply_detail(&exchange->reply, 503, "policy repo was not found");

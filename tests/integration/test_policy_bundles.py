@@ -62,7 +62,7 @@ def repo(work):
 def follow(opald, work):
     """follow(repo, env={}, **Opald's): an opald that follows it, once it serves bundles."""
     def start(repo, env=None, **keywords):
-        server = opald(env=repo.environment(work / "clone", OPAL_POLICY_REPO_POLLING_INTERVAL=0, **(env or {})), **keywords)
+        server = opald(env=repo.environment(work / "clone", **{"OPAL_POLICY_REPO_POLLING_INTERVAL": 0, **(env or {})}), **keywords)
         wait_bundle(server, repo.head)
         return server
 
@@ -183,6 +183,22 @@ def test_never_an_old_bundle_after_the_event(follow, repo):
     asyncio.run(go())
 
 
+def test_head_before_requests(follow, repo):
+    """A worker that finds a request and the news of a commit at the same time answers with the new commit, though it holds the old bundle."""
+    server = follow(repo, env={"OPAL_POLICY_REPO_POLLING_INTERVAL": 1})
+    with server.connection() as connection:
+        assert connection.request("GET", "/policy").json()["hash"] == repo.head
+        worker = server.worker_pids()[0]
+        os.kill(worker, signal.SIGSTOP)
+        connection.send(b"GET /policy HTTP/1.1\r\nhost: x\r\n\r\n")  # readable before the link is
+        time.sleep(0.1)
+        repo.commit({"n.rego": "package n\n"})
+        server.wait_for_log(f"Found new commits: .* new HEAD is '{repo.head}'")
+        time.sleep(0.2)
+        os.kill(worker, signal.SIGCONT)
+        assert connection.read_response().json()["hash"] == repo.head
+
+
 def ask_all_at_once(port: int, count: int, target: str) -> list:
     """Opens all connections first, then sends all requests; the bodies' lengths and statuses."""
     request = f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode()
@@ -235,6 +251,10 @@ def test_force_push_and_merge(follow, repo):
 @pytest.mark.sanitize
 def test_limits(follow, repo):
     server = follow(repo, env={"OPAL_BUNDLE_PATHS_MAX": 3, "OPAL_BUNDLE_PATH_MAX_BYTES": 100, "OPAL_BUNDLE_MAX_BYTES": "8k"})
+    wide = follow(repo, env={"OPAL_HTTP_HEADER_MAX_BYTES": "1m", "OPAL_POLICY_REPO_CLONE_FOLDER_PREFIX": "wide"}, name="wide")
+    many = "/policy?" + "&".join(["path=" + "y" * 4000] * 40)
+    assert wide.request("GET", many).json() == {"detail": "the paths are longer than 131072 bytes together"}
+    assert wide.request("GET", many[:4009 * 20]).status == 404
     assert server.request("GET", "/policy?" + "&".join(["path=a"] * 3)).status == 200
     refused = server.request("GET", "/policy?" + "&".join(["path=a"] * 4))
     assert (refused.status, refused.json()) == (422, {"detail": "more than 3 paths are asked for"})
