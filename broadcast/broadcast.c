@@ -24,6 +24,12 @@ static const char *const broadcast_known_elsewhere[] = {"memory", "pulsar"};
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
+/* Ways to Redis that other programs write into a URI. */
+static bool broadcast_is_other_redis(const char *scheme)
+{
+    return strcmp(scheme, "unix") == 0 || (strncmp(scheme, "redis", 5) == 0 && strpbrk(scheme, "+-"));
+}
+
 static void broadcast_list_schemes(struct text *out)
 {
     for (size_t i = 0; i < COUNT_OF(broadcast_backends); i++)
@@ -44,7 +50,13 @@ static int broadcast_refuse_scheme(const char *scheme, struct error *err)
             return -1;
         }
     }
-    if (*scheme)
+    if (broadcast_is_other_redis(scheme))
+        error_set(err, -1,
+            "'%s://': Redis is reached by TCP at one address, redis://host:6379 or rediss://host:6379; unix "
+            "sockets, "
+            "Sentinel and Cluster are not supported",
+            scheme);
+    else if (*scheme)
         error_set(err, -1, "unknown backbone scheme '%s://'; this version knows %s", scheme, schemes.data);
     else
         error_set(err, -1,

@@ -113,8 +113,14 @@ static int parse_host(struct redis_uri *out, struct slice part, struct error *er
         return error_set(
             err, EINVAL, "the Redis URI's port is '%.*s': must be 1 to 65535", (int)port.length, port.data);
     if (memchr(host.data ? host.data : "", ',', host.length))
-        return error_set(err, EINVAL, "the Redis URI names several hosts: one only");
-    return host.length ? set_string(&out->host, host, "host", err) : 0;
+        return error_set(
+            err, EINVAL, "the Redis URI names several hosts: one only (no Sentinel, no Cluster)");
+    if (host.length && set_string(&out->host, host, "host", err) < 0)
+        return -1;
+    if (out->host && strchr(out->host, '/'))
+        return error_set(
+            err, EINVAL, "the Redis URI's host is a path: Redis is reached by TCP, not by a unix socket");
+    return 0;
 }
 
 /* ---- the query ---- */

@@ -120,6 +120,7 @@ def test_refused_by_the_broker(opald, broker, authority, topic, tmp_path):
     cases = {
         "wrong password": (uri(broker, "SASL_PLAINTEXT"), sasl("SASL_PLAINTEXT", "alice", "not-the-password"), "Authentication failed"),
         "wrong user": (uri(broker, "SASL_PLAINTEXT"), sasl("SASL_PLAINTEXT", "eve", SCRAM_PASSWORD, "SCRAM-SHA-256"), "[Aa]uthentication failed"),
+        "wrong password by TLS": (uri(broker, "SASL_SSL"), sasl("SASL_SSL", "alice", "not-the-password", KAFKA_SSL_CAFILE=authority.ca), "Authentication failed"),
         "wrong CA": (uri(broker, "SSL"), {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CAFILE": other.ca}, "certificate verify failed|unknown CA"),
         "wrong host": (uri(broker, "SSL", "localhost"), {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CAFILE": authority.ca},
                        "certificate verify failed|hostname mismatch"),

@@ -184,6 +184,28 @@ def test_several_hosts(server, driver, topic):
     silent.close()
 
 
+def test_failover(make_server, driver, topic):
+    """The primary dies, its standby is promoted: the server goes to whichever of its hosts takes writes, with all that it kept, large events included."""
+    primary = make_server("wal_level = replica", "max_wal_senders = 4", name="primary")
+    standby = make_server(name="standby", standby_of=primary)
+    uri = f"postgres://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres?target_session_attrs=read-write&connect_timeout=2"
+    one, two = driver(uri, topic, A, settle=1).up(), driver(uri, topic, B, settle=1).up()
+    one.say("publish n 0", "publish n 1" + " " * 9000)
+    cases.settle_numbers(two, 1)
+    primary.kill()
+    one.wait_line("state GAP")
+    one.say("publish n 2" + " " * 9000, "publish n 3")
+    one.wait(lambda: re.search(r"error \(attempt 2\): .*session is (?:read-only|not read-write)", one.log()), 10, "word of the standby")
+    standby.promote()
+    one.wait_line("state UP", count=2)
+    two.wait_line("gap", 15)
+    cases.settle_numbers(two, 3)
+    assert cases.numbers(two) == [0, 1, 2, 3]
+    two.say("publish n 4")
+    cases.settle_numbers(one, 4)
+    assert one.close() == 0 and two.close() == 0
+
+
 def test_server_in_recovery(server, driver, topic):
     """LISTEN is refused on a standby; so is a sender. (default_transaction_read_only stands in for target_session_attrs.)"""
     server.sql("CREATE DATABASE readonly")
@@ -237,4 +259,6 @@ def test_tls(tls, driver, topic):
     cases.refused_at_the_door(driver, f"{uri}?sslmode=verify-full&sslrootcert={other.ca}", topic, r"\(attempt 1\): .*certificate verify failed")
     cases.refused_at_the_door(driver, f"postgres://postgres@127.0.0.1:{server.port}/postgres?sslmode=verify-full&sslrootcert={ca.ca}", topic,
                               r'\(attempt 1\): .*server certificate for "localhost".* does not match host name "127.0.0.1"')
+    server_uri = f"postgres://opal:hunter2@localhost:{server.port}/postgres?sslmode=verify-full&sslrootcert={ca.ca}"
+    cases.refused_at_the_door(driver, server_uri, topic, r"\(attempt 1\): .*password authentication failed", secret="hunter2")
     cases.refused_at_the_door(driver, f"{uri}?sslmode=disable", topic, r"\(attempt 1\): .*no encryption")

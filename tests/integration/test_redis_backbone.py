@@ -160,6 +160,8 @@ def test_tls_refusals(tls, driver, topic):
     cases.refused_at_the_door(driver, f"rediss://localhost:{server.port}", topic, failed)
     cases.refused_at_the_door(driver, f"rediss://localhost:{elsewhere.port}?ssl_ca_certs={ca.ca}", topic, failed + "hostname mismatch")
     cases.refused_at_the_door(driver, f"redis://localhost:{server.port}", topic, r"\(attempt 1\): ")
+    cases.refused_at_the_door(driver, f"rediss://opal:hunter2@localhost:{server.port}?ssl_ca_certs={ca.ca}", topic,
+                              r"\(attempt 1\): AUTH: WRONGPASS", secret="hunter2")
     one = driver(f"rediss://localhost:{elsewhere.port}?ssl_ca_certs={ca.ca}&ssl_check_hostname=false", topic).up()
     assert one.close() == 0
     one = driver(f"rediss://localhost:{server.port}?ssl_cert_reqs=none", topic).up()

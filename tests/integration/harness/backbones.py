@@ -156,7 +156,8 @@ class PostgresServer(_Killable):
 
     scheme = "postgres"
 
-    def __init__(self, work: Path, *settings: str, certificate: tuple | None = None, name: str = "postgres"):
+    def __init__(self, work: Path, *settings: str, certificate: tuple | None = None, name: str = "postgres", standby_of: "PostgresServer | None" = None):
+        """`standby_of`: a streaming replica of that server, until promote()."""
         # Postgres refuses to run as root, and its user can't reach pytest's folders.
         self.user = "postgres" if os.getuid() == 0 else None
         self.work, self.name = work / name, name
@@ -164,10 +165,16 @@ class PostgresServer(_Killable):
         self.port = free_port()
         if self.user:
             shutil.chown(self.folder, self.user)
+        if standby_of:
+            self._run("pg_basebackup", "-D", self.folder / "data", "-d", f"host=127.0.0.1 port={standby_of.port} user=postgres", "-R", "-c", "fast", "--no-sync")
+            with open(self.folder / "data" / "postgresql.conf", "a") as out:
+                out.write(f"port = {self.port}\n")
+            self.start()
+            return
         self._run("initdb", "-D", self.folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "--encoding=UTF8", "--locale=C")
         lines = [f"port = {self.port}", "listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "fsync = off",
                  "shared_buffers = 16MB", "max_connections = 60", "logging_collector = off", "log_min_error_statement = panic", *settings]
-        hba = "host all postgres all trust\nhost all all all scram-sha-256\n"
+        hba = "host replication postgres all trust\nhost all postgres all trust\nhost all all all scram-sha-256\n"
         if certificate:
             for source, target in zip(certificate, ("server.crt", "server.key")):
                 shutil.copy(source, self.folder / target)
@@ -207,6 +214,9 @@ class PostgresServer(_Killable):
                               stderr=subprocess.STDOUT, env=clean_environment({"PGCONNECT_TIMEOUT": "5"}))
         assert not check or done.returncode == 0, done.stdout.decode()
         return done.stdout.decode().strip()
+
+    def promote(self):
+        self._run("pg_ctl", "promote", "-w", "-D", self.folder / "data")
 
     def publish(self, channel: str, payload: bytes):
         self.sql("SELECT pg_notify('%s', '%s')" % (channel.replace("'", "''"), payload.decode().replace("'", "''")))
