@@ -185,7 +185,8 @@ def test_latency(kafka, topic, driver):
     took = took[:-1] if len(took) > 300 else took
     median, p99 = statistics.median(took), took[int(len(took) * 0.99)]
     print(f"publish to event callback of the other server: p50 {median:.2f} ms, p99 {p99:.2f} ms, max {took[-1]:.2f} ms")
-    assert median < scaled(5)
+    # a delay of librdkafka (linger.ms, fetch.wait.max.ms) would be in each of them, a busy machine is not
+    assert took[len(took) // 4] < scaled(5)
 
 
 def test_flow_control(kafka, topic, driver):

@@ -218,7 +218,7 @@ def test_limit_of_the_topic(opald, broker, topic):
     broker.create_topic(topic, config={"max.message.bytes": limit})
     one, two = (backbone_up(opald(broadcast_uri=broker.uri, channel=topic, name=name)) for name in ("one", "two"))
     one.wait_for_log(r"events of up to \d+ bytes are taken", 5)
-    taken = gauge(one, "event_limit_bytes")
+    taken = int(gauge(one, "event_limit_bytes"))
     assert taken == limit
 
     async def go():
