@@ -28,8 +28,10 @@
 /* A tick that comes so late says that this process did not run (a paused container or machine): nor did the workers, so their
  * heartbeats are judged from then on only. */
 #define PAUSED_NS (1 * CLOCK_SECOND)
-/* Beats come each half second: a worker that was silent for so long is stopped or very busy, and what was given to it lately waits. */
-#define SILENT_NS (2 * CLOCK_SECOND)
+/* Beats come five times a second: a worker that was silent for so long is stopped or very busy, and what was given to it lately waits. */
+#define SILENT_NS (1200 * CLOCK_MILLISECOND)
+/* A worker may be stopped for a while between choosing where a connection goes and sending it there. */
+#define STRAND_NS (60 * CLOCK_SECOND)
 
 enum slot_state { SLOT_EMPTY, SLOT_RUNNING, SLOT_BACKOFF, SLOT_RETIRING };
 
@@ -38,6 +40,7 @@ struct slot {
     pid_t pid;
     uint64_t started_ns;
     uint64_t restart_ns; /* SLOT_BACKOFF: when */
+    uint64_t ended_ns;   /* when its last worker did; 0: it had none */
     unsigned young_deaths;
     bool killed; /* a SIGKILL is on its way: don't send and count another */
     int handoff_receive;
@@ -152,6 +155,7 @@ static void supervisor_slot_ended(struct supervisor *supervisor, unsigned number
     log_write(expected ? LOG_INFO : LOG_ERROR, LOGGER, "worker %d in slot %u %s%s", (int)slot->pid, number,
         how, expected ? "" : "; its clients find another worker, starting a new one");
     slot->pid = 0;
+    slot->ended_ns = clock_monotonic_ns();
     worker_table_set_pid(segment, number, 0);
     if (expected) {
         slot->state = SLOT_EMPTY;
@@ -238,6 +242,15 @@ static void supervisor_rescue_connections(struct supervisor *supervisor, unsigne
         handoff_rescue(slot->handoff_receive, -1);
 }
 
+/* A free slot is given nothing once the others have seen in the table that it is free, so there is nothing to look for later. */
+static bool supervisor_may_strand(const struct supervisor *supervisor, unsigned number, uint64_t now)
+{
+    const struct slot *slot = &supervisor->slots[number];
+    if (slot->pid > 0)
+        return supervisor_silence_ns(supervisor, number, now) > SILENT_NS;
+    return slot->ended_ns != 0 && (slot->state != SLOT_EMPTY || now - slot->ended_ns < STRAND_NS);
+}
+
 static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *context)
 {
     struct supervisor *supervisor = context;
@@ -257,7 +270,7 @@ static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *con
             supervisor_start(supervisor, i);
         else if (slot->pid > 0 && !supervisor_heart_beats(supervisor, i, now))
             supervisor_kill_stuck(supervisor, i, "no heartbeat within the limit");
-        else if (slot->pid <= 0 || supervisor_silence_ns(supervisor, i, now) > SILENT_NS)
+        else if (supervisor_may_strand(supervisor, i, now))
             supervisor_rescue_connections(supervisor, i, now);
     }
     if (!supervisor->announced_ready && !supervisor->stopping &&

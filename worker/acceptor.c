@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "server/common/clock.h"
@@ -21,8 +23,8 @@
 #define ACCEPTOR_BATCH     16 /* per wake-up, then the others get their turn */
 #define ACCEPTOR_SLACK_MIN 4
 #define ACCEPTOR_PAUSE_MS  100 /* after an error that is likely to stay */
-#define ACCEPTOR_BEAT_NS \
-    (2 * CLOCK_SECOND) /* a worker that has not beaten for this long gets no connections */
+/* A worker that has not beaten for this long, five beats, gets no connections. */
+#define ACCEPTOR_BEAT_NS CLOCK_SECOND
 
 struct acceptor {
     struct worker *worker;
@@ -33,8 +35,10 @@ struct acceptor {
     int handoff_receive;
     int handoff_send[SEGMENT_SLOTS_MAX];
     unsigned slot_count;
-    uint64_t now_ns;                   /* of this batch */
-    uint32_t loads[SEGMENT_SLOTS_MAX]; /* of this batch: what the table says and what was given since */
+    uint64_t now_ns; /* of this batch */
+    uint32_t loads
+        [SEGMENT_SLOTS_MAX]; /* of this batch: what the table says, what is on its way and what was given since */
+    int message_cost; /* what one connection on its way takes of a socket's buffer, in the kernel's bytes */
     struct event *resume;
     int spare; /* kept open for the moment when descriptors run out */
     struct log_limiter full;
@@ -53,12 +57,43 @@ static bool acceptor_slot_open(const struct acceptor *acceptor, unsigned slot)
            worker_table_heartbeat(segment, slot) + ACCEPTOR_BEAT_NS > acceptor->now_ns;
 }
 
+static bool acceptor_give(int to, int fd)
+{
+    return handoff_message_send(to, &(struct handoff_message){.kind = HANDOFF_CONNECTION}, fd);
+}
+
+/* What the kernel counts for one message with a descriptor in it. */
+static int acceptor_message_cost(void)
+{
+    int pair[2], cost = 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return 0;
+    if (!acceptor_give(pair[0], pair[1]) || ioctl(pair[0], SIOCOUTQ, &cost) < 0)
+        cost = 0;
+    close(pair[0]);
+    close(pair[1]);
+    return cost;
+}
+
+/* Connections that were given to the slot, by whomever, and that it has not taken yet: all workers send through the same socket, whose
+ * buffer tells. Without these several workers would fill the emptiest one far beyond the others. */
+static uint32_t acceptor_on_the_way(const struct acceptor *acceptor, unsigned slot)
+{
+    int bytes = 0;
+    if (acceptor->message_cost <= 0 || acceptor->handoff_send[slot] < 0 ||
+        ioctl(acceptor->handoff_send[slot], SIOCOUTQ, &bytes) < 0 || bytes < 0)
+        return 0;
+    return (uint32_t)(bytes / acceptor->message_cost);
+}
+
 static uint64_t acceptor_load_all(struct acceptor *acceptor)
 {
     uint64_t total = 0;
     acceptor->now_ns = clock_monotonic_ns();
     for (unsigned slot = 0; slot < acceptor->slot_count; slot++) {
         acceptor->loads[slot] = worker_table_connections(acceptor->worker->segment, slot);
+        if (worker_table_state(acceptor->worker->segment, slot) == WORKER_READY)
+            acceptor->loads[slot] += acceptor_on_the_way(acceptor, slot);
         total += acceptor->loads[slot];
     }
     return total;
@@ -81,13 +116,7 @@ static unsigned acceptor_choose(const struct acceptor *acceptor)
     uint64_t slack = live > 0 ? total / live / 16 : 0;
     if (slack < ACCEPTOR_SLACK_MIN)
         slack = ACCEPTOR_SLACK_MIN;
-    return worker->connection_count > acceptor->loads[least] + slack ? least : worker->slot;
-}
-
-static bool acceptor_give(struct acceptor *acceptor, unsigned slot, int fd)
-{
-    return handoff_message_send(
-        acceptor->handoff_send[slot], &(struct handoff_message){.kind = HANDOFF_CONNECTION}, fd);
+    return acceptor->loads[worker->slot] > acceptor->loads[least] + slack ? least : worker->slot;
 }
 
 bool acceptor_send(
@@ -141,14 +170,14 @@ static void acceptor_place(struct acceptor *acceptor, int fd)
     struct worker *worker = acceptor->worker;
     worker_count(worker, COUNTER_CONNECTIONS_ACCEPTED, 1);
     unsigned slot = acceptor_choose(acceptor);
-    if (slot != worker->slot && acceptor_give(acceptor, slot, fd)) {
+    if (slot != worker->slot && acceptor_give(acceptor->handoff_send[slot], fd)) {
         close(fd);
         acceptor->loads[slot]++;
         worker_count(worker, COUNTER_CONNECTIONS_HANDED, 1);
         return;
     }
     connection_open(worker, fd);
-    acceptor->loads[worker->slot] = worker->connection_count;
+    acceptor->loads[worker->slot]++;
 }
 
 static void acceptor_on_listener(evutil_socket_t listener, short what, void *argument)
@@ -228,6 +257,7 @@ struct acceptor *acceptor_open(struct worker *worker, const struct worker_descri
     acceptor->slot_count = descriptors->slot_count;
     acceptor->handoff_receive = descriptors->handoff_receive;
     acceptor->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    acceptor->message_cost = acceptor_message_cost();
     acceptor->resume = acceptor_event(acceptor, -1, acceptor_on_resume);
     for (unsigned slot = 0; slot < acceptor->slot_count; slot++)
         acceptor->handoff_send[slot] = descriptors->handoff_send[slot];

@@ -35,7 +35,7 @@
 #include "worker/inquiry.h"
 #include "worker/webhook_params.h"
 
-#define WORKER_HEARTBEAT_MS      500
+#define WORKER_HEARTBEAT_MS      200
 #define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
 #define WORKER_LINGER_SECONDS    2.0
 #define WORKER_FRESH_SECONDS     0.5

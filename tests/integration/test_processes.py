@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
@@ -130,6 +131,34 @@ def test_connections_waiting_while_no_worker_lives_are_served(opald):
     for connection in waiting:
         assert connection.request("GET", "/healthcheck").status == 200
         connection.close()
+
+
+def test_a_burst_of_connects_while_a_worker_is_killed(opald):
+    """A thousand connections, a worker killed, two thousand more without a rest: none is refused, and of those made after the kill none is
+    reset. What the dead worker held is its clients' loss, which is no more than its share."""
+    server = opald(workers=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    connections = []
+    try:
+        for number in range(3000):
+            if number == 1000:
+                os.kill(server.worker_pids()[0], signal.SIGKILL)
+            connections.append(socket.create_connection(("127.0.0.1", server.port), scaled(10)))
+        lost = []
+        for number, connection in enumerate(connections):
+            try:
+                connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
+                if not connection.recv(100).startswith(b"HTTP/1.1 200"):
+                    lost.append(number)
+            except ConnectionError:
+                lost.append(number)
+        assert not [number for number in lost if number >= 1000]
+        assert len(lost) <= 600
+    finally:
+        for connection in connections:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_publishes_that_a_dying_worker_answered_are_delivered(opald):
@@ -460,6 +489,22 @@ def test_workers_spread_connections_evenly(opald):
         await close_all(clients)
 
     asyncio.run(go())
+
+
+def test_a_thousand_connections_are_spread_within_a_fifth(opald):
+    server = opald(workers=3)
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(900)]
+    try:
+        for connection in connections:
+            connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
+        for connection in connections:
+            assert connection.recv(100)
+        held = server.workers_of([connection.getsockname()[1] for connection in connections])
+        counts = [list(held.values()).count(pid) for pid in server.worker_pids()]
+        assert sum(counts) == 900 and max(counts) <= 1.2 * 300, counts
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 def test_idle_server_uses_no_processor(opald):
