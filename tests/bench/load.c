@@ -31,6 +31,7 @@ static const char help[] =
     "clients'\n"
     "  --dialect NAME      opal | nats | nchan (opal); the latter two have no answers to notifies\n"
     "  --slow N            the last N clients read --slow-rate bytes a second each (65536), unchecked\n"
+    "  --elsewhere N       the last N clients subscribe only topics that no event is for\n"
     "  --pause PID         the process that drain stops and lets go on (batch chooses one)\n"
     "  --hold              batch: keep the answers to notifies until all have all\n"
     "  --kill PID          kill -9 this process just before the clients come\n"
@@ -151,6 +152,8 @@ static void take_option(struct load *load, const char *name, const char *value)
         load->swarm.slow = load->bench.slow_clients = number(value, name);
     } else if (strcmp(name, "slow-rate") == 0) {
         load->swarm.slow_rate = strtod(value, NULL);
+    } else if (strcmp(name, "elsewhere") == 0) {
+        load->swarm.elsewhere = number(value, name);
     } else if (strcmp(name, "pause") == 0) {
         load->bench.paused = (pid_t)number(value, name);
     } else if (strcmp(name, "hook") == 0) {
@@ -170,7 +173,7 @@ static void take_arguments(struct load *load, int argc, char **argv)
         "no-reply", "own-topics", "reply-each", "hold", "watch-memory", "help"};
     static const char *const valued[] = {"port", "host", "clients", "topics", "groups", "topic", "payload",
         "publish", "window", "connect-rate", "pid", "token", "stall", "bare-workers", "brokers",
-        "kafka-topic", "publish-port", "dialect", "slow", "slow-rate", "pause", "kill", "hook"};
+        "kafka-topic", "publish-port", "dialect", "slow", "slow-rate", "pause", "kill", "hook", "elsewhere"};
     struct option options[40] = {{NULL, 0, NULL, 0}};
     unsigned count = 0;
     int index = 0;
@@ -196,6 +199,7 @@ static void take_arguments(struct load *load, int argc, char **argv)
     }
     if (load->swarm.server.sin_port == 0 || load->swarm.topics == 0 || load->swarm.groups == 0 ||
         load->publish.payload < PUBLISH_PAYLOAD_MIN || load->swarm.slow > load->swarm.clients ||
+        load->swarm.elsewhere > load->swarm.clients ||
         (load->publishes && load->publish.way == PUBLISH_KAFKA && load->publish.brokers == NULL)) {
         fputs(help, stderr);
         exit(2);

@@ -21,6 +21,7 @@ struct client {
     enum client_state state;
     unsigned index;
     bool slow;
+    bool elsewhere;
     unsigned last_count;    /* events that came to this client last */
     uint64_t slow_since;    /* ns: what it may read is counted from here */
     uint64_t next;          /* sequence that must come now */

@@ -29,6 +29,9 @@ size_t dialect_upgrade(const struct swarm_settings *settings, unsigned index, ch
 static size_t topic_write(
     const struct swarm_settings *settings, unsigned index, unsigned i, char *out, size_t room)
 {
+    if (i == 0 && index >= settings->clients - settings->elsewhere) {
+        return (size_t)snprintf(out, room, "%s-elsewhere-%u", settings->topic, index % 1000);
+    }
     if (i == 0 && settings->groups > 1) {
         return (size_t)snprintf(out, room, "%s-%u", settings->topic, index % settings->groups);
     }

@@ -264,12 +264,14 @@ static void print_phase(const struct phase_bench *bench, const struct phase *pha
 
 static bool phase_idle(struct phase_bench *bench, const struct phase *phase, FILE *out)
 {
+    run_hook(bench, "start");
     const struct process_usage before = process_group_read(&bench->servers, 0);
     swarm_reset(bench->swarm);
     for (const uint64_t end = load_now() + (uint64_t)(phase->parameter * 1e9); load_now() < end;) {
         loop_turn(bench->loop, 10);
     }
     const struct process_usage after = process_group_read(&bench->servers, 1);
+    run_hook(bench, "end");
     fprintf(out,
         "{\"phase\": \"%s\", \"servers_cpu_part\": %.5f, \"servers_pss_bytes\": %llu, \"closed\": %llu}",
         phase->name, (double)(after.cpu_ns - before.cpu_ns) * 1e-9 / phase->parameter,

@@ -45,6 +45,9 @@ void client_end(struct client *client)
     if (client->state == CLIENT_READY && client->slow) {
         swarm->tally.slow_closed++;
         swarm->ready--;
+    } else if (client->state == CLIENT_READY && client->elsewhere) {
+        swarm->tally.closed++;
+        swarm->ready--;
     } else if (client->state == CLIENT_READY) {
         swarm->tally.closed++;
         swarm->ready--;
@@ -177,6 +180,9 @@ static void client_subscribed(struct client *client)
         client->slow_since = load_now();
         return;
     }
+    if (client->elsewhere) {
+        return;
+    }
     client->next = swarm->announced - swarm->announced % groups + client->index % groups;
     if (client->next < swarm->announced) {
         client->next += groups;
@@ -206,6 +212,7 @@ static void client_open(struct swarm *swarm, unsigned index)
     *client =
         (struct client){.source.ready = client_ready, .magic = CLIENT_MAGIC, .swarm = swarm, .index = index};
     client->next = index % swarm->settings.groups;
+    client->elsewhere = index >= swarm->settings.clients - swarm->settings.elsewhere;
     client->slow = index >= swarm->settings.clients - swarm->settings.slow;
     client->descriptor = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (client->descriptor < 0) {
@@ -253,7 +260,8 @@ static void client_deliver(struct client *client, const unsigned char *text, siz
     const unsigned groups = swarm->settings.groups;
     uint64_t sequence;
     uint64_t sent;
-    if (!dialect_mark(text, length, &sequence, &sent) || sequence % groups != client->index % groups) {
+    if (client->elsewhere || !dialect_mark(text, length, &sequence, &sent) ||
+        sequence % groups != client->index % groups) {
         swarm->tally.misplaced++;
     } else if (sequence < client->next) {
         swarm->tally.repeated++;

@@ -35,6 +35,8 @@ struct swarm_settings {
     bool hold;         /* keep the answers until swarm_release */
     unsigned
         slow; /* of the clients, the last so many read slowly: no event waits for them, none of theirs is checked */
+    unsigned
+        elsewhere; /* of the clients, the last so many subscribe only topics that no event is for (not together with slow) */
     double slow_rate; /* bytes a second that each of those reads */
     bool reply_each; /* ... by a write(2) each; otherwise what one read(2) brought is answered by one write */
 };
