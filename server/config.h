@@ -88,8 +88,8 @@ struct config {
     const char *statistics_server_keepalive_channel;
     const char *statistics_add_client_channel;
     const char *statistics_remove_client_channel;
-    double
-        statistics_server_keepalive_timeout; /* a server not heard of for so long is gone, and its clients */
+    /* Seconds. A server not heard of for so long is gone, and its clients. */
+    int64_t statistics_server_keepalive_timeout;
 
     /* clients */
     int64_t connections_max;             /* for the whole host */

@@ -215,9 +215,10 @@ const struct option options_table[] = {
         "logged")},
     {INT("MAX_CHANNELS_PER_CLIENT", SECTION_CLIENTS, "15", 1, 100000, max_channels_per_client,
         "websockets of one client id that are counted")},
-    {SECONDS("STATISTICS_SERVER_KEEPALIVE_TIMEOUT", SECTION_CLIENTS, "20", 0.2, DAY,
+    {INT("STATISTICS_SERVER_KEEPALIVE_TIMEOUT", SECTION_CLIENTS, "20", 1, DAY,
         statistics_server_keepalive_timeout,
-        "a server that was not heard of for so long is gone, and with it its clients; each tells of itself "
+        "seconds; a server that was not heard of for so long is gone, and with it its clients; each tells of "
+        "itself "
         "in half "
         "this time")},
     {TEXT("STATISTICS_ADD_CLIENT_CHANNEL", SECTION_CLIENTS, "__opal_stats_add", statistics_add_client_channel,

@@ -431,12 +431,11 @@ size_t statistics_servers(const struct statistics *statistics)
 /* `self`: whose channels of this host are, when the owners are to be told; absent: not. */
 static void write_client(const struct client *client, struct slice self, struct text *out)
 {
-    const struct channel *at;
+    const struct channel *first = TAILQ_FIRST(&client->channels);
     text_append_json_utf8(out, named_slice(&client->named));
     text_append_string(out, ":[");
-    TAILQ_FOREACH(at, &client->channels, in_client)
-    {
-        text_append_string(out, at == TAILQ_FIRST(&client->channels) ? "{\"rpc_id\":" : ",{\"rpc_id\":");
+    for (const struct channel *at = first; at; at = TAILQ_NEXT(at, in_client)) {
+        text_append_string(out, at == first ? "{\"rpc_id\":" : ",{\"rpc_id\":");
         text_append_json_utf8(out, named_slice(&at->named));
         text_append_string(out, ",\"client_id\":");
         text_append_json_utf8(out, named_slice(&client->named));
@@ -453,19 +452,16 @@ static void write_client(const struct client *client, struct slice self, struct 
 
 void statistics_write_clients(const struct statistics *statistics, struct text *out)
 {
-    const struct client *at;
-    TAILQ_FOREACH(at, &statistics->clients, link)
-    {
-        text_append_string(out, at == TAILQ_FIRST(&statistics->clients) ? "" : ",");
+    const struct client *first = TAILQ_FIRST(&statistics->clients);
+    for (const struct client *at = first; at; at = TAILQ_NEXT(at, link)) {
+        text_append_string(out, at == first ? "" : ",");
         write_client(at, (struct slice){0}, out);
     }
 }
 
 void statistics_write_servers(const struct statistics *statistics, bool after_other, struct text *out)
 {
-    const struct server *at;
-    TAILQ_FOREACH(at, &statistics->servers, link)
-    {
+    for (const struct server *at = TAILQ_FIRST(&statistics->servers); at; at = TAILQ_NEXT(at, link)) {
         text_append_string(out, after_other ? "," : "");
         text_append_json_utf8(out, named_slice(&at->named));
         after_other = true;
@@ -484,11 +480,10 @@ void statistics_write_state(const struct statistics *statistics, struct slice re
         text_append_json_utf8(&data, requester);
         text_append_string(&data, ",\"clients\":{");
         for (bool first = true; client && (first || data.length + names.length < part_max); first = false) {
-            const struct channel *at;
             text_append_string(&data, first ? "" : ",");
             write_client(client, self, &data);
-            TAILQ_FOREACH(at, &client->channels, in_client)
-            {
+            for (const struct channel *at = TAILQ_FIRST(&client->channels); at;
+                 at = TAILQ_NEXT(at, in_client)) {
                 text_append_string(&names, names.length ? "," : "");
                 text_append_json_utf8(&names, named_slice(&at->named));
                 text_append_char(&names, ':');

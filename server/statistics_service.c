@@ -390,7 +390,7 @@ struct statistics_service *statistics_service_open(struct event_base *base, cons
     struct statistics_service *service = memory_allocate(sizeof *service);
     const struct statistics_settings settings = {.bytes_max = (size_t)config->statistics_max_bytes,
         .channels_max = (size_t)config->max_channels_per_client,
-        .timeout = config->statistics_server_keepalive_timeout};
+        .timeout = (double)config->statistics_server_keepalive_timeout};
     service->config = config;
     service->segment = segment;
     service->base = base;
@@ -416,7 +416,7 @@ struct statistics_service *statistics_service_open(struct event_base *base, cons
 void statistics_service_start(struct statistics_service *service, struct router *router)
 {
     const struct timeval wakeup = {WAKEUP_SECONDS, 0};
-    double half = service->config->statistics_server_keepalive_timeout / 2;
+    double half = (double)service->config->statistics_server_keepalive_timeout / 2;
     const struct timeval keepalive = {(time_t)half, (suseconds_t)((half - (double)(time_t)half) * 1e6)};
     service->router = router;
     event_add(service->wakeup, &wakeup);

@@ -23,6 +23,11 @@
 EMBED(http_docs_openapi, "worker/openapi.json");
 EMBED(http_docs_page, "worker/docs.html");
 
+static struct slice embedded(const char *begin, const char *end)
+{
+    return (struct slice){begin, (size_t)((uintptr_t)end - (uintptr_t)begin)};
+}
+
 struct http_docs {
     struct text openapi; /* without white space, with the configured routes */
     char openapi_etag[40];
@@ -44,8 +49,9 @@ static void etag_make(struct slice of, char out[40])
     *at = '\0';
 }
 
-static void append_without_spaces(struct text *out, const char *at, const char *end)
+static void append_without_spaces(struct text *out, struct slice json)
 {
+    const char *at = json.data, *end = json.data + json.length;
     bool in_string = false;
     for (; at < end; at++) {
         if (!in_string && (*at == ' ' || *at == '\n'))
@@ -109,7 +115,7 @@ static void move_route(struct text *openapi, const char *from, const char *to)
 struct http_docs *http_docs_make(const struct config *config)
 {
     struct http_docs *docs = memory_allocate(sizeof *docs);
-    append_without_spaces(&docs->openapi, http_docs_openapi, http_docs_openapi_end);
+    append_without_spaces(&docs->openapi, embedded(http_docs_openapi, http_docs_openapi_end));
     move_route(&docs->openapi, "/data/config", config->data_config_route);
     move_route(&docs->openapi, "/policy-data", config->all_data_route);
     move_route(&docs->openapi, "/data/callback_report", config->data_callback_default_route);
@@ -122,7 +128,7 @@ struct http_docs *http_docs_make(const struct config *config)
         text_free(&servers);
     }
     etag_make(text_slice(&docs->openapi), docs->openapi_etag);
-    etag_make((struct slice){http_docs_page, (size_t)(http_docs_page_end - http_docs_page)}, docs->page_etag);
+    etag_make(embedded(http_docs_page, http_docs_page_end), docs->page_etag);
     return docs;
 }
 
@@ -154,7 +160,7 @@ enum http_answer docs_openapi_get(struct http_exchange *exchange)
 
 enum http_answer docs_page_get(struct http_exchange *exchange)
 {
-    const struct slice page = {http_docs_page, (size_t)(http_docs_page_end - http_docs_page)};
+    const struct slice page = embedded(http_docs_page, http_docs_page_end);
     reply_with(exchange, HTML, page, exchange->services->docs->page_etag);
     http_reply_header(&exchange->reply.after, "content-security-policy", SLICE_LITERAL(PAGE_POLICY));
     return HTTP_ANSWERED;

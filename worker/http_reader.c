@@ -371,15 +371,7 @@ static const char *split_target(struct http_reader *reader)
         http_percent_decode(rest, false, &reader->path);
         rest = text_slice(&reader->path);
     }
-    const char *root = reader->limits.root_path;
-    size_t root_length = root ? strlen(root) : 0;
-    if (root_length && rest.length >= root_length && memcmp(rest.data, root, root_length) == 0 &&
-        (rest.length == root_length || rest.data[root_length] == '/')) {
-        request->under_root = true;
-        rest = rest.length == root_length
-                   ? SLICE_LITERAL("/")
-                   : (struct slice){rest.data + root_length, rest.length - root_length};
-    }
+    request->under_root = http_path_strip_root(&rest, reader->limits.root_path);
     request->path = rest;
     return NULL;
 }
@@ -419,12 +411,6 @@ static const char *check_framing(struct http_reader *reader)
     return NULL;
 }
 
-static bool last_upgrade_is_websocket(const struct http_request *request)
-{
-    struct slice value = http_request_last_header(request, "upgrade");
-    return value.length == 9 && strncasecmp(value.data, "websocket", 9) == 0;
-}
-
 /* The head is whole and the parser accepted it: slices instead of offsets, then the checks. */
 static enum http_reader_event reader_finish_head(struct http_reader *reader)
 {
@@ -448,8 +434,7 @@ static enum http_reader_event reader_finish_head(struct http_reader *reader)
     request->target = head_slice(reader, reader->target);
     request->version_minor = reader->parser.http_minor;
     wrong = split_target(reader);
-    if (!wrong)
-        wrong = check_framing(reader);
+    wrong = wrong ? wrong : check_framing(reader);
     if (wrong)
         return reader_fail(reader, HTTP_FAILURE_SYNTAX, wrong);
 
@@ -461,10 +446,7 @@ static enum http_reader_event reader_finish_head(struct http_reader *reader)
     /* As the reference: HTTP/1.0 is always answered with close, whatever it asks for. */
     request->keep_alive =
         request->version_minor >= 1 && !http_request_header_has(request, "connection", "close");
-    /* Of several headers the last one counts, as in the reference; any method and version (the handshake judges them). */
-    request->upgrade_websocket = last_upgrade_is_websocket(request) &&
-                                 http_list_has(http_request_last_header(request, "connection"), "upgrade") &&
-                                 !http_reader_has_body(reader);
+    request->upgrade_websocket = http_request_asks_websocket(request) && !http_reader_has_body(reader);
     reader->expects_continue = request->version_minor >= 1 && http_reader_has_body(reader) &&
                                http_request_header_has(request, "expect", "100-continue");
     reader->phase = PHASE_HEAD_DONE;

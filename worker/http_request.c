@@ -79,3 +79,21 @@ bool http_request_query(const struct http_request *request, const char *name, st
     text_free(&key);
     return found;
 }
+
+bool http_request_asks_websocket(const struct http_request *request)
+{
+    return equals_without_case(http_request_last_header(request, "upgrade"), "websocket") &&
+           http_list_has(http_request_last_header(request, "connection"), "upgrade");
+}
+
+bool http_path_strip_root(struct slice *path, const char *root)
+{
+    size_t length = root ? strlen(root) : 0;
+    if (length == 0 || path->length < length || memcmp(path->data, root, length) != 0)
+        return false;
+    if (path->length > length && path->data[length] != '/')
+        return false;
+    *path = path->length == length ? SLICE_LITERAL("/")
+                                   : (struct slice){path->data + length, path->length - length};
+    return true;
+}

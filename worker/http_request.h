@@ -32,6 +32,10 @@ struct slice http_request_header(const struct http_request *request, const char 
 bool http_request_header_has(const struct http_request *request, const char *name, const char *token);
 /* The last header of that name (any case); absent slice when there is none. */
 struct slice http_request_last_header(const struct http_request *request, const char *name);
+/* Asks for a websocket. Of several headers the last one counts, as in the reference; any method and version (the handshake judges them). */
+bool http_request_asks_websocket(const struct http_request *request);
+/* Takes `root` (NULL or empty: none) away from the front of a path; true when it stood there. */
+bool http_path_strip_root(struct slice *path, const char *root);
 /* True when the comma-separated `list` holds the token (any case). */
 bool http_list_has(struct slice list, const char *token);
 /* Value of the first query parameter `name`, percent-decoded into `out` (appended); false when absent. */

@@ -14,7 +14,7 @@ from harness import OpalClient, Opald, Reference, WireClient, scaled
 from harness.backbones import RedisServer
 from harness.wire import CLOSE, frame
 
-KEEPALIVE = "1.5"  # seconds until a silent server is gone, in place of 20
+KEEPALIVE = "2"  # seconds until a silent server is gone, in place of 20
 STATISTICS = {"OPAL_STATISTICS_ENABLED": "true", "OPAL_STATISTICS_SERVER_KEEPALIVE_TIMEOUT": KEEPALIVE}
 
 
