@@ -17,10 +17,15 @@
 /* Every topic carries the whole message, also over the backbone: thousands of directories go in several publications, or their
  * number would count twice. */
 #define MESSAGE_BYTES_MAX (128 * 1024)
+/* Until the next attempt when the queue before the uplink is full. */
+#define AGAIN_MS 50
 
 struct change {
     struct policy *policy;
     struct job *job; /* NULL: none runs */
+    struct policy_directories directories;
+    size_t published;    /* how many of them */
+    struct event *again; /* there was no room on the way to the master */
     char *repository;
     char *branch;
     char old_hash[POLICY_HASH_LENGTH + 1];
@@ -29,13 +34,21 @@ struct change {
     void *context;
 };
 
+static void change_free(struct change *change)
+{
+    if (change->again)
+        event_free(change->again);
+    policy_directories_free(&change->directories);
+    free(change->repository);
+    free(change->branch);
+    free(change);
+}
+
 static void change_end(struct change *change, bool ok)
 {
     void (*done)(void *, bool) = change->done;
     void *context = change->context;
-    free(change->repository);
-    free(change->branch);
-    free(change);
+    change_free(change);
     done(context, ok);
 }
 
@@ -73,51 +86,75 @@ static void change_move_branch(struct change *change)
 
 /* ---- second: the event ---- */
 
-static void change_publish_part(struct change *change, const struct policy_directories *directories,
-    size_t first, size_t end, struct slice data)
+static enum publish_outcome change_publish_part(
+    struct change *change, size_t first, size_t end, struct slice data)
 {
     struct policy *policy = change->policy;
     struct text *names = memory_allocate((end - first) * sizeof *names);
     struct slice *topics = memory_allocate((end - first) * sizeof *topics);
     for (size_t i = first; i < end; i++) {
-        policy_changes_topic(directories->items[i], &names[i - first]);
+        policy_changes_topic(change->directories.items[i], &names[i - first]);
         topics[i - first] = text_slice(&names[i - first]);
     }
     const struct publish_request request = {
         .topics = topics, .topic_count = (uint32_t)(end - first), .data = data, .server_side = true};
-    if (publisher_publish(policy->publisher, &request, NULL) == PUBLISH_ORDERED)
-        policy_count(policy, COUNTER_POLICY_CHANGES, 1);
-    else
-        log_write(LOG_ERROR, POLICY_LOGGER, "the policy update '%s' -> '%s' could not be published",
-            change->old_hash, change->new_hash);
+    enum publish_outcome outcome = publisher_publish(policy->publisher, &request, NULL);
     for (size_t i = 0; i < end - first; i++)
         text_free(&names[i]);
     free(names);
     free(topics);
+    return outcome;
 }
 
-static void change_publish(struct change *change, const struct policy_directories *directories)
+static size_t change_bytes_max(const struct policy *policy)
 {
-    struct policy *policy = change->policy;
     uint64_t limit = event_limit_read(policy->segment);
-    size_t bytes_max = limit > 2 * ENVELOPE_BYTES ? (size_t)limit - ENVELOPE_BYTES : ENVELOPE_BYTES;
-    if (bytes_max > MESSAGE_BYTES_MAX)
-        bytes_max = MESSAGE_BYTES_MAX;
+    if (limit > MESSAGE_BYTES_MAX + ENVELOPE_BYTES)
+        return MESSAGE_BYTES_MAX;
+    return limit > 2 * ENVELOPE_BYTES ? (size_t)limit - ENVELOPE_BYTES : ENVELOPE_BYTES;
+}
+
+static void change_publish_rest(struct change *change)
+{
+    const struct timeval soon = {0, AGAIN_MS * 1000};
+    while (change->published < change->directories.count) {
+        struct text data = {0};
+        size_t end = policy_changes_message(&change->directories, change->published, change->old_hash,
+            change->new_hash, change_bytes_max(change->policy), &data);
+        enum publish_outcome outcome = change_publish_part(change, change->published, end, text_slice(&data));
+        text_free(&data);
+        if (outcome == PUBLISH_BUSY) {
+            event_add(change->again, &soon);
+            return;
+        }
+        if (outcome == PUBLISH_ORDERED)
+            policy_count(change->policy, COUNTER_POLICY_CHANGES, 1);
+        else
+            log_write(LOG_ERROR, POLICY_LOGGER,
+                "the policy update '%s' -> '%s' can't be published: larger than an event may be",
+                change->old_hash, change->new_hash);
+        change->published = end;
+    }
+    change_move_branch(change);
+}
+
+static void change_on_again(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    change_publish_rest(context);
+}
+
+static void change_publish(struct change *change)
+{
     /* First, so that whoever hears of the change gets it when asking for the bundle. */
-    policy_set_head(policy, change->repository, change->new_hash);
-    if (directories->count == 0)
+    policy_set_head(change->policy, change->repository, change->new_hash);
+    if (change->directories.count == 0)
         log_write(LOG_WARNING, POLICY_LOGGER,
             "new commits detected but no tracked files were affected: '%s' -> '%s'", change->old_hash,
             change->new_hash);
-    for (size_t first = 0; first < directories->count;) {
-        struct text data = {0};
-        size_t end =
-            policy_changes_message(directories, first, change->old_hash, change->new_hash, bytes_max, &data);
-        change_publish_part(change, directories, first, end, text_slice(&data));
-        text_free(&data);
-        first = end;
-    }
-    change_move_branch(change);
+    change->again = event_new(change->policy->base, -1, 0, change_on_again, change);
+    change_publish_rest(change);
 }
 
 /* ---- first: what changed ---- */
@@ -125,7 +162,6 @@ static void change_publish(struct change *change, const struct policy_directorie
 static void change_on_listed(void *context, const struct job_result *result)
 {
     struct change *change = context;
-    struct policy_directories directories = {0};
     const struct bundle_rules rules = bundle_rules_of(change->policy->config);
     change->job = NULL;
     if (!result->ok) {
@@ -134,9 +170,8 @@ static void change_on_listed(void *context, const struct job_result *result)
         change_end(change, false);
         return;
     }
-    policy_directories_of_listing(&directories, result->output, &rules);
-    change_publish(change, &directories);
-    policy_directories_free(&directories);
+    policy_directories_of_listing(&change->directories, result->output, &rules);
+    change_publish(change);
 }
 
 /* Without the difference (the old commit is not there any more, or all too much changed) everything counts as changed. */
@@ -155,7 +190,6 @@ static void change_on_diff(void *context, const struct job_result *result)
     struct change *change = context;
     struct bundle_diff diff = {0};
     struct error err = {0};
-    struct policy_directories directories = {0};
     const struct bundle_rules rules = bundle_rules_of(change->policy->config);
     change->job = NULL;
     if (!result->ok) {
@@ -166,9 +200,8 @@ static void change_on_diff(void *context, const struct job_result *result)
     if (bundle_diff_parse(&diff, (size_t)change->policy->config->bundle_files_max, &err) < 0) {
         change_list(change, slice_from_string(err.text));
     } else {
-        policy_directories_of_diff(&directories, &diff, &rules);
-        change_publish(change, &directories);
-        policy_directories_free(&directories);
+        policy_directories_of_diff(&change->directories, &diff, &rules);
+        change_publish(change);
     }
     bundle_diff_free(&diff);
 }
@@ -195,7 +228,5 @@ void change_abandon(struct change *change)
 {
     if (change->job)
         job_abandon(change->job);
-    free(change->repository);
-    free(change->branch);
-    free(change);
+    change_free(change);
 }
