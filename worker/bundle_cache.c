@@ -123,8 +123,7 @@ static void held_drop(struct bundle_cache *cache, struct cache_item *item)
 static struct cache_item *items_find(struct cache_items *items, struct slice question)
 {
     struct cache_item *item;
-    TAILQ_FOREACH(item, items, link)
-    {
+    for (item = TAILQ_FIRST(items); item; item = TAILQ_NEXT(item, link)) {
         if (slice_equals(text_slice(&item->question), question))
             return item;
     }
@@ -191,8 +190,7 @@ static void on_answer(void *context, uint64_t id, struct slice body, int descrip
     struct bundle_cache *cache = context;
     struct bundle_link_answer answer = {0};
     struct cache_item *item;
-    TAILQ_FOREACH(item, &cache->pending, link)
-    {
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
         if (item->id == id)
             break;
     }
@@ -243,8 +241,7 @@ static void on_head(void *context)
         if (strcmp(item->copy->head, cache->head) != 0)
             held_drop(cache, item);
     }
-    TAILQ_FOREACH(item, &cache->pending, link)
-    {
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
         if (item->id == 0)
             item_send(cache, item);
     }
@@ -254,8 +251,7 @@ static void on_lost(void *context)
 {
     struct bundle_cache *cache = context;
     struct cache_item *item;
-    TAILQ_FOREACH(item, &cache->pending, link)
-    {
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
         item->id = 0;
     }
 }
@@ -272,8 +268,7 @@ static void on_tick(evutil_socket_t none, short what, void *context)
             "no bundle from the policy process in time: a request is answered 503");
         item_fail(cache, item, 503, SLICE_LITERAL("the policy bundle can't be had now, retry shortly"));
     }
-    TAILQ_FOREACH(item, &cache->pending, link)
-    {
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
         if (item->id == 0)
             item_send(cache, item);
     }
@@ -375,10 +370,8 @@ static bool items_cancel(struct cache_items *items, uint64_t ticket)
 {
     struct cache_item *item;
     struct cache_waiter *waiter;
-    TAILQ_FOREACH(item, items, link)
-    {
-        TAILQ_FOREACH(waiter, &item->waiters, link)
-        {
+    for (item = TAILQ_FIRST(items); item; item = TAILQ_NEXT(item, link)) {
+        for (waiter = TAILQ_FIRST(&item->waiters); waiter; waiter = TAILQ_NEXT(waiter, link)) {
             if (waiter->ticket == ticket) {
                 TAILQ_REMOVE(&item->waiters, waiter, link);
                 free(waiter);
