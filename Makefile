@@ -202,7 +202,7 @@ unit:
 test-backbones:
 	@rm -f $(OUT)/test-backbones.txt
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' \
-	    OPALD_FLEET=full OPALD_FLEET_RESULTS='$(abspath $(OUT))/test-backbones.txt' tests/run integration tests/integration/test_backbone_faults.py; \
+	    OPALD_TEST_PROCESSES=1 OPALD_FLEET=full OPALD_FLEET_RESULTS='$(abspath $(OUT))/test-backbones.txt' tests/run integration tests/integration/test_backbone_faults.py; \
 	    status=$$?; cat $(OUT)/test-backbones.txt; exit $$status
 # ---- end of tests
 

@@ -394,6 +394,36 @@ def refused_at_the_door(driver, uri, channel, wanted, secret=None, seconds=10):
     return one.log()
 
 
+def killed_at_any_moment(server, driver, channel):
+    """Killed or frozen while connecting, settling, replaying, sending: whatever the moment, it comes back, keeps its order, and tells of each loss."""
+    chance = random.Random(int(time.time()))
+    one, two = driver(server.uri, channel, A, settle=0.3, deadline=2).up(), driver(server.uri, channel, B, settle=0.3, deadline=2).up()
+    sent = 0
+    for _ in range(8):
+        for one_of_many in range(5):
+            one.say(*(f"publish n {n}" for n in range(sent, sent + 40)))
+            sent += 40
+            time.sleep(chance.random() * 0.15)
+        if chance.random() < 0.3:
+            server.pause()
+            time.sleep(chance.random() * 2.5)
+            server.resume()
+        else:
+            server.kill()
+            server.start()
+    deadline = time.monotonic() + scaled(40)
+    while sent - 1 not in numbers(two)[-50:]:  # what was sent before the last return of both may be lost, and is told
+        assert time.monotonic() < deadline, (two.lines[-5:], one.log()[-2000:], two.log()[-2000:])
+        one.say(f"publish n {sent}")
+        sent += 1
+        time.sleep(0.3)
+    two.wait_line("gap", 20)
+    one.wait_line("gap", 20)
+    time.sleep(1.5)  # the last gap's
+    check_numbers(two, sent)
+    assert one.close() == 0 and two.close() == 0
+
+
 GARBAGE = bytes(random.Random(4).randrange(256) for _ in range(65536))
 NONSENSE = {
     "redis": [GARBAGE, bytes(65536), b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$2147483647\r\nxxxx", b"$9223372036854775807\r\n", b"$-99\r\n",
@@ -510,7 +540,7 @@ def a_thousand_reconnects(server, driver, channel):
 # ---- what both test files run
 UNHURT = [round_trip, what_others_write, resync_asked_by_another, flow_control, half_open, replay_buffer_overflows, no_replay_buffer, no_reconnect,
           attempts_used_up, name_that_does_not_exist, this_process_stands_still, nonsense_from_the_start, nonsense_in_the_middle]
-HURT = [killed_and_restarted, frozen, frozen_too_long, not_there_at_first, close_sends_what_is_queued]
+HURT = [killed_and_restarted, frozen, frozen_too_long, not_there_at_first, close_sends_what_is_queued, killed_at_any_moment]
 
 
 def shared_tests(server_class):
