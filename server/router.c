@@ -8,79 +8,19 @@
  * doorbell but polls the ring with a short timer: readers don't signal the writer (that would cost a busy
  * reader a system call), and a full ring is rare.
  */
-#include "server/router.h"
+#include "server/router_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/certainty.h"
 #include "server/common/clock.h"
-#include "server/common/identity.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
-#include "server/freeze.h"
 #include "server/statistics_service.h"
 #include "server/policy/policy_link.h"
-#include "shm/event.h"
-#include "shm/uplink.h"
 #include "shm/worker_table.h"
-
-#define ROUTER_MAGIC        0x726f7574u
-#define ROUTER_BUDGET       512
-#define ROUTER_FULL_POLL_US 500
-/* A look at the full ring that comes so late says that this process did not run (a paused container or machine), nor did the readers. */
-#define ROUTER_PAUSED_NS (1 * CLOCK_SECOND)
-#define LOGGER           "opald.router"
-/* Publishers that wait for the backbone at one time; more are told that it did not answer in time. */
-#define ROUTER_WAITING_MAX 65536
-/* After a gap in which publishes were frozen, how long the backend has to ask for the resync by itself, beyond its settle time. */
-#define ROUTER_FROZEN_RESYNC_SECONDS 1.0
-
-struct router_uplink {
-    struct uplink *uplink;     /* NULL until the slot is first used */
-    struct uplink_record held; /* taken from the uplink but not yet on the ring */
-    bool holds;
-};
-
-struct router {
-    uint32_t magic;
-    struct event_base *base;
-    const struct config *config;
-    struct segment *segment;
-    struct router_hooks hooks;
-    struct ring_writer *ring;
-    struct broadcast *backbone; /* NULL: none */
-    struct event *doorbell;
-    struct event *again;     /* more to do: next turn of the loop */
-    struct event *full_poll; /* the ring was full */
-    struct certainty *certainty;
-    struct event *answer_due; /* answers of `certainty` are to be put on the ring */
-    struct freeze freeze;
-    bool frozen;                 /* something was dropped since the last resync */
-    uint64_t gap_since_ns;       /* the last gap of the backbone */
-    struct event *frozen_resync; /* the resync that has to follow, when the backend sees no need of one */
-    struct router_uplink uplinks[SEGMENT_SLOTS_MAX];
-    unsigned slots;
-    unsigned next_slot;  /* round robin */
-    bool backbone_waits; /* it offered an event while the ring was full */
-    bool serving;        /* clients are taken */
-    bool backbone_was_up;
-    uint64_t serving_since_ns;
-    bool ring_full;    /* the last reserve failed */
-    bool resync_waits; /* a resync that found the ring full */
-    struct event_resync resync;
-    unsigned stall_slot; /* who holds up the ring, where it stood and since when (0: nobody does) */
-    uint64_t stall_cursor;
-    uint64_t stall_since_ns;
-    uint64_t stall_looked_ns; /* the last look */
-    char notifier_id[IDENTITY_HEX + 1];
-    struct text scratch;
-    struct log_limiter limit_full;
-    struct log_limiter limit_corrupt;
-    struct log_limiter limit_waiting;
-};
 
 /* ---- a full ring ---- */
 
@@ -127,7 +67,7 @@ static void router_check_stall(struct router *router)
         router->hooks.context, slot, "it has held up the full ring for longer than the limit");
 }
 
-static void *router_reserve(struct router *router, enum ring_type type, uint32_t length)
+void *router_reserve(struct router *router, enum ring_type type, uint32_t length)
 {
     void *body = ring_writer_reserve(router->ring, type, length);
     if (!body) {
@@ -162,8 +102,7 @@ static void router_on_answer_due(evutil_socket_t descriptor, short what, void *c
     router_put_answers(context);
 }
 
-/* Never puts anything on the ring itself: it may be called in the middle of a record. */
-static void router_on_backbone_acknowledged(void *context, uint64_t token, bool ok)
+void router_on_backbone_acknowledged(void *context, uint64_t token, bool ok)
 {
     struct router *router = context;
     if (certainty_done(router->certainty, token, ok))
@@ -185,7 +124,7 @@ static uint64_t router_begin_waiting(struct router *router, const struct event *
 
 /* ---- webhooks ---- */
 
-static void router_notice_webhook(struct router *router, const struct slice *topic)
+void router_notice_webhook(struct router *router, const struct slice *topic)
 {
     if (slice_equals(*topic, SLICE_LITERAL(POLICY_WEBHOOK_TOPIC)))
         router->hooks.webhook(router->hooks.context);
@@ -369,7 +308,7 @@ static void router_on_again(evutil_socket_t descriptor, short what, void *contex
     router_take_in(context);
 }
 
-static void router_put_resync(struct router *router)
+void router_put_resync(struct router *router)
 {
     void *body = router_reserve(router, RING_RESYNC, sizeof router->resync);
     router->resync_waits = !body;
@@ -398,158 +337,6 @@ static void router_on_full_poll(evutil_socket_t descriptor, short what, void *co
         router_take_in(router);
     else
         router_note_full(router);
-}
-
-/* ---- the backbone ---- */
-
-static bool router_on_backbone_event(void *context, const struct notification *notification)
-{
-    struct router *router = context;
-    struct event event = {
-        .entered_ns = clock_monotonic_ns(),
-        .origin = EVENT_ORIGIN_BACKBONE,
-        .topic_count = notification->topic_count,
-        .data = notification->data,
-    };
-    uint32_t length = event_encoded_size(
-        notification->topics, notification->topic_count, event.notifier, notification->data);
-    if (length > ring_writer_body_max(router->ring)) {
-        /* Only a much larger limit on another server lets this happen; the ring can't carry it. */
-        counter_add(router->segment, COUNTER_MASTER, COUNTER_BACKBONE_TOO_LARGE, 1);
-        log_write(LOG_ERROR, LOGGER,
-            "an event of %zu bytes from the backbone is larger than the ring's limit of %u bytes: not "
-            "delivered; raise "
-            "OPAL_RING_BYTES",
-            notification->data.length, ring_writer_body_max(router->ring));
-        return true;
-    }
-    void *body = router_reserve(router, RING_EVENT, length);
-    if (!body) {
-        router->backbone_waits = true;
-        return false;
-    }
-    event_encode(body, &event, notification->topics);
-    ring_writer_commit(router->ring);
-    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_FROM_BACKBONE, 1);
-    counter_add(
-        router->segment, COUNTER_MASTER, COUNTER_EVENT_BYTES_FROM_BACKBONE, notification->data.length);
-    for (uint32_t i = 0; i < notification->topic_count; i++)
-        router_notice_webhook(router, &notification->topics[i]);
-    for (uint32_t i = 0; router->hooks.statistics && i < notification->topic_count; i++)
-        statistics_service_event(router->hooks.statistics, notification->topics[i], notification->data, -1, 0,
-            notification->notifier_id);
-    return true;
-}
-
-static void router_on_backbone_batch_end(void *context)
-{
-    struct router *router = context;
-    ring_writer_wake(router->ring);
-}
-
-static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *why)
-{
-    struct router *router = context;
-    router->frozen = false;
-    event_del(router->frozen_resync);
-    if (router->hooks.statistics)
-        statistics_service_gap(router->hooks.statistics);
-    if (!router->config->broadcast_resync_on_reconnect) {
-        log_write(LOG_WARNING, LOGGER,
-            "events of other servers may have been lost (%s; away for %.1f s); clients stay as they are, "
-            "because "
-            "OPAL_BROADCAST_RESYNC_ON_RECONNECT is false",
-            why, (double)gap_ns / (double)CLOCK_SECOND);
-        return;
-    }
-    router->resync = (struct event_resync){
-        .gap_ns = gap_ns, .closes_per_second = (uint32_t)router->config->resync_closes_per_second};
-    log_write(LOG_WARNING, LOGGER,
-        "events of other servers may have been lost (%s; away for %.1f s): asking this host's clients to "
-        "refetch, %u a second",
-        why, (double)gap_ns / (double)CLOCK_SECOND, router->resync.closes_per_second);
-    router_put_resync(router);
-}
-
-/* The backbone is back and has lost nothing (Kafka goes on where it stopped), but this host's clients miss what was frozen. */
-static void router_on_frozen_resync(evutil_socket_t descriptor, short what, void *context)
-{
-    struct router *router = context;
-    (void)descriptor;
-    (void)what;
-    router_on_backbone_gap(router, clock_monotonic_ns() - router->gap_since_ns,
-        "publishes were frozen while the backbone was away");
-}
-
-static void router_set_gap(struct router *router, bool gap)
-{
-    double seconds = router->config->broadcast_resync_settle_seconds + ROUTER_FROZEN_RESYNC_SECONDS;
-    struct timeval later = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
-    if (gap && !router->freeze.gap)
-        router->gap_since_ns = clock_monotonic_ns();
-    freeze_set_gap(&router->freeze, gap);
-    if (gap)
-        event_del(router->frozen_resync);
-    else if (router->frozen)
-        event_add(router->frozen_resync, &later);
-}
-
-static void router_on_backbone_state(void *context, enum broadcast_state state)
-{
-    static const enum backbone_state states[] = {[BROADCAST_CONNECTING] = BACKBONE_CONNECTING,
-        [BROADCAST_UP] = BACKBONE_UP,
-        [BROADCAST_GAP] = BACKBONE_GAP,
-        [BROADCAST_LOST] = BACKBONE_LOST};
-    struct router *router = context;
-    uint64_t limit = (uint64_t)router->config->event_max_bytes;
-    backbone_state_write(router->segment, states[state]);
-    router_set_gap(router, state == BROADCAST_GAP || state == BROADCAST_LOST);
-    if (state == BROADCAST_LOST && router->config->broadcast_reconnect_enabled)
-        router->hooks.backbone_given_up(router->hooks.context);
-    if (state == BROADCAST_UP && !router->backbone_was_up) {
-        router->backbone_was_up = true;
-        if (router->serving)
-            router_on_backbone_gap(router, clock_monotonic_ns() - router->serving_since_ns,
-                "the backbone was not there when clients began to come");
-    }
-    /* What the backbone can't carry is refused at the door (413), not heard by half of the fleet. Its envelope is shorter than the
-     * websocket's, which the limit counts. */
-    if (router->backbone && broadcast_message_max(router->backbone) < limit)
-        limit = broadcast_message_max(router->backbone);
-    if (limit != event_limit_read(router->segment))
-        log_write(LOG_INFO, LOGGER, "events of up to %" PRIu64 " bytes are taken", limit);
-    event_limit_write(router->segment, limit);
-}
-
-static void router_on_backbone_count(void *context, enum broadcast_count what, uint64_t amount)
-{
-    static const enum counter counters[] = {
-        [BROADCAST_COUNT_SENT] = COUNTER_BACKBONE_ACKNOWLEDGED,
-        [BROADCAST_COUNT_SEND_FAILED] = COUNTER_BACKBONE_SEND_FAILED,
-        [BROADCAST_COUNT_OWN] = COUNTER_BACKBONE_OWN_SKIPPED,
-        [BROADCAST_COUNT_REJECTED] = COUNTER_BACKBONE_REJECTED,
-        [BROADCAST_COUNT_RECONNECT] = COUNTER_BACKBONE_RECONNECTS,
-        [BROADCAST_COUNT_TOO_LARGE] = COUNTER_BACKBONE_TOO_LARGE,
-    };
-    struct router *router = context;
-    counter_add(router->segment, COUNTER_MASTER, counters[what], amount);
-}
-
-static int router_open_backbone(struct router *router, struct error *err)
-{
-    static const struct broadcast_callbacks callbacks = {
-        .event = router_on_backbone_event,
-        .state = router_on_backbone_state,
-        .gap = router_on_backbone_gap,
-        .count = router_on_backbone_count,
-        .batch_end = router_on_backbone_batch_end,
-        .acknowledged = router_on_backbone_acknowledged,
-    };
-    const struct config *config = router->config;
-    const struct broadcast_settings settings = router_backbone_settings(config, router->notifier_id);
-    backbone_state_write(router->segment, BACKBONE_CONNECTING);
-    router->backbone = broadcast_open(router->base, &settings, &callbacks, router, err);
-    return router->backbone ? 0 : -1;
 }
 
 /* ---- life cycle ---- */
