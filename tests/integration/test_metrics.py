@@ -34,7 +34,7 @@ def test_what_was_done_is_counted(opald):
         assert server.request("GET", "/nowhere").status == 404
         assert server.request("GET", "/data/config").status == 200
         await asyncio.to_thread(wait_until, lambda: gauge(server, "subscriptions") == 7, 5, "seven subscriptions")
-        assert gauge(server, "clients") == 6
+        await asyncio.to_thread(wait_until, lambda: gauge(server, "clients") == 6, 5, "six clients")
         assert gauge(server, "connections") >= 6
         assert gauge(server, "workers_ready") == 2
         assert counter(server, "events", direction="published") == 3
