@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "tests/unit/worker/worker_fixture.h"
 
@@ -274,9 +276,69 @@ static void test_flood(void **state)
     fixture_stop(&fixture);
 }
 
+/* ---- whose turn it is ---- */
+
+/* The socket that this program or its worker sent to last. In place of libc's, so that the worker's sends are seen. */
+static _Atomic int *last_sent;
+
+ssize_t send(int fd, const void *bytes, size_t length, int flags)
+{
+    if (last_sent)
+        *last_sent = fd;
+    return syscall(SYS_sendto, fd, bytes, length, flags, NULL, 0);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    if (last_sent)
+        *last_sent = fd;
+    return syscall(SYS_sendmsg, fd, message, flags);
+}
+
+/* Bursts of as many events as there are subscribers: they take turns in being the last one that is served. */
+static void test_turns_in_bursts(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 8, BURSTS = 2 * CLIENTS };
+    struct fixture fixture;
+    unsigned turns[1024] = {0}, clients_served = 0;
+    int clients[CLIENTS];
+    last_sent = mmap(NULL, sizeof(*last_sent), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal((void *)last_sent, MAP_FAILED);
+    fixture_config(&fixture);
+    fixture_start(&fixture);
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = client_open(&fixture);
+        client_subscribe(&fixture, clients[i], "[\"t\"]");
+    }
+    for (unsigned burst = 1; burst <= BURSTS; burst++) {
+        for (int i = 0; i < CLIENTS; i++)
+            fixture_event_quiet(&fixture, "t", NULL, SLICE_LITERAL("1"));
+        ring_writer_wake(fixture.ring);
+        for (int tries = 0; fixture_counter(&fixture, COUNTER_DELIVERIES) < burst * CLIENTS * CLIENTS;
+             tries++) {
+            assert_true(tries < 5000);
+            usleep(1000);
+        }
+        assert_true(*last_sent >= 0 && *last_sent < 1024);
+        turns[*last_sent]++;
+    }
+    for (int fd = 0; fd < 1024; fd++) {
+        clients_served += turns[fd] > 0;
+        assert_true(turns[fd] <= BURSTS / 2); /* two each, when no burst was read in two parts */
+    }
+    assert_true(clients_served > CLIENTS / 2);
+    for (int i = 0; i < CLIENTS; i++)
+        close(clients[i]);
+    fixture_stop(&fixture);
+    munmap((void *)last_sent, sizeof(*last_sent));
+    last_sent = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_turns_in_bursts),
         cmocka_unit_test(test_batch_addresses),
         cmocka_unit_test(test_unfinished_messages),
         cmocka_unit_test(test_unread_output),
