@@ -219,7 +219,7 @@ static void acceptor_on_receive(evutil_socket_t from, short what, void *argument
     struct acceptor *acceptor = argument;
     (void)what;
     for (int i = 0; i < ACCEPTOR_BATCH; i++) {
-        struct handoff_message handed;
+        struct handoff_message handed = {0};
         int fd;
         if (!handoff_message_receive(from, &handed, &fd))
             return;
