@@ -441,7 +441,13 @@ int router_publish(struct router *router, struct slice topic, struct slice data)
 {
     struct event event = {
         .entered_ns = clock_monotonic_ns(), .origin = EVENT_ORIGIN_BACKBONE, .topic_count = 1, .data = data};
-    void *body = router_reserve(router, RING_EVENT, event_encoded_size(&topic, 1, event.notifier, data));
+    uint32_t length = event_encoded_size(&topic, 1, event.notifier, data);
+    if (length > ring_writer_body_max(router->ring)) { /* the ring takes it for a damaged program */
+        log_write(LOG_ERROR, LOGGER, "an event of this server's own of %zu bytes is too large: not published",
+            data.length);
+        return 0;
+    }
+    void *body = router_reserve(router, RING_EVENT, length);
     if (!body)
         return -1;
     event_encode(body, &event, &topic);

@@ -59,7 +59,8 @@ void router_detach_worker(struct router *router, unsigned slot);
 /* The policy process in `slot` (its uplink is prepared), which publishes and reads no events / has ended. */
 void router_attach_publisher(struct router *router, unsigned slot);
 void router_detach_publisher(struct router *router, unsigned slot);
-/* An event of the master's own: to the workers and to the backbone. -1 when the ring is full just now. */
+/* An event of the master's own: to the workers and to the backbone. -1 when the ring is full just now. One that the
+ * ring can never take is logged and dropped. */
 int router_publish(struct router *router, struct slice topic, struct slice data);
 
 #endif

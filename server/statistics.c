@@ -13,7 +13,6 @@
     "opald_server" /* beside rpc_id in a state that one of ours tells; the reference passes over it */
 #define JSON_DEPTH       16
 #define JSON_TOKENS      1000000
-#define NAME_BYTES_MAX   1024 /* of an rpc id, a client id, a server's id */
 #define SERVERS_MAX      16384
 #define SOURCES_MAX      4096
 #define FORGET_SECONDS   3600 /* a dead server is remembered for so long, for the case that it only slept */
@@ -142,6 +141,9 @@ static enum statistics_verdict channel_add(struct statistics *statistics, struct
     size_t bytes = sizeof *channel + sizeof *client + OVERHEAD_CHANNEL + rpc_id.length + client_id.length +
                    topics.length;
     if (channel && channel->client == client) { /* announced again */
+        if (bytes > channel->bytes &&
+            statistics->bytes - channel->bytes + bytes > statistics->settings.bytes_max)
+            return STATISTICS_FULL;
         text_clear(&channel->topics);
         text_append_slice(&channel->topics, topics);
         statistics->bytes += bytes - channel->bytes;
@@ -186,7 +188,7 @@ static bool read_string(const struct json_document *document, uint32_t token, st
     if (token == JSON_ABSENT || document->tokens[token].type != JSON_STRING)
         return false;
     json_string_decode(document, token, out);
-    return out->length <= NAME_BYTES_MAX;
+    return out->length <= STATISTICS_NAME_MAX;
 }
 
 /* A JSON array of strings, written anew without spaces. */
@@ -214,7 +216,7 @@ static bool read_topics(const struct json_document *document, uint32_t token, st
 static struct source *source_of(struct statistics *statistics, struct slice name, uint64_t now_ns)
 {
     struct source *source = named_find(&statistics->source_tree, name);
-    if (source || name.length > NAME_BYTES_MAX || statistics->source_count >= SOURCES_MAX)
+    if (source || name.length > STATISTICS_NAME_MAX || statistics->source_count >= SOURCES_MAX)
         return source;
     source = named_make(&statistics->source_tree, name, sizeof *source);
     source->seen_ns = now_ns;
@@ -328,7 +330,7 @@ bool statistics_server_seen(
         source->seen_ns = now_ns;
         source->dead = false;
     }
-    if (!server && worker_id.length <= NAME_BYTES_MAX && statistics->server_count < SERVERS_MAX) {
+    if (!server && worker_id.length <= STATISTICS_NAME_MAX && statistics->server_count < SERVERS_MAX) {
         server = named_make(&statistics->server_tree, worker_id, sizeof *server);
         TAILQ_INSERT_TAIL(&statistics->servers, server, link);
         statistics->server_count++;
@@ -429,23 +431,29 @@ size_t statistics_servers(const struct statistics *statistics)
 }
 
 /* `self`: whose channels of this host are, when the owners are to be told; absent: not. */
-static void write_client(const struct client *client, struct slice self, struct text *out)
+static void write_channel(const struct channel *channel, struct slice self, struct text *out)
+{
+    text_append_string(out, "{\"rpc_id\":");
+    text_append_json_utf8(out, named_slice(&channel->named));
+    text_append_string(out, ",\"client_id\":");
+    text_append_json_utf8(out, named_slice(&channel->client->named));
+    text_append_string(out, ",\"topics\":");
+    text_append_slice(out, text_slice(&channel->topics));
+    if (self.data && (channel->slot >= 0 || channel->source)) {
+        text_append_string(out, ",\"" OWNER_KEY "\":");
+        text_append_json_utf8(out, channel->slot >= 0 ? self : named_slice(&channel->source->named));
+    }
+    text_append_char(out, '}');
+}
+
+static void write_client(const struct client *client, struct text *out)
 {
     const struct channel *first = TAILQ_FIRST(&client->channels);
     text_append_json_utf8(out, named_slice(&client->named));
     text_append_string(out, ":[");
     for (const struct channel *at = first; at; at = TAILQ_NEXT(at, in_client)) {
-        text_append_string(out, at == first ? "{\"rpc_id\":" : ",{\"rpc_id\":");
-        text_append_json_utf8(out, named_slice(&at->named));
-        text_append_string(out, ",\"client_id\":");
-        text_append_json_utf8(out, named_slice(&client->named));
-        text_append_string(out, ",\"topics\":");
-        text_append_slice(out, text_slice(&at->topics));
-        if (self.data && (at->slot >= 0 || at->source)) {
-            text_append_string(out, ",\"" OWNER_KEY "\":");
-            text_append_json_utf8(out, at->slot >= 0 ? self : named_slice(&at->source->named));
-        }
-        text_append_char(out, '}');
+        text_append_string(out, at == first ? "" : ",");
+        write_channel(at, (struct slice){0}, out);
     }
     text_append_char(out, ']');
 }
@@ -455,7 +463,7 @@ void statistics_write_clients(const struct statistics *statistics, struct text *
     const struct client *first = TAILQ_FIRST(&statistics->clients);
     for (const struct client *at = first; at; at = TAILQ_NEXT(at, link)) {
         text_append_string(out, at == first ? "" : ",");
-        write_client(at, (struct slice){0}, out);
+        write_client(at, out);
     }
 }
 
@@ -468,36 +476,86 @@ void statistics_write_servers(const struct statistics *statistics, bool after_ot
     }
 }
 
-void statistics_write_state(const struct statistics *statistics, struct slice requester, struct slice self,
+/* A message of the state in the making. */
+struct state_part {
+    struct text data;
+    struct text names;           /* of "rpc_id_to_client_id" */
+    const struct client *client; /* whose list is open; NULL: the message has nothing yet */
+};
+
+#define STATE_BETWEEN "]},\"rpc_id_to_client_id\":{"
+#define STATE_END     "}}"
+
+static void state_part_begin(struct state_part *part, struct slice requester)
+{
+    part->client = NULL;
+    text_clear(&part->data);
+    text_clear(&part->names);
+    text_append_string(&part->data, "{\"requesting_worker_id\":");
+    text_append_json_utf8(&part->data, requester);
+    text_append_string(&part->data, ",\"clients\":{");
+}
+
+static void state_part_end(struct state_part *part)
+{
+    text_append_string(&part->data, STATE_BETWEEN);
+    text_append_slice(&part->data, text_slice(&part->names));
+    text_append_string(&part->data, STATE_END);
+}
+
+/* False when it would be longer than `most` then: nothing is written. */
+static bool state_part_add(
+    struct state_part *part, const struct channel *channel, struct slice self, size_t most)
+{
+    const size_t data_before = part->data.length, names_before = part->names.length;
+    struct slice client = named_slice(&channel->client->named);
+    if (part->client != channel->client) {
+        text_append_string(&part->data, part->client ? "]," : "");
+        text_append_json_utf8(&part->data, client);
+        text_append_string(&part->data, ":[");
+    } else {
+        text_append_char(&part->data, ',');
+    }
+    write_channel(channel, self, &part->data);
+    text_append_string(&part->names, part->client ? "," : "");
+    text_append_json_utf8(&part->names, named_slice(&channel->named));
+    text_append_char(&part->names, ':');
+    text_append_json_utf8(&part->names, client);
+    if (part->data.length + part->names.length + strlen(STATE_BETWEEN STATE_END) <= most) {
+        part->client = channel->client;
+        return true;
+    }
+    part->data.length = data_before;
+    part->names.length = names_before;
+    return false;
+}
+
+size_t statistics_write_state(const struct statistics *statistics, struct slice requester, struct slice self,
     size_t part_max, void (*part)(void *context, struct slice data), void *context)
 {
-    const struct client *client = TAILQ_FIRST(&statistics->clients);
-    struct text data = {0}, names = {0};
-    while (client) {
-        text_clear(&data);
-        text_clear(&names);
-        text_append_string(&data, "{\"requesting_worker_id\":");
-        text_append_json_utf8(&data, requester);
-        text_append_string(&data, ",\"clients\":{");
-        for (bool first = true; client && (first || data.length + names.length < part_max); first = false) {
-            text_append_string(&data, first ? "" : ",");
-            write_client(client, self, &data);
-            for (const struct channel *at = TAILQ_FIRST(&client->channels); at;
-                 at = TAILQ_NEXT(at, in_client)) {
-                text_append_string(&names, names.length ? "," : "");
-                text_append_json_utf8(&names, named_slice(&at->named));
-                text_append_char(&names, ':');
-                text_append_json_utf8(&names, named_slice(&client->named));
+    struct state_part made = {0};
+    size_t left_out = 0;
+    state_part_begin(&made, requester);
+    for (const struct client *client = TAILQ_FIRST(&statistics->clients); client;
+         client = TAILQ_NEXT(client, link)) {
+        for (const struct channel *at = TAILQ_FIRST(&client->channels); at; at = TAILQ_NEXT(at, in_client)) {
+            bool added = state_part_add(&made, at, self, part_max);
+            if (!added && made.client) {
+                state_part_end(&made);
+                part(context, text_slice(&made.data));
+                state_part_begin(&made, requester);
+                added = state_part_add(&made, at, self, part_max);
             }
-            client = TAILQ_NEXT(client, link);
+            left_out += !added;
         }
-        text_append_string(&data, "},\"rpc_id_to_client_id\":{");
-        text_append_slice(&data, text_slice(&names));
-        text_append_string(&data, "}}");
-        part(context, text_slice(&data));
     }
-    text_free(&data);
-    text_free(&names);
+    if (made.client) {
+        state_part_end(&made);
+        part(context, text_slice(&made.data));
+    }
+    text_free(&made.data);
+    text_free(&made.names);
+    return left_out;
 }
 
 /* ---- life ---- */

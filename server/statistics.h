@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include "server/common/text.h"
 
+#define STATISTICS_NAME_MAX 1024 /* bytes of an rpc id, a client id, a server's id */
+
 struct statistics;
 
 struct statistics_settings {
@@ -66,8 +68,9 @@ size_t statistics_servers(const struct statistics *statistics); /* other servers
 /* "name":[{...},...],... of all clients, and "id",... of the other servers' workers: what stands within the braces and brackets. */
 void statistics_write_clients(const struct statistics *statistics, struct text *out);
 void statistics_write_servers(const struct statistics *statistics, bool after_other, struct text *out);
-/* The state as messages of at most about `part_max` bytes each; `part` is called for each. `self` owns what is this host's. */
-void statistics_write_state(const struct statistics *statistics, struct slice requester, struct slice self,
+/* The state as messages of at most `part_max` bytes each; `part` is called for each. `self` owns what is this host's. How many channels were left
+ * out, because one alone is larger than a message. */
+size_t statistics_write_state(const struct statistics *statistics, struct slice requester, struct slice self,
     size_t part_max, void (*part)(void *context, struct slice data), void *context);
 
 #endif

@@ -17,12 +17,13 @@
 #include "shm/handoff_message.h"
 #include "shm/worker_table.h"
 
-#define LOGGER             "opal.statistics"
-#define OPAL_VERSION       "0.9.9" /* whose protocol this is */
-#define WAKEUP_SECONDS     2       /* after the start, as the reference: until the backbone is surely heard */
-#define ANSWER_SECONDS_MAX 5.0     /* random, so that one answers and not all */
-#define RETRY_MS           50      /* the ring was full */
-#define ASKERS_MAX         64      /* other servers that begin at one time */
+#define LOGGER              "opal.statistics"
+#define OPAL_VERSION        "0.9.9" /* whose protocol this is */
+#define WAKEUP_SECONDS      2   /* after the start, as the reference: until the backbone is surely heard */
+#define ANSWER_SECONDS_MAX  5.0 /* random, so that one answers and not all */
+#define RETRY_MS            50  /* the ring was full */
+#define ASKERS_MAX          64  /* other servers that begin at one time */
+#define STATE_AGAIN_SECONDS 1   /* what was sent before is not out yet */
 
 /* A message that is to go out. */
 struct message {
@@ -59,7 +60,7 @@ struct statistics_service {
     int snapshots[2]; /* memfds of the last answers: full, brief; -1: none */
     uint64_t snapshot_versions[2];
     struct json_document document;
-    struct log_limiter limit_invalid, limit_many, limit_full;
+    struct log_limiter limit_invalid, limit_many, limit_full, limit_left_out;
 };
 
 /* ---- sending ---- */
@@ -151,13 +152,26 @@ static void asker_free(struct asker *asker)
 
 static void asker_on_due(evutil_socket_t fd, short what, void *argument)
 {
+    const struct timeval later = {STATE_AGAIN_SECONDS, 0};
     struct asker *asker = argument;
     struct statistics_service *service = asker->service;
     (void)fd;
     (void)what;
+    if (!STAILQ_EMPTY(&service->messages)) { /* one state is held at a time, however many ask */
+        event_add(asker->due, &later);
+        return;
+    }
     log_write(LOG_INFO, LOGGER, "[%s] respond with my own stats", asker->id.data);
-    statistics_write_state(service->statistics, text_slice(&asker->id), router_id(service->router),
-        (size_t)event_limit_read(service->segment) / 2, service_send_part, service);
+    size_t left_out =
+        statistics_write_state(service->statistics, text_slice(&asker->id), router_id(service->router),
+            (size_t)event_limit_read(service->segment) / 2, service_send_part, service);
+    if (left_out > 0) {
+        counter_add(service->segment, COUNTER_MASTER, COUNTER_STATISTICS_REFUSED, left_out);
+        log_write_limited(&service->limit_left_out, LOG_WARNING, LOGGER,
+            "%zu channels with very many topics were not told to other servers: each is larger than half of "
+            "what an event may be",
+            left_out);
+    }
     asker_free(asker);
 }
 
@@ -172,7 +186,8 @@ static bool read_member(
     if (value == JSON_ABSENT || document->tokens[value].type != JSON_STRING)
         return false;
     json_string_decode(document, value, out);
-    return true;
+    text_append_string(out, "");
+    return out->length <= STATISTICS_NAME_MAX; /* an id comes back in each message of an answer */
 }
 
 static void service_on_other_wakeup(struct statistics_service *service, struct slice data)

@@ -304,6 +304,22 @@ def test_fleet_of_ours(redis, opald, topic):
     assert eventually(lambda: clients(three) == {})
 
 
+def test_state_larger_than_the_ring_takes(redis, opald, topic):
+    """One client's channels together are no message for a server that begins, and must not be tried as one."""
+    env = {**STATISTICS, "OPAL_STATISTICS_SERVER_KEEPALIVE_TIMEOUT": "20", "OPAL_RING_BYTES": "1m", "OPAL_EVENT_MAX_BYTES": "64k"}
+    first = opald(workers=1, broadcast_uri=redis.uri, channel=topic, env=env)
+    client = WireClient(first.port)
+    rpc_ids = [uuid.uuid4().hex for _ in range(8)]
+    for number, rpc_id in enumerate(rpc_ids):
+        announce(client, "large", rpc_id, str(number) + "x" * (20_000 if number else 50_000))
+    assert eventually(lambda: len(clients(first).get("large", [])) == 8)
+    second = opald(workers=1, broadcast_uri=redis.uri, channel=topic, env=env)
+    told = eventually(lambda: set(clients(second).get("large", set())) == set(rpc_ids[1:]), 15)  # the first is larger than half of an event
+    assert told, first.log()[-2000:]
+    assert "1 channels with very many topics were not told" in first.log()
+    client.close()
+
+
 def test_off_as_the_reference(opald):
     with WireClient(opald(workers=1).port) as client:
         client.request("ping", call_id="only")

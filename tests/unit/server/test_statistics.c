@@ -115,6 +115,24 @@ static void test_bounded(void **state)
     statistics_free(statistics);
 }
 
+/* What is announced again counts with what it has now. */
+static void test_bounded_again(void **state)
+{
+    (void)state;
+    struct statistics *statistics = make(2000);
+    struct text large = {0};
+    assert_int_equal(add(statistics, "c", "1", own_worker), STATISTICS_TAKEN);
+    text_append_string(&large, "{\"client_id\":\"c\",\"rpc_id\":\"1\",\"topics\":[\"");
+    for (unsigned i = 0; i < 3000; i++)
+        text_append_char(&large, 'x');
+    text_append_string(&large, "\"]}");
+    assert_int_equal(statistics_add(statistics, text_slice(&large), own_worker, NULL), STATISTICS_FULL);
+    expect(statistics, "\"c\":[" CHANNEL("c", "1") "]");
+    assert_int_equal(add(statistics, "c", "1", own_worker), STATISTICS_TAKEN);
+    text_free(&large);
+    statistics_free(statistics);
+}
+
 static void collect(void *context, struct slice rpc_id)
 {
     text_append_slice(context, rpc_id);
@@ -192,10 +210,12 @@ static void test_state_between_servers(void **state)
     add(here, "c", "1", own_worker);
     add(here, "d", "2", other("third"));
     add(here, "d", "3", other("there"));
-    statistics_write_state(here, SLICE_LITERAL("q"), SLICE_LITERAL("here"), 1, take_part, &parts);
+    assert_int_equal(
+        statistics_write_state(here, SLICE_LITERAL("q"), SLICE_LITERAL("here"), 250, take_part, &parts), 0);
     assert_int_equal(parts.count, 2);
     add(there, "d", "3", own_worker);
     for (unsigned i = 0; i < parts.count; i++) {
+        assert_in_range(parts.items[i].length, 1, 250);
         text_clear(&requester);
         assert_int_equal(
             statistics_merge(there, text_slice(&parts.items[i]), SLICE_LITERAL("there"), now, &requester), 0);
@@ -212,6 +232,42 @@ static void test_state_between_servers(void **state)
     text_free(&requester);
     statistics_free(here);
     statistics_free(there);
+}
+
+/* One client's channels may be more than a message can hold (and than the ring takes), and one channel alone as well. */
+static void test_state_in_small_parts(void **state)
+{
+    (void)state;
+    struct statistics *statistics = make(100000);
+    struct parts parts = {0};
+    struct text large = {0};
+    add(statistics, "c", "1", own_worker);
+    add(statistics, "c", "2", own_worker);
+    text_append_string(&large, "{\"client_id\":\"d\",\"rpc_id\":\"3\",\"topics\":[\"");
+    for (unsigned i = 0; i < 3000; i++)
+        text_append_char(&large, 'x');
+    text_append_string(&large, "\"]}");
+    assert_int_equal(statistics_add(statistics, text_slice(&large), own_worker, NULL), STATISTICS_TAKEN);
+    add(statistics, "e", "4", own_worker);
+    assert_int_equal(
+        statistics_write_state(statistics, SLICE_LITERAL("q"), (struct slice){0}, 180, take_part, &parts), 1);
+    assert_int_equal(parts.count, 3);
+    assert_string_equal(parts.items[0].data, "{\"requesting_worker_id\":\"q\",\"clients\":{\"c\":[" CHANNEL(
+                                                 "c", "1") "]},"
+                                                           "\"rpc_id_to_client_id\":{\"1\":\"c\"}}");
+    assert_string_equal(parts.items[1].data, "{\"requesting_worker_id\":\"q\",\"clients\":{\"c\":[" CHANNEL(
+                                                 "c", "2") "]},"
+                                                           "\"rpc_id_to_client_id\":{\"2\":\"c\"}}");
+    for (unsigned i = 0; i < parts.count; i++)
+        text_free(&parts.items[i]);
+    parts.count = 0;
+    assert_int_equal(
+        statistics_write_state(statistics, SLICE_LITERAL("q"), (struct slice){0}, 100000, take_part, &parts),
+        0);
+    assert_int_equal(parts.count, 1);
+    text_free(&parts.items[0]);
+    text_free(&large);
+    statistics_free(statistics);
 }
 
 /* The reference says nothing of owners. */
@@ -243,6 +299,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_add_and_remove), cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_bounded), cmocka_unit_test(test_worker_gone),
+        cmocka_unit_test(test_bounded_again), cmocka_unit_test(test_state_in_small_parts),
         cmocka_unit_test(test_server_gone), cmocka_unit_test(test_state_between_servers),
         cmocka_unit_test(test_state_of_the_reference)};
     return cmocka_run_group_tests(tests, NULL, NULL);
