@@ -61,6 +61,8 @@ int bundle_child_main(const struct config *config)
     const struct bundle_rules rules = bundle_rules_of(config);
     const struct bundle_limits limits = bundle_limits_of(config);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    fcntl(BUNDLE_CHILD_SOCKET, F_SETFD,
+        FD_CLOEXEC); /* not git's, or its end would not be seen while git runs */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* a terminal's ^C reaches all; the policy process decides when this one ends */
     return bundle_child_serve(BUNDLE_CHILD_SOCKET, &rules, &limits);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "server/common/memory.h"
+#include "server/policy/child_environment.h"
 
 #define DIFF_READ 65536
 #define DIFF_BYTES_A_CHANGE \
@@ -113,6 +114,7 @@ static void execute(const char *repository, const char *old_hash, const char *ne
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a builder that is killed for its time limit takes git along */
     dup2(nothing, STDIN_FILENO);
     dup2(output, STDOUT_FILENO);
+    child_environment_clean();
     setenv("GIT_DIR", repository, 1);
     setenv("GIT_CONFIG_NOSYSTEM", "1", 1); /* somebody's diff.* settings must not change what clients get */
     setenv("GIT_CONFIG_GLOBAL", "/dev/null", 1);

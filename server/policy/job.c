@@ -13,6 +13,7 @@
 
 #include "server/common/clock.h"
 #include "server/common/memory.h"
+#include "server/policy/child_environment.h"
 #include "server/policy/policy_context.h"
 
 #define READ_BYTES    (64 * 1024)
@@ -213,19 +214,6 @@ static void job_on_check(evutil_socket_t descriptor, short what, void *context)
 
 /* ---- its start ---- */
 
-/* Variables that would point git elsewhere, and everything that is this server's own (tokens, keys). */
-static bool variable_is_kept(const char *variable)
-{
-    static const char *const dropped[] = {"OPAL_", "UVICORN_", "GIT_DIR=", "GIT_WORK_TREE=",
-        "GIT_INDEX_FILE=", "GIT_OBJECT_DIRECTORY=", "GIT_ALTERNATE_OBJECT_DIRECTORIES=", "GIT_COMMON_DIR=",
-        "GIT_NAMESPACE=", "GIT_ASKPASS=", "SSH_ASKPASS=", "GIT_TERMINAL_PROMPT=", "GIT_TRACE",
-        "GIT_CURL_VERBOSE=", "LC_ALL=", "LANGUAGE=", "NOTIFY_SOCKET=", "OPALD_"};
-    for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++)
-        if (strncmp(variable, dropped[i], strlen(dropped[i])) == 0)
-            return false;
-    return true;
-}
-
 static char **job_environment(const struct job_settings *settings)
 {
     static const char *const own[] = {
@@ -243,7 +231,7 @@ static char **job_environment(const struct job_settings *settings)
     for (size_t i = 0; !settings->keep_secrets && i < sizeof own / sizeof *own; i++)
         made[at++] = (char *)(uintptr_t)own[i];
     for (size_t i = 0; i < count; i++)
-        if (settings->keep_secrets || variable_is_kept(environ[i]))
+        if (settings->keep_secrets || child_environment_keeps(environ[i]))
             made[at++] = environ[i];
     return made;
 }

@@ -192,6 +192,33 @@ def test_password_over_http_stays_secret(opald, work):
     http.close()
 
 
+def test_git_gets_nothing_that_is_none_of_its_business(opald, work):
+    """Neither the server's secrets nor its descriptors, whichever process starts it; nor another repository from its environment."""
+    repo, seen, folder = PolicyRemote(work), work / "seen", work / "bin"
+    for made in (seen, folder):
+        made.mkdir()
+    (folder / "git").write_text(f"#!/bin/sh\nfile=$(mktemp {seen}/XXXXXX)\n(echo \"$*\"; env; ls -l /proc/$$/fd) > $file\nexec {shutil.which('git')} \"$@\"\n")
+    (folder / "git").chmod(0o755)
+    old = repo.head
+    server = opald(env={**policy_env(work, repo.remote), "PATH": f"{folder}:{os.environ['PATH']}", "OPAL_AUTH_MASTER_TOKEN": "for-nobody-else",
+                        "GIT_OBJECT_DIRECTORY": "/nowhere", "GIT_TRACE": str(work / "trace")})
+    server.wait_for_log("Clone succeeded")
+    head = repo.commit({"a/n.rego": "package n\n"})
+    trigger(server, repo.remote)
+    server.wait_for_log(f"new HEAD is '{head}'")
+    server.wait_until(lambda: server.request("GET", "/policy").json()["hash"] == head, 10, "the new commit")
+    reply = server.request("GET", f"/policy?base_hash={old}").json()
+    assert reply["old_hash"] == old and [one["path"] for one in reply["policy_modules"]] == ["a/n.rego"]
+    told = [one.read_text() for one in seen.iterdir()]
+    for command in ("clone", "fetch", "diff-tree"):
+        assert any(f"{command} " in one.splitlines()[0] for one in told), command
+    assert sum("diff-tree " in one.splitlines()[0] for one in told) == 2  # what changed, and the bundle
+    for one in told:
+        for word in ("for-nobody-else", "OPAL_", "GIT_OBJECT_DIRECTORY", "GIT_TRACE", "socket:", "memfd:", "eventfd"):
+            assert word not in one, f"{word} in {one}"
+    assert not (work / "trace").exists()
+
+
 def test_wrong_password_is_a_clear_line_and_no_prompt(opald, work):
     repo = PolicyRemote(work)
     http = GitHttp(repo, "user", "right")
