@@ -14,6 +14,8 @@
 #include "worker/client_details.h"
 #include "worker/client_list.h"
 #include "worker/context.h"
+#include "worker/http_gzip.h"
+#include "worker/memory_budget.h"
 
 #define INQUIRY_STEP    500 /* clients made JSON in one turn of the loop: about a millisecond */
 #define INQUIRY_SECONDS 2   /* a worker that does not answer in this time hangs, and will be replaced */
@@ -102,11 +104,26 @@ static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
     http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)", most);
 }
 
+/* Compressed once for all who accept it, with the first of them; the others' are left to http_gzip_apply, which finds it done. */
+static void reply_compress(struct inquiry *inquiry, struct http_exchange *exchange, struct text *packed)
+{
+    size_t least = (size_t)inquiry->worker->config->http_gzip_min_bytes;
+    struct http_reply *reply = &exchange->reply;
+    if (least == 0 || reply->status != 200 || reply->body.length < least ||
+        reply->body.length > HTTP_GZIP_MAX_BYTES || !http_gzip_accepted(exchange->request))
+        return;
+    if (packed->length == 0 && !gzip_compress(text_slice(&reply->body), packed))
+        return;
+    http_gzip_use(reply, text_slice(packed));
+    http_reply_header(&reply->after, "vary", SLICE_LITERAL("Accept-Encoding"));
+}
+
 /* Everybody who waits gets the reply, which is freed. */
 static void round_end(struct inquiry *inquiry, enum inquiry_question question, struct http_reply *reply)
 {
     struct round *round = &inquiry->rounds[question];
     struct asker *asker;
+    struct text packed = {0};
     event_del(inquiry->deadlines[question]);
     round->under_way = false;
     for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
@@ -119,8 +136,11 @@ static void round_end(struct inquiry *inquiry, enum inquiry_question question, s
         exchange->waiting = NULL;
         text_append_slice(&exchange->reply.before, text_slice(&reply->before));
         http_reply_set(&exchange->reply, reply->status, reply->content_type, text_slice(&reply->body));
-        exchange->finished(exchange); /* may ask again: that begins the next round */
+        reply_compress(inquiry, exchange, &packed);
+        exchange->finished(exchange);         /* may ask again: that begins the next round */
+        memory_budget_check(inquiry->worker); /* each holds a copy; may take others off the list */
     }
+    text_free(&packed);
     http_reply_free(reply);
     if (question == INQUIRY_CLIENTS) {
         client_render_free(inquiry->render);

@@ -1,5 +1,6 @@
 """/pubsub_client_info over all workers, and statistics mode in fleets of opald and of the reference beside it."""
 
+import gzip
 import json
 import os
 import re
@@ -167,6 +168,44 @@ def test_client_info_limits(opald):
         reply = server.request("GET", "/pubsub_client_info")
         assert reply.status == 503 and "OPAL_CLIENT_INFO_MAX_BYTES (65536)" in reply.json()["detail"]
         assert "OPAL_CLIENT_INFO_MAX_BYTES" in server.log()
+
+
+def test_client_info_for_many_who_ask_at_once(opald):
+    """The budget of memory holds while they are answered, not only afterwards; what is small enough is compressed, for all of them once."""
+    server = opald(workers=1, env={"OPAL_CLIENTS_MEMORY_MAX_BYTES": "16m", "OPAL_CLIENT_QUEUE_MAX_BYTES": "8m", "OPAL_HTTP_GZIP_MIN_BYTES": "1"})
+    (pid,) = server.worker_pids()
+    ask = b"GET /pubsub_client_info HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n"
+
+    def ask_at_once(count):
+        opened = [socket.socket() for _ in range(count)]
+        for one in opened:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.connect(("127.0.0.1", server.port))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for one in opened:
+                one.sendall(ask)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return opened
+
+    with WireClient(server.port) as client:
+        subscribe(client, "t" * 500)
+        opened = ask_at_once(3)
+        for one in opened:
+            head, _, body = one.recv(65536).partition(b"\r\n\r\n")
+            assert b"content-encoding: gzip" in head.lower() and b"accept-encoding" in head.lower()
+            assert [row["subscribed_topics"] for row in json.loads(gzip.decompress(body)).values()] == [["t" * 500]]
+            one.close()
+        for part in range(5):
+            subscribe(client, *(f"{part}-{number}-" + "y" * 4000 for number in range(180)))
+        opened = ask_at_once(40)
+        assert eventually(lambda: "Clients make this worker hold" in server.log())
+        assert len(info(server)) == 1
+        for one in opened:
+            one.close()
+    held = [int(number) for number in re.findall(r"Clients make this worker hold (\d+) bytes", server.log())]
+    assert max(held) < 24 << 20, held
 
 
 # ---- statistics of one server
