@@ -240,7 +240,8 @@ const struct option options_table[] = {
     {SIZE("CLIENT_QUEUE_MAX_BYTES", SECTION_CLIENTS, "4m", 64 * KIB, 4 * GIB, client_queue_max_bytes,
         "what a client may leave unread before it is closed")},
     {SIZE("CLIENTS_MEMORY_MAX_BYTES", SECTION_CLIENTS, "256m", 1 * MIB, 1024 * GIB, clients_memory_max_bytes,
-        "what all clients of a worker together may make it hold (unread output, unfinished messages); "
+        "what all clients of a worker together may make it hold (unread output, unfinished messages, names "
+        "of topics); "
         "those that hold most are closed. At least CLIENT_QUEUE_MAX_BYTES in effect")},
     {SECONDS("CLIENT_QUEUE_MAX_SECONDS", SECTION_CLIENTS, "15", 0.1, DAY, client_queue_max_seconds,
         "and for how long it may take nothing of it")},

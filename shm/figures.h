@@ -16,7 +16,8 @@
     GAUGE(TOPICS, "topics", \
         "Topics with subscribers; one that has subscribers in several workers counts once in each.") \
     GAUGE(QUEUE_BYTES, "queue_bytes", \
-        "Bytes held for clients: output they have yet to read, messages that are not whole.")
+        "Bytes held for clients: output they have yet to read, messages that are not whole, names of " \
+        "topics.")
 
 enum gauge {
 #define GAUGE_ENUMERATOR(enumerator, name, help) GAUGE_##enumerator,

@@ -1,6 +1,7 @@
 #include "worker/memory_budget.h"
 
 #include "server/common/log.h"
+#include "worker/rpc_methods.h"
 #include "worker/websocket_session.h"
 
 static size_t connection_holds(const struct connection *connection)
@@ -8,7 +9,8 @@ static size_t connection_holds(const struct connection *connection)
     if (connection->state == CONNECTION_DEAD)
         return 0;
     return connection_queued_bytes(connection) + websocket_parser_held(&connection->parser) +
-           connection_http_held(connection);
+           connection_http_held(connection) + rpc_held(connection) +
+           subscription_set_held(&connection->subscriptions);
 }
 
 static void budget_close(struct worker *worker, struct connection *connection, size_t holds)

@@ -1,7 +1,8 @@
 /*
  * What all clients of a worker together make it hold: output they do not read (a payload shared by many counts once), messages and
- * requests that are not whole. The limits of a single client are worker/connection.h's and the parsers'; thousands of clients within
- * theirs can still be more than the machine has. Worker's loop only.
+ * requests that are not whole, calls behind a publish that waits, the topics they subscribed to (a shared one counts once). The
+ * limits of a single client are worker/connection.h's and the parsers'; thousands of clients within theirs can still be more than
+ * the machine has. Worker's loop only.
  */
 #ifndef OPALD_WORKER_MEMORY_BUDGET_H
 #define OPALD_WORKER_MEMORY_BUDGET_H

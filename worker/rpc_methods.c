@@ -184,6 +184,7 @@ static void rpc_publish_done(void *context, enum publish_outcome outcome)
         pending->has_call_id, text_slice(&pending->call_id));
     websocket_session_send_text(connection, text_slice(&worker->reply));
     struct text held = pending->held;
+    worker->held_bytes -= held.capacity;
     text_free(&pending->call_id);
     free(pending);
     if (held.length > 0)
@@ -371,7 +372,15 @@ void rpc_dispatch(struct connection *connection, struct slice text)
 
 void rpc_hold(struct connection *connection, const uint8_t *bytes, size_t length)
 {
-    text_append(&connection->pending->held, bytes, length);
+    struct text *held = &connection->pending->held;
+    size_t before = held->capacity;
+    text_append(held, bytes, length);
+    connection->worker->held_bytes += held->capacity - before;
+}
+
+size_t rpc_held(const struct connection *connection)
+{
+    return connection->pending ? connection->pending->held.capacity : 0;
 }
 
 void rpc_cancel(struct connection *connection)
@@ -381,6 +390,7 @@ void rpc_cancel(struct connection *connection)
         return;
     connection->pending = NULL;
     publisher_cancel(connection->worker->publisher, pending->ticket);
+    connection->worker->held_bytes -= pending->held.capacity;
     text_free(&pending->call_id);
     text_free(&pending->held);
     free(pending);

@@ -12,6 +12,8 @@ void rpc_dispatch(struct connection *connection, struct slice text);
 /* While a synchronous publish waits (connection->pending): keeps the bytes that came behind it; they are processed when the publish is done,
  * so that replies keep the order of the requests. Reading stops meanwhile, so this is one read buffer at most. */
 void rpc_hold(struct connection *connection, const uint8_t *bytes, size_t length);
+/* Bytes of memory that these take; part of the worker's held_bytes. */
+size_t rpc_held(const struct connection *connection);
 /* The connection ends: forgets what is pending. */
 void rpc_cancel(struct connection *connection);
 

@@ -24,12 +24,14 @@ struct subscriptions {
     size_t topics;
     size_t subscriptions;
     uint64_t key[2];
+    uint64_t *ledger;
     struct pool *pool; /* of struct subscription */
 };
 
-struct subscriptions *subscriptions_open(void)
+struct subscriptions *subscriptions_open(uint64_t *ledger)
 {
     struct subscriptions *index = memory_allocate(sizeof(*index));
+    index->ledger = ledger;
     index->bucket_count = SUBSCRIPTIONS_BUCKETS_MIN;
     index->buckets = memory_allocate(index->bucket_count * sizeof(struct topic *));
     index->pool = pool_open(sizeof(struct subscription), sizeof(void *));
@@ -120,6 +122,11 @@ static void index_resize(struct subscriptions *index, size_t bucket_count)
     free(old);
 }
 
+static size_t topic_memory(const struct topic *topic)
+{
+    return sizeof(*topic) + topic->name_length + topic->json_length;
+}
+
 static struct topic *topic_make(struct subscriptions *index, struct slice name, uint64_t hash)
 {
     struct text json = {0};
@@ -137,6 +144,7 @@ static struct topic *topic_make(struct subscriptions *index, struct slice name, 
     topic->next = *bucket;
     *bucket = topic;
     index->topics++;
+    *index->ledger += topic_memory(topic);
     return topic;
 }
 
@@ -147,6 +155,7 @@ static void topic_free(struct subscriptions *index, struct topic *topic)
         link = &(*link)->next;
     *link = topic->next;
     index->topics--;
+    *index->ledger -= topic_memory(topic);
     free(topic);
     if (index->bucket_count > SUBSCRIPTIONS_BUCKETS_MIN && index->topics < index->bucket_count / 8)
         index_resize(index, index->bucket_count / 2);
@@ -254,6 +263,14 @@ struct slice topic_name(const struct topic *topic)
 struct slice topic_json(const struct topic *topic)
 {
     return (struct slice){topic->bytes + topic->name_length, topic->json_length};
+}
+
+size_t subscription_set_held(const struct subscription_set *set)
+{
+    size_t held = 0;
+    for (const struct subscription *at = set->first; at; at = at->next_of_owner)
+        held += topic_memory(at->topic) / at->topic->count;
+    return held;
 }
 
 size_t subscriptions_topic_count(const struct subscriptions *index)

@@ -31,7 +31,8 @@ struct subscription_set {
     uint32_t count;
 };
 
-struct subscriptions *subscriptions_open(void);
+/* `*ledger` goes up and down with the memory of topics and outlives the index. */
+struct subscriptions *subscriptions_open(uint64_t *ledger);
 void subscriptions_close(struct subscriptions *index); /* all sets must be empty */
 
 /* Adds one; `topic` is any UTF-8, also empty. */
@@ -51,6 +52,8 @@ struct slice topic_name(const struct topic *topic);
 /* The name as a JSON string with its quotes, as the notify envelope has it. */
 struct slice topic_json(const struct topic *topic);
 
+/* The owner's part of what the ledger counts, in bytes: a topic that several subscribed to is shared out. */
+size_t subscription_set_held(const struct subscription_set *set);
 size_t subscriptions_topic_count(const struct subscriptions *index);
 size_t subscriptions_count(const struct subscriptions *index);
 

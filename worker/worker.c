@@ -230,7 +230,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
                                             : config->client_queue_max_bytes);
     worker->poller = poller_open(worker->base, connection_ready);
     worker->connection_pool = pool_open(sizeof(struct connection), WORKER_CACHE_LINE);
-    worker->subscriptions = subscriptions_open();
+    worker->subscriptions = subscriptions_open(&worker->held_bytes);
     worker->deadlines = deadlines_open(worker->base, connection_deadline_expired, worker);
     worker_set_durations(worker);
     worker->publisher = publisher_open(worker->segment, worker->slot, WORKER_PUBLISH_QUEUE_MAX);

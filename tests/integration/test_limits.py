@@ -5,8 +5,10 @@ import socket
 import time
 
 import pytest
+import websockets
 
 from harness import SANITIZER, HttpConnection, RawClient, WireClient, close_all, connect_many, frame, http_bytes, scaled
+from harness.metrics import counter
 from harness.wire import CONTINUATION, PING, TEXT
 
 pytestmark = pytest.mark.sanitize
@@ -225,6 +227,42 @@ def test_subscription_and_topic_limits(opald):
             assert await client.subscribe(*(f"d{i}" for i in range(20))) is True
 
     asyncio.run(go())
+
+
+def test_names_of_topics_count_as_memory_of_clients(opald):
+    """Clients with very many long topics of their own are closed before the worker holds more than it may; one with few stays."""
+    server = opald(env={"OPAL_CLIENTS_MEMORY_MAX_BYTES": "8m"})
+
+    async def go():
+        honest = await RawClient.connect(server.port)
+        assert await honest.subscribe("t", "é" * 2000)
+        greedy = []
+        for number in range(8):  # 4.7 MB each: the name, and as it stands in frames, where each é takes six bytes
+            client = await RawClient.connect(server.port)
+            greedy.append(client)
+            try:
+                for part in range(4):
+                    assert await client.subscribe(*(f"{number}.{part}.{i}." + "é" * 1500 for i in range(100)))
+            except (ConnectionError, websockets.ConnectionClosed):
+                pass
+        for _ in range(100):
+            closed = [client for client in greedy if client.is_closed]
+            if len(closed) >= 6:
+                break
+            await asyncio.sleep(scaled(0.05))
+        assert 6 <= len(closed) < len(greedy)  # those that fit stay
+        assert {client.close_code for client in closed} == {1013}
+        assert server.publish("t", {"n": 1}).status == 200
+        await honest.expect(1)
+        assert not honest.is_closed
+        await close_all([honest, *greedy])
+        # and it is given back
+        async with RawClient.open(server.port) as client:
+            for part in range(4):
+                assert await client.subscribe(*(f"{part}.{i}." + "é" * 1500 for i in range(100)))
+
+    asyncio.run(go())
+    assert counter(server, "clients_closed_memory_limit") >= 6
 
 
 def test_connection_limit_of_the_host(opald):

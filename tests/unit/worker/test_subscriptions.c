@@ -27,10 +27,12 @@ static unsigned count_of(struct subscriptions *index, const char *name, const vo
     return mine;
 }
 
+static uint64_t ledger;
+
 static void test_basics(void **state)
 {
     (void)state;
-    struct subscriptions *index = subscriptions_open();
+    struct subscriptions *index = subscriptions_open(&ledger);
     struct subscription_set a = {0}, b = {0};
     struct subscription *first = subscriptions_add(index, &a, &a, SLICE_LITERAL("t"));
     struct subscription *second = subscriptions_add(index, &a, &a, SLICE_LITERAL("t"));
@@ -50,15 +52,40 @@ static void test_basics(void **state)
     assert_int_equal(a.count, 1);
     subscriptions_remove_all(index, &a);
     subscriptions_remove_all(index, &b);
+    assert_int_equal(ledger, 0);
     assert_int_equal(subscriptions_topic_count(index), 0);
     assert_int_equal(subscriptions_count(index), 0);
+    subscriptions_close(index);
+}
+
+/* What topics hold counts once, and is shared out among those who hold them. */
+static void test_held(void **state)
+{
+    (void)state;
+    struct subscriptions *index = subscriptions_open(&ledger);
+    struct subscription_set a = {0}, b = {0};
+    assert_int_equal(subscription_set_held(&a), 0);
+    subscriptions_add(index, &a, &a, SLICE_LITERAL("common"));
+    uint64_t one = ledger;
+    assert_in_range(one, strlen("common") + strlen("\"common\""), 200);
+    assert_int_equal(subscription_set_held(&a), one);
+    subscriptions_add(index, &b, &b, SLICE_LITERAL("common"));
+    assert_int_equal(ledger, one);
+    assert_int_equal(subscription_set_held(&a), one / 2);
+    subscriptions_add(index, &b, &b, SLICE_LITERAL("\xc3\xa9\xc3\xa9")); /* 4 bytes, 14 in JSON */
+    assert_int_equal(ledger, one + one - 14 + 18);
+    subscriptions_remove(index, &a, SLICE_LITERAL("common"));
+    assert_int_equal(subscription_set_held(&a), 0);
+    assert_int_equal(subscription_set_held(&b), ledger);
+    subscriptions_remove_all(index, &b);
+    assert_int_equal(ledger, 0);
     subscriptions_close(index);
 }
 
 static void test_order_and_turn(void **state)
 {
     (void)state;
-    struct subscriptions *index = subscriptions_open();
+    struct subscriptions *index = subscriptions_open(&ledger);
     struct subscription_set sets[4] = {0};
     for (int i = 0; i < 4; i++)
         subscriptions_add(index, &sets[i], &sets[i], SLICE_LITERAL("t"));
@@ -79,7 +106,7 @@ static void test_order_and_turn(void **state)
 static void test_json_name(void **state)
 {
     (void)state;
-    struct subscriptions *index = subscriptions_open();
+    struct subscriptions *index = subscriptions_open(&ledger);
     struct subscription_set set = {0};
     const struct subscription *one = subscriptions_add(index, &set, &set, SLICE_LITERAL("a\xc3\xa9\"/"));
     assert_true(slice_equals_string(topic_json(one->topic), "\"a\\u00e9\\\"/\""));
@@ -93,7 +120,7 @@ static void test_json_name(void **state)
 static void test_random(void **state)
 {
     (void)state;
-    struct subscriptions *index = subscriptions_open();
+    struct subscriptions *index = subscriptions_open(&ledger);
     static struct subscription_set sets[OWNERS];
     static unsigned model[OWNERS][TOPICS];
     srandom(3);
@@ -136,6 +163,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basics),
+        cmocka_unit_test(test_held),
         cmocka_unit_test(test_order_and_turn),
         cmocka_unit_test(test_json_name),
         cmocka_unit_test(test_random),
