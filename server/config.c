@@ -8,6 +8,7 @@
 
 #include "server/common/error.h"
 #include "server/common/json.h"
+#include "server/common/network.h"
 #include "server/common/rate_limit.h"
 #include "server/options.h"
 #include "server/options_table.h"
@@ -107,6 +108,16 @@ static void check_sources(struct check *check, const char *text)
     json_free(&document);
 }
 
+static void check_networks(struct check *check, const char *name, const struct config_list *list)
+{
+    struct network_list networks;
+    struct error err = {0};
+    if (network_list_parse(&networks, list->items, list->count, &err) < 0)
+        wrong(check, "OPAL_%s: %s", name, err.text);
+    else
+        network_list_free(&networks);
+}
+
 /* What can't be ignored without serving something else than was asked for. */
 static void check_refused(struct check *check, const struct config *config)
 {
@@ -123,6 +134,7 @@ size_t config_check(const struct config *config, options_report *report, void *c
 {
     struct check check = {.report = report, .context = context};
     check_sizes(&check, config);
+    check_networks(&check, "FORWARDED_ALLOW_IPS", &config->forwarded_allow_ips);
     if (config->workers > config->workers_max)
         wrong(&check, "--workers='%" PRId64 "': must not be more than OPAL_WORKERS_MAX=%" PRId64,
             config->workers, config->workers_max);

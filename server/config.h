@@ -74,6 +74,8 @@ struct config {
     const char *data_config_sources; /* JSON text or NULL */
     struct config_list allowed_origins;
     const char *root_path;                  /* "/opal" before every path; empty: none */
+    struct config_list forwarded_allow_ips; /* for server/common/network.h */
+    int64_t forwarded_max_addresses;        /* in the X-Forwarded-For of a request */
     int64_t http_gzip_min_bytes;            /* of a body that is compressed for who asks; 0: never */
     const char *client_load_limit_notation; /* NULL: /loadlimit always has room */
 

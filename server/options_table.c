@@ -49,6 +49,7 @@ static const char *const environment_workers[] = {
     "UVICORN_NUM_WORKERS", "OPAL_SERVER_WORKER_COUNT", "WEB_CONCURRENCY", NULL};
 static const char *const environment_statsd_host[] = {"OPAL_STATSD_HOST", "DD_AGENT_HOST", NULL};
 static const char *const environment_root_path[] = {"OPAL_ROOT_PATH", "UVICORN_ROOT_PATH", NULL};
+static const char *const environment_forwarded[] = {"OPAL_FORWARDED_ALLOW_IPS", "FORWARDED_ALLOW_IPS", NULL};
 static const char *const environment_channel[] = {
     "OPAL_BROADCAST_CHANNEL_NAME", "OPAL_BROADCAST_CHANNEL", NULL};
 
@@ -180,6 +181,12 @@ const struct option options_table[] = {
          "prefix of all paths behind a proxy that does not take it away, such as /opal; paths without it "
          "work as well"),
         .environment = environment_root_path},
+    {LIST("FORWARDED_ALLOW_IPS", SECTION_HTTP, "127.0.0.1,::1", forwarded_allow_ips,
+         "HTTP load balancers (addresses, networks like 10.0.0.0/8, comma separated; *: everybody) whose "
+         "X-Forwarded-For and X-Forwarded-Proto say who the client is and how it came"),
+        .environment = environment_forwarded},
+    {INT("FORWARDED_MAX_ADDRESSES", SECTION_HTTP, "32", 1, 1000, forwarded_max_addresses,
+        "addresses that X-Forwarded-For may name; with more the load balancer's own is used")},
     {SIZE("HTTP_GZIP_MIN_BYTES", SECTION_HTTP, "16k", 0, GIB, http_gzip_min_bytes,
         "bodies from this size to 1 MiB are compressed for clients that accept gzip; 0: never")},
     {TEXT("CLIENT_LOAD_LIMIT_NOTATION", SECTION_HTTP, NULL, client_load_limit_notation,

@@ -26,6 +26,8 @@
     COUNTER(SEND_CALLS, "send_calls", "System calls that sent deliveries.") \
     COUNTER(HTTP_REFUSED, "http_requests_refused", \
         "HTTP requests refused by a limit or because they can't be read.") \
+    COUNTER(FORWARDED_REFUSED, "forwarded_headers_refused", \
+        "X-Forwarded-For headers of trusted proxies that name no usable address.") \
     COUNTER(HTTP_TIMEOUTS, "http_timeouts", \
         "HTTP connections closed because a request did not come whole in time.") \
     COUNTER(HTTP_UNAUTHORIZED, "http_requests_unauthorized", "HTTP requests answered with 401.") \

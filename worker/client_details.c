@@ -1,5 +1,6 @@
 #include "worker/client_details.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 
 struct client_details {
     struct text query;
+    char *host;            /* NULL: the peer's */
     struct text announced; /* rpc ids as JSON strings, one a line */
     unsigned count;        /* of them */
 };
@@ -34,11 +36,36 @@ struct slice client_details_query(const struct connection *connection)
     return connection->details ? text_slice(&connection->details->query) : (struct slice){0};
 }
 
+void client_details_set_host(struct connection *connection, const char *host)
+{
+    struct client_details *details = details_of(connection);
+    free(details->host);
+    details->host = memory_copy_string(host);
+}
+
+const char *client_details_host(const struct connection *connection, char *out, size_t size)
+{
+    if (!connection->details || !connection->details->host)
+        return connection_host(connection, out, size);
+    snprintf(out, size, "%s", connection->details->host);
+    return out;
+}
+
+const char *client_details_label(const struct connection *connection, char out[CLIENT_LABEL_TEXT])
+{
+    if (connection->details && connection->details->host)
+        snprintf(out, CLIENT_LABEL_TEXT, "port %u of %s", connection->port, connection->details->host);
+    else
+        snprintf(out, CLIENT_LABEL_TEXT, "port %u", connection->port);
+    return out;
+}
+
 void client_details_free(struct connection *connection)
 {
     if (!connection->details)
         return;
     text_free(&connection->details->query);
+    free(connection->details->host);
     text_free(&connection->details->announced);
     free(connection->details);
     connection->details = NULL;

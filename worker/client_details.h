@@ -14,6 +14,13 @@ struct client_details;
 /* The query it came with, unless it is longer than the limit. */
 void client_details_set_query(struct connection *connection, struct slice query);
 struct slice client_details_query(const struct connection *connection); /* empty when there is none */
+/* The address a proxy told in its X-Forwarded-For, in place of the socket's. */
+void client_details_set_host(struct connection *connection, const char *host);
+/* The client's address: the proxy's word, else the peer's, in `out` (at least 64 bytes); empty when there is none. */
+const char *client_details_host(const struct connection *connection, char *out, size_t size);
+#define CLIENT_LABEL_TEXT 96
+/* Who it is, for a line of the log: "port 33210", or behind a proxy "port 0 of 198.51.100.7". */
+const char *client_details_label(const struct connection *connection, char out[CLIENT_LABEL_TEXT]);
 void client_details_free(struct connection *connection);
 
 /* ---- statistics mode ---- */

@@ -16,6 +16,7 @@
 #include "worker/client_details.h"
 #include "worker/connection.h"
 #include "worker/context.h"
+#include "worker/forwarded.h"
 #include "worker/http_gate.h"
 #include "worker/refusal_pace.h"
 #include "worker/websocket_handshake.h"
@@ -26,15 +27,18 @@
 
 struct connection_http {
     struct http_session *session;
-    size_t held;      /* its part of worker->held_bytes */
-    struct text rest; /* bytes behind an upgrade request */
-    struct text late; /* a refusal that waits for its time */
-    bool waits;       /* there is one */
-    bool over;        /* no more requests: close once everything is out */
-    bool upgraded;    /* 101 was sent */
-    bool on_stack;    /* http_session_input or _timeout is running */
-    bool idle;        /* between two requests, or before the first byte */
-    bool begun;       /* something was received */
+    struct forwarded_client client; /* of the request in hand; its host empty: the peer's address holds */
+    char client_text[FORWARDED_HOST_TEXT + 8];
+    const char *scheme; /* of the request in hand; NULL: nobody said */
+    size_t held;        /* its part of worker->held_bytes */
+    struct text rest;   /* bytes behind an upgrade request */
+    struct text late;   /* a refusal that waits for its time */
+    bool waits;         /* there is one */
+    bool over;          /* no more requests: close once everything is out */
+    bool upgraded;      /* 101 was sent */
+    bool on_stack;      /* http_session_input or _timeout is running */
+    bool idle;          /* between two requests, or before the first byte */
+    bool begun;         /* something was received */
     char peer[INET6_ADDRSTRLEN + 8];
 };
 
@@ -44,6 +48,13 @@ static struct connection *connection_check(void *argument)
     if (connection->magic != CONNECTION_MAGIC)
         abort();
     return connection;
+}
+
+/* The client, as far as it is known. */
+static const char *http_client(const struct connection *connection)
+{
+    const struct connection_http *http = connection->http;
+    return http->client.host[0] ? http->client_text : http->peer;
 }
 
 static void http_send(void *argument, const void *bytes, size_t length)
@@ -57,7 +68,7 @@ static void http_send(void *argument, const void *bytes, size_t length)
         worker_count(worker, COUNTER_CLIENTS_TOO_SLOW, 1);
         log_write_limited(&worker->limit_slow, LOG_WARNING, WORKER_LOGGER,
             "%s: closed: asks for more than it reads, %zu bytes of replies are waiting",
-            connection->http->peer, connection_queued_bytes(connection));
+            http_client(connection), connection_queued_bytes(connection));
         connection_kill(connection);
         return;
     }
@@ -100,7 +111,55 @@ static void http_deadline(void *argument, enum http_deadline deadline)
 
 static const char *http_peer(void *argument)
 {
-    return connection_check(argument)->http->peer;
+    return http_client(connection_check(argument));
+}
+
+static const char *http_scheme(void *argument)
+{
+    const char *scheme = connection_check(argument)->http->scheme;
+    return scheme ? scheme : "http";
+}
+
+static bool peer_is_trusted(const struct connection *connection)
+{
+    const struct network_list *trusted = connection->worker->forwarders;
+    struct network_address address;
+    char host[NETWORK_ADDRESS_TEXT];
+    if (!trusted)
+        return false;
+    return network_address_parse(
+               &address, slice_from_string(connection_host(connection, host, sizeof host))) &&
+           network_list_has(trusted, &address);
+}
+
+/* Each request of its own: one connection of a proxy carries those of many clients. */
+static void http_head(void *argument, const struct http_request *request)
+{
+    struct connection *connection = connection_check(argument);
+    struct connection_http *http = connection->http;
+    struct worker *worker = connection->worker;
+    const char *wrong = "";
+    http->client.host[0] = '\0';
+    http->scheme = NULL;
+    if (!request || (!http_request_header(request, "x-forwarded-for").data &&
+                        !http_request_header(request, "x-forwarded-proto").data))
+        return;
+    if (!peer_is_trusted(connection))
+        return;
+    http->scheme = forwarded_find_scheme(request);
+    switch (forwarded_find_client(request, worker->forwarders,
+        (size_t)worker->config->forwarded_max_addresses, &http->client, &wrong)) {
+    case FORWARDED_NONE:
+        break;
+    case FORWARDED_TAKEN:
+        snprintf(http->client_text, sizeof http->client_text, "%s:%u", http->client.host, http->client.port);
+        break;
+    case FORWARDED_REFUSED:
+        worker_count(worker, COUNTER_FORWARDED_REFUSED, 1);
+        log_write_limited(&worker->limit_forwarded, LOG_WARNING, WORKER_LOGGER,
+            "%s: X-Forwarded-For is not believed: %s", http->peer, wrong);
+        break;
+    }
 }
 
 /* The bearer token of a handshake. The reason of a refusal is in the log only: the reference's 403 says nothing. */
@@ -110,7 +169,7 @@ static bool upgrade_is_allowed(struct connection *connection, const struct http_
     const char *wrong = auth_check_bearer(worker->auth, request, &connection->claims);
     if (wrong) {
         worker_count(worker, COUNTER_HTTP_UNAUTHORIZED, 1);
-        http_gate_log(slice_from_string(wrong), "websocket, ", connection->http->peer);
+        http_gate_log(slice_from_string(wrong), "websocket, ", http_client(connection));
     }
     return !wrong;
 }
@@ -119,7 +178,7 @@ static bool upgrade_is_allowed(struct connection *connection, const struct http_
 static bool refusal_waits(struct connection *connection)
 {
     struct worker *worker = connection->worker;
-    const char *peer = connection->http->peer;
+    const char *peer = http_client(connection);
     const char *colon = strrchr(peer, ':');
     struct slice address = {peer, colon ? (size_t)(colon - peer) : strlen(peer)};
     return worker->config->auth_refusal_delay > 0 &&
@@ -175,13 +234,18 @@ static void http_upgrade(void *argument, const struct http_request *request, str
         http->upgraded = true;
         text_append_slice(&http->rest, rest);
         client_details_set_query(connection, request->query);
-        log_write(LOG_INFO, WORKER_LOGGER, "%s - \"WebSocket %.*s\" [accepted]", http->peer,
+        if (http->client.host[0]) {
+            client_details_set_host(connection, http->client.host);
+            connection->port = http->client.port;
+        }
+        log_write(LOG_INFO, WORKER_LOGGER, "%s - \"WebSocket %.*s\" [accepted]", http_client(connection),
             (int)request->target.length, request->target.data);
     } else {
         worker_count(worker, COUNTER_HANDSHAKES_REFUSED, 1);
         if (status == 403)
             log_write_limited(&worker->limit_handshake, LOG_INFO, WORKER_LOGGER,
-                "%s - \"WebSocket %.*s\" 403", http->peer, (int)request->target.length, request->target.data);
+                "%s - \"WebSocket %.*s\" 403", http_client(connection), (int)request->target.length,
+                request->target.data);
         log_write_limited(&worker->limit_rejected, LOG_INFO, WORKER_LOGGER, "connection rejected (%u %s)",
             status, websocket_handshake_phrase(status));
     }
@@ -199,7 +263,9 @@ static const struct http_connection_operations http_operations = {
     .upgrade = http_upgrade,
     .finish = http_finish,
     .deadline = http_deadline,
+    .head = http_head,
     .peer = http_peer,
+    .scheme = http_scheme,
 };
 
 const char *connection_host(const struct connection *connection, char *out, size_t size)

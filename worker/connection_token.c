@@ -3,6 +3,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "server/jose/token.h"
+#include "worker/client_details.h"
 #include "worker/connection.h"
 #include "worker/context.h"
 #include "worker/websocket_session.h"
@@ -46,7 +47,8 @@ static void token_on_time(evutil_socket_t fd, short what, void *argument)
     }
     worker_count(worker, COUNTER_TOKENS_EXPIRED, 1);
     log_write_limited(&limiter, LOG_INFO, WORKER_LOGGER,
-        "The token of the client on port %u has expired: closing its connection", connection->port);
+        "The token of the client on %s has expired: closing its connection",
+        client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}));
     websocket_session_close(connection, WEBSOCKET_CLOSE_POLICY_VIOLATION, "token expired");
 }
 

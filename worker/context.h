@@ -24,6 +24,7 @@ struct auth;
 struct closing;
 struct fanout;
 struct refusal_pace;
+struct network_list;
 struct policy_client;
 struct poller;
 struct pool;
@@ -51,6 +52,7 @@ struct worker {
     struct http_services services;
 
     struct poller *poller;
+    struct network_list *forwarders; /* whose X-Forwarded-* count; NULL: nobody's */
     struct pool *connection_pool;
     struct connection *connections; /* all of them, newest first */
     uint32_t connection_count;
@@ -75,6 +77,7 @@ struct worker {
     struct log_limiter limit_memory;
     struct log_limiter limit_ping;
     struct log_limiter limit_handshake;
+    struct log_limiter limit_forwarded;
     struct log_limiter limit_rejected;
     struct log_limiter limit_rpc;
 };

@@ -13,7 +13,8 @@
 struct http_exchange {
     const struct http_services *services;
     const struct http_request *request;
-    const char *peer; /* "127.0.0.1:33210" */
+    const char *peer;   /* "127.0.0.1:33210" */
+    const char *scheme; /* "http", "https" */
     struct http_reply reply;
     struct token_claims *claims; /* of the bearer token (http_gate.h); NULL in open mode and on open routes */
     uint64_t ticket;             /* of the publish that a pending exchange waits for */

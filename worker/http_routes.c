@@ -200,21 +200,13 @@ static enum http_answer preflight(struct http_exchange *exchange)
     return HTTP_ANSWERED;
 }
 
-/* A proxy on this machine may say that its client came by https, as with the reference (FORWARDED_ALLOW_IPS). */
-static const char *request_scheme(const struct http_exchange *exchange)
-{
-    struct slice forwarded = http_request_header(exchange->request, "x-forwarded-proto");
-    bool trusted = exchange->peer && strncmp(exchange->peer, "127.0.0.1:", 10) == 0;
-    return trusted && slice_equals_string(forwarded, "https") ? "https" : "http";
-}
-
 static enum http_answer redirect_slash(struct http_exchange *exchange)
 {
     const struct config *config = exchange->services->config;
     struct slice host = http_request_header(exchange->request, "host");
     struct text location = {0};
     struct text path = {0};
-    text_append_format(&location, "%s://", request_scheme(exchange));
+    text_append_format(&location, "%s://", exchange->scheme);
     if (host.length)
         text_append_slice(&location, host);
     else

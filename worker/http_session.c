@@ -232,6 +232,7 @@ static void session_answer(struct http_session *session)
 static void session_head(struct http_session *session, struct slice rest)
 {
     const struct http_request *request = http_reader_request(session->reader);
+    session->operations->head(session->connection, request);
     if (request->upgrade_websocket) {
         session->over = session->upgraded = true;
         session->operations->upgrade(session->connection, request, rest);
@@ -239,6 +240,7 @@ static void session_head(struct http_session *session, struct slice rest)
     }
     session->exchange.request = request;
     session->exchange.peer = session_peer(session);
+    session->exchange.scheme = session->operations->scheme(session->connection);
     const struct http_route *found = http_routes_find(session->services->config, request);
     session->route_number = http_route_number(found);
     session->route = http_route_admit(found, &session->exchange);
@@ -256,6 +258,7 @@ static void session_head(struct http_session *session, struct slice rest)
 static void session_next(struct http_session *session)
 {
     http_reader_next(session->reader);
+    session->operations->head(session->connection, NULL);
     session->answered = false;
     session->route = NULL;
     session->deadline = DEADLINE_UNSET; /* each request has its own time */

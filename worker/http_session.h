@@ -72,8 +72,13 @@ struct http_connection_operations {
     void (*finish)(void *connection);
     /* Which deadline applies from now on (the connection runs the timers; each call restarts it). */
     void (*deadline)(void *connection, enum http_deadline deadline);
-    /* "127.0.0.1:33210", for the access log; static buffer. */
+    /* A request's head is in: what it says of whom it was forwarded for (worker/forwarded.h) holds for `peer` and `scheme` until the
+     * next call. NULL: the request is done with. */
+    void (*head)(void *connection, const struct http_request *request);
+    /* "127.0.0.1:33210", for the access log; static buffer. Behind a trusted proxy, the client's address once its head is in. */
     const char *(*peer)(void *connection);
+    /* "http" or "https"; what a trusted proxy says it was. */
+    const char *(*scheme)(void *connection);
 };
 
 struct http_session *http_session_open(const struct http_services *services,

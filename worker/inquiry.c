@@ -61,7 +61,7 @@ static void list_own_clients(const struct worker *worker, struct text *list)
         char host[64];
         struct client_row row = {
             .port = at->port, .connected_us = at->opened_us, .query = client_details_query(at)};
-        row.host = slice_from_string(connection_host(at, host, sizeof host));
+        row.host = slice_from_string(client_details_host(at, host, sizeof host));
         size_t begun = client_list_begin(list, &row);
         for (const struct subscription *one = at->subscriptions.first; one; one = one->next_of_owner)
             client_list_topic(list, begun, topic_name(one->topic));

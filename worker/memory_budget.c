@@ -1,3 +1,4 @@
+#include "worker/client_details.h"
 #include "worker/memory_budget.h"
 
 #include "server/common/log.h"
@@ -19,10 +20,10 @@ static void budget_close(struct worker *worker, struct connection *connection, s
         CONNECTION_FINISHING) /* else it was closed before, and had the rest of a frame left */
         worker_count(worker, COUNTER_CLIENTS_OVER_MEMORY, 1);
     log_write_limited(&worker->limit_memory, LOG_WARNING, WORKER_LOGGER,
-        "Clients make this worker hold %llu bytes, more than %llu: closing the one on port %u, which holds "
+        "Clients make this worker hold %llu bytes, more than %llu: closing the one on %s, which holds "
         "%zu",
-        (unsigned long long)worker->held_bytes, (unsigned long long)worker->held_bytes_max, connection->port,
-        holds);
+        (unsigned long long)worker->held_bytes, (unsigned long long)worker->held_bytes_max,
+        client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), holds);
     if (connection->state == CONNECTION_OPEN)
         websocket_session_over_memory(connection);
     else

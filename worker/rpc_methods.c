@@ -57,8 +57,8 @@ static void rpc_refuse(struct connection *connection, const char *method, const 
 {
     struct worker *worker = connection->worker;
     worker_count(worker, COUNTER_RPC_REFUSED, 1);
-    log_write_limited(&worker->limit_rpc, LOG_WARNING, WORKER_LOGGER,
-        "%s of the client on port %u refused: %s", method, connection->port, reason);
+    log_write_limited(&worker->limit_rpc, LOG_WARNING, WORKER_LOGGER, "%s of the client on %s refused: %s",
+        method, client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), reason);
     rpc_reply_bool(connection, false);
 }
 

@@ -148,9 +148,9 @@ void websocket_session_too_slow(struct connection *connection, size_t more)
     worker_count(worker, COUNTER_CLIENTS_TOO_SLOW, 1);
     worker_count(worker, COUNTER_DELIVERIES_DROPPED, more);
     log_write_limited(&worker->limit_slow, LOG_WARNING, WORKER_LOGGER,
-        "Client too slow: port %u left %zu bytes unread, closing it with 1013; it will miss %zu deliveries "
+        "Client too slow: %s left %zu bytes unread, closing it with 1013; it will miss %zu deliveries "
         "and refetch",
-        connection->port, queued, dropped);
+        client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), queued, dropped);
     session_fail_quickly(connection, "client too slow");
 }
 
@@ -182,7 +182,8 @@ static void session_on_failure(struct connection *connection, const struct webso
     struct worker *worker = connection->worker;
     worker_count(worker, COUNTER_PROTOCOL_ERRORS, 1);
     log_write_limited(&worker->limit_protocol, LOG_WARNING, WORKER_LOGGER,
-        "Websocket protocol error from port %u: %u %s", connection->port, failure->code, failure->reason);
+        "Websocket protocol error from %s: %u %s",
+        client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), failure->code, failure->reason);
     websocket_session_fail(connection, failure->code, failure->reason);
 }
 
@@ -260,7 +261,8 @@ void websocket_session_deadline(struct connection *connection, enum deadline_cla
     if (which == DEADLINE_PONG) {
         worker_count(worker, COUNTER_CLIENTS_PING_TIMEOUT, 1);
         log_write_limited(&worker->limit_ping, LOG_INFO, WORKER_LOGGER,
-            "Client on port %u did not answer a ping: keepalive ping timeout", connection->port);
+            "Client on %s did not answer a ping: keepalive ping timeout",
+            client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}));
         websocket_session_fail(connection, WEBSOCKET_CLOSE_INTERNAL_ERROR, "keepalive ping timeout");
         return;
     }

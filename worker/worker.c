@@ -19,6 +19,7 @@
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/common/network.h"
 #include "server/common/rate_limit.h"
 #include "shm/figures.h"
 #include "worker/acceptor.h"
@@ -262,6 +263,10 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .ask = inquiry_ask,
         .inquiry = inquiry_open(worker),
     };
+    worker->forwarders = memory_allocate(sizeof *worker->forwarders);
+    const struct config_list *forwarders = &worker->config->forwarded_allow_ips;
+    if (network_list_parse(worker->forwarders, forwarders->items, forwarders->count, &err) < 0)
+        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text); /* the master has checked it */
     worker->fanout = fanout_open(worker);
     worker->refusals = memory_allocate(sizeof *worker->refusals);
 
@@ -324,6 +329,8 @@ static void worker_close(struct worker_process *process)
     text_free(&worker->scratch);
     free(worker->read_buffer);
     free(worker->refusals);
+    network_list_free(worker->forwarders);
+    free(worker->forwarders);
 }
 
 int worker_main(const struct config *config, const struct worker_descriptors *descriptors)

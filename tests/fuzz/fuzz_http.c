@@ -17,6 +17,7 @@
 #include "worker/http_exchange.h"
 #include "worker/data_update.h"
 #include "worker/http_routes.h"
+#include "worker/forwarded.h"
 #include "worker/http_session.h"
 
 #define EVENT_MAX       4096
@@ -158,12 +159,37 @@ static const char *peer_name(void *connection)
     return "127.0.0.1:1";
 }
 
+static void peer_head(void *connection, const struct http_request *request)
+{
+    static char trusted[] = "10.0.0.0/8", *items[] = {trusted};
+    struct network_list list;
+    struct forwarded_client client;
+    struct error err = {0};
+    const char *wrong = NULL;
+    REQUIRE(connection);
+    if (!request)
+        return;
+    REQUIRE(network_list_parse(&list, items, 1, &err) == 0);
+    enum forwarded_result result = forwarded_find_client(request, &list, 4, &client, &wrong);
+    REQUIRE(result != FORWARDED_TAKEN || (client.host[0] && memchr(client.host, 0, sizeof client.host)));
+    REQUIRE(result != FORWARDED_REFUSED || wrong);
+    network_list_free(&list);
+}
+
+static const char *peer_scheme(void *connection)
+{
+    REQUIRE(connection);
+    return "http";
+}
+
 static const struct http_connection_operations operations = {
     .send = peer_send,
     .upgrade = peer_upgrade,
     .finish = peer_finish,
     .deadline = peer_deadline,
+    .head = peer_head,
     .peer = peer_name,
+    .scheme = peer_scheme,
 };
 
 static void converse(const struct http_services *services, const uint8_t *data, size_t size, size_t piece,

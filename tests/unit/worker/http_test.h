@@ -14,6 +14,7 @@
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "shm/worker_table.h"
+#include "worker/forwarded.h"
 #include "worker/http_session.h"
 
 /* ---- the fake publisher ---- */
@@ -80,6 +81,7 @@ struct http_test {
     bool over; /* http_session_input returned false */
     int deadline;
     unsigned deadlines_set;
+    const char *scheme; /* as the request in hand was forwarded */
 };
 
 static inline void test_send(void *connection, const void *bytes, size_t length)
@@ -116,12 +118,27 @@ static inline const char *test_peer(void *connection)
     return "127.0.0.1:33210";
 }
 
+/* Behind a trusted proxy. */
+static inline void test_head(void *connection, const struct http_request *request)
+{
+    struct http_test *test = connection;
+    test->scheme = request ? forwarded_find_scheme(request) : NULL;
+}
+
+static inline const char *test_scheme(void *connection)
+{
+    const struct http_test *test = connection;
+    return test->scheme ? test->scheme : "http";
+}
+
 static const struct http_connection_operations test_operations = {
     .send = test_send,
     .upgrade = test_upgrade,
     .finish = test_finish,
     .deadline = test_deadline,
+    .head = test_head,
     .peer = test_peer,
+    .scheme = test_scheme,
 };
 
 static inline struct segment *test_segment(void)
