@@ -12,7 +12,7 @@ static void modules_add(
     struct bundle_modules *modules, struct slice path, const git_oid *oid, const struct bundle_rules *rules)
 {
     enum bundle_kind kind = bundle_rules_kind(rules, path);
-    if (kind == BUNDLE_NEITHER)
+    if (kind == BUNDLE_NEITHER || !bundle_path_is_safe(path))
         return;
     if (modules->count == modules->capacity) {
         modules->capacity = modules->capacity ? modules->capacity * 2 : 64;

@@ -60,3 +60,16 @@ bool bundle_path_is_under(struct slice path, struct slice directory)
     return path.length > directory.length && path.data[directory.length] == '/' &&
            memcmp(path.data, directory.data, directory.length) == 0;
 }
+
+bool bundle_path_is_safe(struct slice path)
+{
+    for (size_t at = 0; at <= path.length;) {
+        const char *slash = at < path.length ? memchr(path.data + at, '/', path.length - at) : NULL;
+        size_t length = slash ? (size_t)(slash - path.data) - at : path.length - at;
+        struct slice part = {path.data + at, length};
+        if (length == 0 || slice_equals_string(part, ".") || slice_equals_string(part, ".."))
+            return false;
+        at += length + 1;
+    }
+    return true;
+}

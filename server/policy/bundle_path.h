@@ -19,4 +19,7 @@ struct slice bundle_path_parent(struct slice path);
 /* True when `directory` ("." is the root) holds `path` at any depth; false for the directory itself. */
 bool bundle_path_is_under(struct slice path, struct slice directory);
 
+/* False for a path with a part that is empty, "." or "..": no real repository has one, a made one can. */
+bool bundle_path_is_safe(struct slice path);
+
 #endif

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "server/policy/bundle_diff.h"
+#include "server/policy/bundle_modules.h"
 
 #define A "0123456789012345678901234567890123456789"
 #define B "abcdefabcdefabcdefabcdefabcdefabcdefabcd"
@@ -96,6 +97,41 @@ static void test_git_fails(void **state)
     bundle_diff_free(&diff);
 }
 
+/* A made tree may hold entries that no file system could; a whole bundle passes over them, so its difference has to as well. */
+static void test_names_that_lead_elsewhere(void **state)
+{
+    static char *extension[] = {".rego"};
+    static const struct config_list extensions = {extension, 1}, none = {NULL, 0};
+    static const struct bundle_rules rules = {
+        .extensions = &extensions, .policy_extensions = &extensions, .ignore = &none};
+    static const struct slice root = {".", 1};
+    static const struct bundle_directories directories = {&root, 1};
+    struct bundle_modules modules = {0}, deleted = {0};
+    struct bundle_diff diff;
+    struct error err;
+    (void)state;
+    assert_int_equal(PARSE(&diff,
+                         ":000000 100644 " A " " B " A\0../v1/x.rego\0"
+                         ":000000 100644 " A " " B " A\0a/../x.rego\0"
+                         ":000000 100644 " A " " B " A\0/x.rego\0"
+                         ":000000 100644 " A " " B " A\0a//x.rego\0"
+                         ":000000 100644 " A " " B " A\0a/./x.rego\0"
+                         ":000000 100644 " A " " B " A\0a/..x.rego\0"
+                         ":100644 000000 " A " " B " D\0../y.rego\0"
+                         ":100644 000000 " A " " B " D\0b/y.rego\0",
+                         9, &err),
+        0);
+    bundle_modules_of_diff(&modules, &diff, &directories, &rules);
+    bundle_modules_deleted(&deleted, &diff, &directories, &rules);
+    assert_int_equal(modules.count, 1);
+    assert_true(slice_equals_string(modules.items[0].path, "a/..x.rego"));
+    assert_int_equal(deleted.count, 1);
+    assert_true(slice_equals_string(deleted.items[0].path, "b/y.rego"));
+    bundle_modules_free(&modules);
+    bundle_modules_free(&deleted);
+    bundle_diff_free(&diff);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -103,6 +139,7 @@ int main(void)
         cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_not_understood),
         cmocka_unit_test(test_git_fails),
+        cmocka_unit_test(test_names_that_lead_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
