@@ -222,7 +222,7 @@ $(OUT)/tests/bundle_driver: $(OUT)/obj/tests/integration/bundle_driver.o $(POLIC
 fuzz_sources_json := $(wildcard server/common/*.c)
 fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
 fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c worker/rpc_stock_reply.c $(wildcard server/common/*.c)
-fuzz_sources_http := $(filter-out worker/http_metrics.c,$(wildcard worker/http_*.c worker/data_*.c worker/model*.c worker/topic_*.c)) worker/python_text.c \
+fuzz_sources_http := $(filter-out worker/http_metrics.c,$(wildcard worker/http_*.c worker/forwarded.c worker/data_*.c worker/model*.c worker/topic_*.c)) worker/python_text.c \
     worker/callback_report.c worker/webhook_params.c worker/webhook_payload.c worker/webhook_post.c worker/rpc_number.c worker/output_queue.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
     server/policy/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
 fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
