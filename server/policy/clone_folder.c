@@ -221,9 +221,11 @@ char *clone_folder_new_work(const struct clone_folder *folder)
 
 static bool name_is_leftover(const struct clone_folder *folder, const char *name)
 {
-    size_t length = strlen(WORK_PREFIX);
-    if (strncmp(name, WORK_PREFIX, length) == 0)
-        return strncmp(name + length, folder->prefix, strlen(folder->prefix)) == 0;
+    size_t length = strlen(WORK_PREFIX), prefix = strlen(folder->prefix);
+    if (strncmp(name, WORK_PREFIX, length) ==
+        0) /* the length tells another server's, whose prefix is longer */
+        return strlen(name) == length + prefix + IDENTITY_HEX &&
+               strncmp(name + length, folder->prefix, prefix) == 0;
     return !folder->fixed && name_is_clone(folder, name);
 }
 
