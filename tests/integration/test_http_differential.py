@@ -13,6 +13,7 @@ import time
 import pytest
 
 from harness import WireClient, scaled
+from harness.differences import check_ids
 from harness.http import HttpConnection
 
 QUIET = 0.4  # seconds of silence after which a server has said everything
@@ -20,37 +21,38 @@ QUIET = 0.4  # seconds of silence after which a server has said everything
 NOT_FOUND = ["404", '{"detail":"Not Found"}']
 BAD_REQUEST = ["400", "Invalid HTTP request received."]
 
-# name: (why, [status, body, status, body, ...] of opald). A body of None is not looked at.
+# name: (id in harness/differences.py, why, [status, body, status, body, ...] of opald). A body of None is not looked at.
 DIFFERENT = {
-    "http 0.9": ("a request without a version is refused", BAD_REQUEST),
-    "http 2.0": ("only HTTP/1.0 and 1.1 are known", BAD_REQUEST),
-    "host twice": ("RFC 9112 3.2: refused, two readers could take different ones", BAD_REQUEST),
-    "gzip chunked": ("a coding that nobody here decodes is refused", BAD_REQUEST),
-    "h2c with a body": ("the body is read, whatever Upgrade says", ["422", '{"detail":[{"loc":["body","entries"],"msg":"field required","type":"value_error.missing"}]}']),
-    "pipelined then garbage": ("the good request before it is answered", ["200", '{"status":"ok"}', *BAD_REQUEST]),
-    "bad chunk behind an answer": ("one request gets one reply; the connection ends", NOT_FOUND),
-    "jwks": ("no conditional requests, no ranges: no etag, no last-modified", ["200", "{}"]),
-    "jwks head": ("the same", ["200", ""]),
-    "jwks slash": ("redirected like any other route", ["307", ""]),
-    "jwks folder": ("the folder itself is not served", NOT_FOUND),
-    "docs": ("a page of our own that needs nothing from outside", ["200", None]),
-    "openapi": ("described in our own words; the same otherwise (test_http_face.py), with an etag", ["200", None]),
-    "redoc": ("the same page as /docs", ["200", None]),
-    "docs oauth": ("there is no OAuth2 here to come back from", NOT_FOUND),
-    "livez": ("a probe of ours", ["200", '{"status":"ok"}']),
-    "readyz": ("a probe of ours", ["200", '{"status":"ok"}']),
-    "save method null with data": ("the reference's validator fails", ["422", '{"detail":[{"loc":["body","entries",0,"save_method"],"msg":"none is not an allowed value","type":"type_error.none.not_allowed"}]}']),
-    "utf-16": ("JSON is UTF-8", ["400", '{"detail":"There was an error parsing the body"}']),
-    "surrogate bytes": ("not UTF-8", ["400", '{"detail":"There was an error parsing the body"}']),
-    "too deep": ("a limit with a name", ["422", '{"detail":"JSON body has too many levels of nesting (limit 512)"}']),
-    "topic too long": ("a limit", ["422", '{"detail":"the update has a topic that is too long (limit 4096 bytes)"}']),
-    "too many topics": ("a limit", ["422", '{"detail":"the update names too many topics (limit 1024, ancestors included)"}']),
-    "too many errors": ("the reply stops after a thousand errors", ["422", None]),
-    "event too large": ("refused at the door: clients could not take it", ["413", '{"detail":"the update is too large: an event may have at most 1048576 bytes, its envelope included"}']),
-    "body too large": ("a limit", ["413", '{"detail":"request body too large (limit 16777216 bytes)"}']),
-    "head too long": ("a limit", ["431", '{"detail":"request head too long (limit 131072 bytes)"}']),
-    "too many headers": ("a limit", ["431", '{"detail":"too many headers (limit 128)"}']),
+    "http 0.9": ("http-two-ways", "a request without a version is refused", BAD_REQUEST),
+    "http 2.0": ("http-version", "only HTTP/1.0 and 1.1 are known", BAD_REQUEST),
+    "host twice": ("http-two-ways", "RFC 9112 3.2: refused, two readers could take different ones", BAD_REQUEST),
+    "gzip chunked": ("http-two-ways", "a coding that nobody here decodes is refused", BAD_REQUEST),
+    "h2c with a body": ("h2c-body", "the body is read, whatever Upgrade says", ["422", '{"detail":[{"loc":["body","entries"],"msg":"field required","type":"value_error.missing"}]}']),
+    "pipelined then garbage": ("garbage-behind", "the good request before it is answered", ["200", '{"status":"ok"}', *BAD_REQUEST]),
+    "bad chunk behind an answer": ("garbage-behind", "one request gets one reply; the connection ends", NOT_FOUND),
+    "jwks": ("jwks-file", "no conditional requests, no ranges: no etag, no last-modified", ["200", "{}"]),
+    "jwks head": ("jwks-file", "the same", ["200", ""]),
+    "jwks slash": ("jwks-file", "redirected like any other route", ["307", ""]),
+    "jwks folder": ("jwks-file", "the folder itself is not served", NOT_FOUND),
+    "docs": ("docs-page", "a page of our own that needs nothing from outside", ["200", None]),
+    "openapi": ("openapi-words", "described in our own words; the same otherwise (test_http_face.py), with an etag", ["200", None]),
+    "redoc": ("docs-page", "the same page as /docs", ["200", None]),
+    "docs oauth": ("docs-page", "there is no OAuth2 here to come back from", NOT_FOUND),
+    "livez": ("probes", "a probe of ours", ["200", '{"status":"ok"}']),
+    "readyz": ("probes", "a probe of ours", ["200", '{"status":"ok"}']),
+    "save method null with data": ("null-save-method", "the reference's validator fails", ["422", '{"detail":[{"loc":["body","entries",0,"save_method"],"msg":"none is not an allowed value","type":"type_error.none.not_allowed"}]}']),
+    "utf-16": ("http-two-ways", "JSON is UTF-8", ["400", '{"detail":"There was an error parsing the body"}']),
+    "surrogate bytes": ("surrogate-bytes", "not UTF-8", ["400", '{"detail":"There was an error parsing the body"}']),
+    "too deep": ("json-depth", "a limit with a name", ["422", '{"detail":"JSON body has too many levels of nesting (limit 512)"}']),
+    "topic too long": ("request-limits", "a limit", ["422", '{"detail":"the update has a topic that is too long (limit 4096 bytes)"}']),
+    "too many topics": ("request-limits", "a limit", ["422", '{"detail":"the update names too many topics (limit 1024, ancestors included)"}']),
+    "too many errors": ("validation-errors", "the reply stops after a thousand errors", ["422", None]),
+    "event too large": ("request-limits", "refused at the door: clients could not take it", ["413", '{"detail":"the update is too large: an event may have at most 1048576 bytes, its envelope included"}']),
+    "body too large": ("request-limits", "a limit", ["413", '{"detail":"request body too large (limit 16777216 bytes)"}']),
+    "head too long": ("request-limits", "a limit", ["431", '{"detail":"request head too long (limit 131072 bytes)"}']),
+    "too many headers": ("request-limits", "a limit", ["431", '{"detail":"too many headers (limit 128)"}']),
 }
+check_ids((entry[0] for entry in DIFFERENT.values()), "test_http_differential.py::test_same_as_the_reference")
 
 # ---- requests: name -> pieces, sent with a pause between them
 RAW: dict[str, list] = {}
@@ -285,7 +287,7 @@ def test_same_as_the_reference(name, answers):
     if name not in DIFFERENT:
         assert ours == theirs
         return
-    why, wanted = DIFFERENT[name]
+    _, why, wanted = DIFFERENT[name]
     got = replies(ours[0])
     assert len(got) == len(wanted) and all(w is None or w == g for w, g in zip(wanted, got)), f"differs on purpose ({why}): {ours}\nreference: {theirs}"
     assert ours != theirs, "no difference any more: take it out of DIFFERENT"

@@ -168,6 +168,7 @@ def test_what_was_deleted_goes_and_the_same_is_not_new(opald, bundles, work):
     server = opald(env=api_env(work, bundles.url))
     server.wait_for_log("Failed to update policy from remote API bundle server: .*status 500; trying again in 5 s")
     assert git(clone_of(work), "rev-list", "--count", "master") == "2"
+    assert not (work / "bundle.tar.gz").exists()  # OPAL_POLICY_BUNDLE_TMP_PATH: the reference's place for it
 
 
 def test_a_server_that_is_away_and_comes_back(opald, bundles, work):

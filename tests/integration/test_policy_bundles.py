@@ -124,6 +124,15 @@ def test_unknown_base_gives_a_full_bundle(pair):
 
 
 @pytest.mark.sanitize
+def test_several_missing_paths(pair):
+    """The reference names the first of them; here it is one of them."""
+    names = ("nope", "neither", "nor")
+    response = pair[2].request("GET", "/policy?" + "&".join(f"path={name}" for name in ("a", *names)))
+    assert response.status == 404
+    assert response.json()["detail"] in [f"requested path {name} was not found in the policy repo!" for name in names]
+
+
+@pytest.mark.sanitize
 def test_etag_and_gzip(pair):
     _, _, server = pair
     plain = server.request("GET", "/policy")

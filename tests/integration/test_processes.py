@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import socket
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -322,6 +324,22 @@ def test_term_closes_clients_with_1012_and_ends_with_0(opald):
 
     asyncio.run(go())
     assert not group_pids(server.pid)
+
+
+def test_term_closes_many_clients_at_a_pace(opald):
+    """The reference drops all in the same instant; here a worker closes 500 a second, or as many more as half of the grace time asks for."""
+    server = opald(workers=1, args=["--grace-seconds", "10"])
+
+    async def go():
+        clients = await connect_many(server.port, 300, "t")
+        server.send_signal(signal.SIGTERM)
+        codes = await asyncio.gather(*(client.wait_closed(10) for client in clients))
+        assert set(codes) == {1012}, codes
+        assert await asyncio.to_thread(server.wait, 12) == 0
+
+    asyncio.run(go())
+    first, last = (datetime.fromisoformat(re.search(rf"(\S+)\+0000 .*Shutdown: {word} 300 client", server.log()).group(1)) for word in ("closing", "closed"))
+    assert timedelta(seconds=0.4) <= last - first < timedelta(seconds=scaled(5))  # a tick ahead: 25 at once
 
 
 def test_no_new_connections_after_term(opald):

@@ -1,29 +1,66 @@
-"""README's table of options is the program's own. `python test_readme.py --write` puts the present one there."""
+"""README's tables of options and of differences. `python test_readme.py --write` puts the present ones there."""
+
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-BEGIN, END = "<!-- options -->\n", "<!-- /options -->"
+sys.path.insert(0, str(ROOT / "tests/integration/harness"))  # alone: the package needs what the tests' own Python has
+from differences import DIFFERENCES, markdown  # noqa: E402
 
 
-def table():
+def options():
     opald = os.environ.get("OPALD") or ROOT / "build" / "opald"
     return subprocess.run([opald, "options", "--markdown"], check=True, capture_output=True, text=True).stdout
 
 
-def parts(text):
-    head, rest = text.split(BEGIN)
-    shown, tail = rest.split(END)
+TABLES = {"options": options, "differences": markdown}
+
+
+def parts(text, name):
+    head, rest = text.split(f"<!-- {name} -->\n")
+    shown, tail = rest.split(f"<!-- /{name} -->")
     return head, shown, tail
 
 
-def test_options_are_those_of_the_program():
-    assert parts(README.read_text())[1].strip() == table().strip()
+def write():
+    text = README.read_text()
+    for name, table in TABLES.items():
+        head, _, tail = parts(text, name)
+        text = f"{head}<!-- {name} -->\n{table()}<!-- /{name} -->{tail}"
+    README.write_text(text)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_the_present_ones(name):
+    assert parts(README.read_text(), name)[1].strip() == TABLES[name]().strip()
+
+
+def test_differences_have_tests():
+    texts = {}
+    wrong = []
+    for one in DIFFERENCES:
+        if bool(one.tests) == bool(one.untested):
+            wrong.append(f"{one.id}: either tests or a reason why there are none")
+        for test in one.tests:
+            file, _, function = test.partition("::")
+            path = ROOT / "tests" / (file if file.startswith("unit/") else f"integration/{file}")
+            if path not in texts:
+                texts[path] = path.read_text() if path.is_file() else ""
+            start = r"static void" if path.suffix == ".c" else r"(?:async )?def"
+            if not re.search(rf"^{start} {re.escape(function)}\(", texts[path], re.MULTILINE):
+                wrong.append(f"{one.id}: there is no {test}")
+            if path.suffix == ".c" and not re.search(rf"^ +(cmocka_unit_test\w*|TEST)\({function}\b", texts[path], re.MULTILINE):
+                wrong.append(f"{one.id}: {test} is never run")
+    assert not wrong, "\n".join(wrong)
+    ids = [one.id for one in DIFFERENCES]
+    assert len(ids) == len(set(ids))
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["--write"]:
-    head, _, tail = parts(README.read_text())
-    README.write_text(head + BEGIN + table() + END + tail)
+    write()

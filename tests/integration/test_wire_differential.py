@@ -15,6 +15,7 @@ import time
 import pytest
 
 from harness import WireClient, frame, handshake_request, http_bytes, scaled
+from harness.differences import check_ids
 from harness.http import HttpConnection
 from harness.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
@@ -722,16 +723,18 @@ def wrong_pong_does_not_count(port, log):
 # ---------------------------------------------------------------- where opald differs on purpose (defects.md of the project's notes, README)
 FALSE = ("a", "text", '{"request": null, "response": {"result": false, "result_type": "bool", "call_id": "c"}}')
 PONG_AFTER = ("a", "text", '{"request": null, "response": {"result": "pong", "result_type": "str", "call_id": "after"}}')
-# script: (why, what opald must do)
+# script: (id in harness/differences.py, why, what opald must do)
 DIFFERENT = {
-    name: ("a refused subscribe or publish is answered with false; the reference drops the connection", [FALSE, PONG_AFTER])
+    name: ("refused-async-publish" if name.endswith("_async") else "refused-rpc", "a refused subscribe or publish is answered with false; the reference drops the connection", [FALSE, PONG_AFTER])
     for name in ("subscribe_all_topics", "subscribe_purge_topic", "publish_all_topics", "publish_purge_topic", "publish_purge_topic_async")
 }
 
 DIFFERENT["frame_message_then_close"] = (
+    "close-behind",
     "what came before a close frame is answered before the close; the reference drops it",
     [("a", "text", '{"request": null, "response": {"result": "pong", "result_type": "str", "call_id": "c"}}'), ("a", "close", 1000, ""), ("a", "eof")],
 )
+check_ids((entry[0] for entry in DIFFERENT.values()), "test_wire_differential.py::test_same_as_the_reference")
 
 
 # ---------------------------------------------------------------- running
@@ -766,7 +769,7 @@ def transcripts(request, background, shared_reference, shared_opald):
 def compare(name: str, futures):
     theirs, ours = (future.result() for future in futures)
     if name in DIFFERENT:
-        why, wanted = DIFFERENT[name]
+        _, why, wanted = DIFFERENT[name]
         assert ours == wanted, f"differs on purpose ({why})\nreference: {theirs}"
         assert ours != theirs, "no difference any more: take it out of DIFFERENT"
     else:
