@@ -6,10 +6,12 @@
 #include <git2.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
+#include "server/common/memory.h"
 #include "server/common/text.h"
 
 #define READ_BYTES (64 * 1024)
@@ -144,6 +146,19 @@ static int add_symbolic_link(
     return add_to_index(unpacking, path, &oid, GIT_FILEMODE_LINK, err);
 }
 
+/* Whether the symbolic link `oid` leads nowhere else when it lies at `path`. */
+static bool same_link_stays(struct unpacking *unpacking, const git_oid *oid, const char *path)
+{
+    git_blob *blob = NULL;
+    if (git_blob_lookup(&blob, unpacking->repository, oid) < 0)
+        return false;
+    char *target = memory_copy(git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob));
+    bool stays = api_unpack_link_stays(path, target);
+    free(target);
+    git_blob_free(blob);
+    return stays;
+}
+
 /* A hard link is the same file once more; it must have come before. */
 static int add_hard_link(struct unpacking *unpacking, const char *target, const char *path, struct error *err)
 {
@@ -154,6 +169,8 @@ static int add_hard_link(struct unpacking *unpacking, const char *target, const 
     if (!same)
         return error_set(err, EINVAL, "link in the bundle to what is not in it: %.200s", path);
     git_oid oid = same->id;
+    if (same->mode == GIT_FILEMODE_LINK && !same_link_stays(unpacking, &oid, path))
+        return error_set(err, EINVAL, "link in the bundle that leads out of it: %.200s", path);
     return add_to_index(unpacking, path, &oid, same->mode, err);
 }
 

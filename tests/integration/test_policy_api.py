@@ -191,6 +191,7 @@ BAD = {
     "absolute link": ([(member("a/l", tarfile.SYMTYPE, "/etc/passwd"), None)], "leads out"),
     "hard link": ([(member("a/l", tarfile.LNKTYPE, "../etc/passwd"), None)], "leads out"),
     "hard link to nothing": ([(member("a/l", tarfile.LNKTYPE, "nowhere"), None)], "not in it"),
+    "hard link to a link": ([(member("d/e/l", tarfile.SYMTYPE, "../../x"), None), (member("l", tarfile.LNKTYPE, "d/e/l"), None)], "leads out"),
     "device": ([(member("a/d", tarfile.CHRTYPE), None)], "neither file nor folder"),
     "fifo": ([(member("a/f", tarfile.FIFOTYPE), None)], "neither file nor folder"),
     "bomb": ([(member("a/big.rego"), b"\0" * 3_000_000)], "OPAL_POLICY_BUNDLE_UNPACKED_MAX_BYTES"),
