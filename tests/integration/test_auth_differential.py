@@ -356,6 +356,18 @@ def test_handshakes(servers, keys, other):
     assert statuses == {101, 403}
 
 
+def test_topics_that_are_a_plain_string(servers, keys):
+    """Of a client that may use `a` and `p/q`: one topic when it publishes, letters when it subscribes, on both sides. Who is refused is cut off there."""
+    answers = []
+    for server in servers:
+        for method, topic in (("publish", "aa"), ("publish", "p/q"), ("subscribe", "aa"), ("subscribe", "p/q")):
+            with WireClient(server.port, headers=bearer(keys.token(permitted_topics=["a", "p/q"]))) as client:
+                client.text(json.dumps({"request": {"method": method, "arguments": {"topics": topic}, "call_id": "1"}}))
+                kind, text = client.read()[:2]
+                answers.append(kind == "text" and json.loads(text)["response"]["result"])
+    assert answers == [False, True, True, False] * 2
+
+
 def test_a_header_of_a_mebibyte(servers, keys):
     server = servers[1]
     for target in ("/ws", "/data/config"):
