@@ -153,9 +153,13 @@ def process_state(pid: int) -> str:
 
 def child_pids(pid: int) -> list[int]:
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    for task in tasks:
         try:
-            found += [int(x) for x in task.read_text().split()]
+            found += [int(x) for x in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
         except (FileNotFoundError, ProcessLookupError):
             pass
     return sorted(found)
