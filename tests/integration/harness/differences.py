@@ -310,13 +310,6 @@ DIFFERENCES = (
         (AUTH,),
     ),
     Difference(
-        "topic-letters",
-        "`permitted_topics` looks at a topic given as a plain string letter by letter",
-        "as a whole",
-        (),
-        "not seen: test_topics_that_are_a_plain_string finds both alike in publish and subscribe, the two that take a string",
-    ),
-    Difference(
         "jwks-file",
         "the JWK set is a file in the working directory, others beside it are served too",
         "served from memory; written only where `OPAL_AUTH_JWKS_STATIC_DIR` says",
