@@ -203,9 +203,15 @@ def test_client_info_for_many_who_ask_at_once(opald):
                 subscribe(other, *(f"{part}-{number}-" + "z" * 4000 for number in range(25)))
             opened = ask_at_once(40)
             assert eventually(lambda: "Clients make this worker hold" in server.log())
-            assert len(info(server)) == 2
             for one in opened:
                 one.close()
+
+            def answered():
+                try:
+                    return len(info(server)) == 2
+                except (EOFError, OSError):  # while the others still hold their replies this one may have to go as well
+                    return False
+            assert eventually(answered)
     held = [int(number) for number in re.findall(r"Clients make this worker hold (\d+) bytes", server.log())]
     assert max(held) < 24 << 20, held
 
