@@ -118,6 +118,13 @@ static void check_networks(struct check *check, const char *name, const struct c
         network_list_free(&networks);
 }
 
+static void check_listener(struct check *check, const struct config *config)
+{
+    check_networks(check, "PROXY_PROTOCOL_FROM", &config->proxy_protocol_from);
+    if (!config->tls_certificate && (config->tls_key || config->tls_key_password))
+        wrong(check, "OPAL_TLS_KEY is set but not OPAL_TLS_CERTIFICATE: the listener would not be encrypted");
+}
+
 /* What can't be ignored without serving something else than was asked for. */
 static void check_refused(struct check *check, const struct config *config)
 {
@@ -153,6 +160,7 @@ size_t config_check(const struct config *config, options_report *report, void *c
         check_load_limit(&check, config->client_load_limit_notation);
     if (config->data_config_sources)
         check_sources(&check, config->data_config_sources);
+    check_listener(&check, config);
     check_refused(&check, config);
     return check.problems;
 }

@@ -79,6 +79,17 @@ struct config {
     int64_t http_gzip_min_bytes;            /* of a body that is compressed for who asks; 0: never */
     const char *client_load_limit_notation; /* NULL: /loadlimit always has room */
 
+    /* TLS on the listener: on when there is a certificate */
+    const char *tls_certificate; /* file with the chain, PEM; NULL: plain */
+    const char *tls_key;         /* NULL: in the certificate's file */
+    const char *tls_key_password;
+    const char *tls_min_version; /* "1.2" or "1.3" */
+    const char *tls_ciphers;     /* of TLS 1.2; NULL: OpenSSL's default */
+    double tls_handshake_timeout;
+
+    /* behind a load balancer: a list for server/common/network.h */
+    struct config_list proxy_protocol_from;
+
     /* who is connected */
     int64_t client_info_max_bytes;  /* of the answer to /pubsub_client_info and /statistics */
     int64_t client_query_max_bytes; /* of a websocket's query parameters that is remembered */

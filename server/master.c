@@ -29,6 +29,7 @@
 #include "server/statistics_service.h"
 #include "server/statsd.h"
 #include "server/supervisor.h"
+#include "server/tls_reload.h"
 #include "shm/worker_table.h"
 #include "worker/auth_keys.h"
 
@@ -59,6 +60,7 @@ struct master {
     struct supervisor *supervisor;
     struct policy_child *policy; /* NULL: no policies */
     int keys;                    /* of auth_keys_give: what each worker gets; 0: none */
+    struct tls_reload *tls;      /* NULL: plain listeners */
     bool workers_stopped;
     struct service_notify notify;
     struct event *signals[SIGNAL_COUNT];
@@ -189,8 +191,8 @@ static void master_on_ready(void *context)
     for (int i = 0; i < master->listeners.count; i++) {
         char where[128];
         listeners_describe(&master->listeners, i, where, sizeof where);
-        log_write(LOG_INFO, LOGGER, "listening on http://%s with %u workers", where,
-            supervisor_ready(master->supervisor));
+        log_write(LOG_INFO, LOGGER, "listening on %s://%s with %u workers", master->tls ? "https" : "http",
+            where, supervisor_ready(master->supervisor));
     }
     log_write(LOG_INFO, LOGGER, "Application startup complete.");
     service_notify_send(&master->notify, "READY=1");
@@ -234,6 +236,12 @@ static void master_on_signal(evutil_socket_t signal_number, short what, void *co
     case SIGTTOU:
         supervisor_change(master->supervisor, -1);
         break;
+    case SIGHUP:
+        if (master->tls && master->state != MASTER_STOPPING) {
+            tls_reload_start(master->tls);
+            break;
+        }
+        /* fall through */
     default: /* HUP, USR1, USR2: must not end the process, which is what they do by default */
         log_write(LOG_INFO, LOGGER,
             "signal %d: nothing to reload or reopen (the log goes to the standard streams)",
@@ -303,6 +311,13 @@ static void master_backbone_given_up(void *context)
     master_stop(master, SIGTERM);
 }
 
+static void master_on_certificate(void *context)
+{
+    struct master *master = context;
+    if (master->supervisor)
+        supervisor_reload(master->supervisor);
+}
+
 static void master_raise_descriptor_limit(void)
 {
     struct rlimit limit;
@@ -324,6 +339,7 @@ static void master_on_start(evutil_socket_t descriptor, short what, void *contex
         .router = master->router,
         .listeners = &master->listeners,
         .keys = master->keys,
+        .tls_store = tls_reload_store(master->tls),
         .policy_address = master->policy ? policy_child_address(master->policy) : "",
         .argv = master->argv,
         .argc = master->argc,
@@ -412,6 +428,11 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
         return error_set(err, ENOMEM, "cannot make the event loop");
     /* The signals before the first child: none of its ends may be missed. */
     master_watch_signals(master);
+    if (config->tls_certificate) {
+        master->tls = tls_reload_open(master->base, config, master_on_certificate, master, err);
+        if (!master->tls)
+            return -1;
+    }
     master->grace = event_new(master->base, -1, 0, master_on_grace, master);
     master->report = event_new(master->base, -1, EV_PERSIST, master_on_report, master);
     if (config->statistics_enabled)
@@ -469,6 +490,7 @@ static void master_close(struct master *master)
         event_free(master->report);
     if (master->keepalive)
         event_free(master->keepalive);
+    tls_reload_close(master->tls);
     if (master->base)
         event_base_free(master->base);
     if (master->segment)

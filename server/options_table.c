@@ -50,6 +50,12 @@ static const char *const environment_workers[] = {
 static const char *const environment_statsd_host[] = {"OPAL_STATSD_HOST", "DD_AGENT_HOST", NULL};
 static const char *const environment_root_path[] = {"OPAL_ROOT_PATH", "UVICORN_ROOT_PATH", NULL};
 static const char *const environment_forwarded[] = {"OPAL_FORWARDED_ALLOW_IPS", "FORWARDED_ALLOW_IPS", NULL};
+static const char *const environment_tls_certificate[] = {
+    "OPAL_TLS_CERTIFICATE", "UVICORN_SSL_CERTFILE", NULL};
+static const char *const environment_tls_key[] = {"OPAL_TLS_KEY", "UVICORN_SSL_KEYFILE", NULL};
+static const char *const environment_tls_key_password[] = {
+    "OPAL_TLS_KEY_PASSWORD", "UVICORN_SSL_KEYFILE_PASSWORD", NULL};
+static const char *const environment_tls_ciphers[] = {"OPAL_TLS_CIPHERS", "UVICORN_SSL_CIPHERS", NULL};
 static const char *const environment_channel[] = {
     "OPAL_BROADCAST_CHANNEL_NAME", "OPAL_BROADCAST_CHANNEL", NULL};
 
@@ -206,6 +212,32 @@ const struct option options_table[] = {
         .offset = TEXT_FIELD(data_config_sources),
         .secrecy = OPTION_SECRET, /* may hold tokens for the sources */
         .help = "JSON with exactly one of \"config\" and \"external_source_url\": the clients' data sources"},
+
+    {TEXT("TLS_CERTIFICATE", SECTION_HTTP, NULL, tls_certificate,
+         "PEM file with the certificate and its chain: the listener speaks TLS (1.2 and later) and nothing "
+         "else. Read again on HUP"),
+        .flag_alias = "ssl-certfile", .environment = environment_tls_certificate},
+    {TEXT("TLS_KEY", SECTION_HTTP, NULL, tls_key,
+         "PEM file with the certificate's private key; not set: it is in the certificate's file"),
+        .flag_alias = "ssl-keyfile", .environment = environment_tls_key},
+    {TEXT("TLS_KEY_PASSWORD", SECTION_HTTP, NULL, tls_key_password, "what the private key is encrypted with"),
+        .flag_alias = "ssl-keyfile-password", .environment = environment_tls_key_password,
+        .secrecy = OPTION_SECRET},
+    {.name = "TLS_MIN_VERSION",
+        .type = OPTION_ENUM,
+        .section = SECTION_HTTP,
+        .default_text = "1.2",
+        .choices = "1.2|1.3",
+        .offset = TEXT_FIELD(tls_min_version),
+        .help = "the oldest TLS that is spoken"},
+    {TEXT("TLS_CIPHERS", SECTION_HTTP, NULL, tls_ciphers,
+         "ciphers of TLS 1.2, as OpenSSL lists them; not set: OpenSSL's default"),
+        .flag_alias = "ssl-ciphers", .environment = environment_tls_ciphers},
+    {SECONDS("TLS_HANDSHAKE_TIMEOUT", SECTION_HTTP, "10", 0.1, DAY, tls_handshake_timeout,
+        "from the connection to the end of the PROXY header and the TLS handshake")},
+    {LIST("PROXY_PROTOCOL_FROM", SECTION_HTTP, "", proxy_protocol_from,
+        "load balancers (addresses, networks like 10.0.0.0/8, comma separated) whose connections must begin "
+        "with a PROXY protocol header, version 1 or 2; from others none is read")},
 
     /* ---- clients ---- */
     {INT("CONNECTIONS_MAX", SECTION_CLIENTS, "100000", 1, 10000000, connections_max,

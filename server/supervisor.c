@@ -87,6 +87,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
         .segment = segment_descriptors(segment, number),
         .slot = number,
         .listener_count = supervisor->settings.listeners->count,
+        .tls_store = supervisor->settings.tls_store,
         .lifeline = supervisor->lifeline_read,
         .keys = supervisor->settings.keys,
         .handoff_receive = slot->handoff_receive,
@@ -377,6 +378,15 @@ void supervisor_change(struct supervisor *supervisor, int by)
         }
     }
     log_write(LOG_INFO, LOGGER, "%u workers wanted", supervisor->wanted);
+}
+
+/* One that is starting looks by itself once it is ready. */
+void supervisor_reload(struct supervisor *supervisor)
+{
+    for (unsigned i = 0; i < supervisor->slot_count; i++)
+        if (supervisor->slots[i].pid > 0 &&
+            worker_table_state(supervisor->settings.segment, i) == WORKER_READY)
+            kill(supervisor->slots[i].pid, SIGHUP);
 }
 
 void supervisor_stop(struct supervisor *supervisor, int signal_number)

@@ -26,6 +26,7 @@ struct supervisor_settings {
     struct router *router;
     const struct listeners *listeners;
     int keys;                   /* for the workers, of auth_keys_give; 0: none */
+    int tls_store;              /* -1: plain listeners */
     const char *policy_address; /* of the policy process; empty: none */
     char **argv;
     int argc;
@@ -45,6 +46,8 @@ void supervisor_ended(struct supervisor *supervisor, pid_t pid, int status);
 void supervisor_change(struct supervisor *supervisor, int by);
 /* Kills the worker of `slot` with SIGKILL; its replacement follows from its end. */
 void supervisor_kill_stuck(struct supervisor *supervisor, unsigned slot, const char *why);
+/* Has the workers take the certificate that is in the store now. */
+void supervisor_reload(struct supervisor *supervisor);
 /* No more replacements; sends `signal_number` (TERM: drain, QUIT: quick) to all. */
 void supervisor_stop(struct supervisor *supervisor, int signal_number);
 /* SIGKILL to whoever is left. */

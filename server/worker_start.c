@@ -7,13 +7,14 @@
 #include "server/common/text.h"
 #include "server/process_start.h"
 
-/* slot memory doorbell wake lifeline handoff_receive keys | listener_count listeners... | slot_count
+/* slot memory doorbell wake lifeline handoff_receive keys tls_store | listener_count listeners... | slot_count
  * handoff_send... | policy address ("-": none) */
 static void worker_start_encode(const struct worker_descriptors *descriptors, struct text *out)
 {
-    text_append_format(out, "%s=%u %d %d %d %d %d %d %d", WORKER_START_VARIABLE, descriptors->slot,
+    text_append_format(out, "%s=%u %d %d %d %d %d %d %d %d", WORKER_START_VARIABLE, descriptors->slot,
         descriptors->segment.memory, descriptors->segment.doorbell, descriptors->segment.wake,
-        descriptors->lifeline, descriptors->handoff_receive, descriptors->keys, descriptors->listener_count);
+        descriptors->lifeline, descriptors->handoff_receive, descriptors->keys, descriptors->tls_store,
+        descriptors->listener_count);
     for (int i = 0; i < descriptors->listener_count; i++)
         text_append_format(out, " %d", descriptors->listeners[i]);
     text_append_format(out, " %u", descriptors->slot_count);
@@ -36,22 +37,23 @@ static int worker_start_number(const char **cursor, long low, long high, long *o
 int worker_start_receive(struct worker_descriptors *descriptors, struct error *err)
 {
     const char *cursor = getenv(WORKER_START_VARIABLE);
-    long numbers[8];
+    long numbers[9];
     long value;
     memset(descriptors, 0, sizeof *descriptors);
     if (!cursor)
         return error_set(err, EINVAL, "--as-worker is for the master only; use 'opald run'");
-    for (size_t i = 0; i < 8; i++)
-        if (worker_start_number(&cursor, i == 5 ? -1 : 0, 1 << 20, &numbers[i]) < 0)
+    for (size_t i = 0; i < 9; i++)
+        if (worker_start_number(&cursor, i == 5 || i == 7 ? -1 : 0, 1 << 20, &numbers[i]) < 0)
             return error_set(err, EINVAL, "%s is malformed", WORKER_START_VARIABLE);
-    if (numbers[0] >= SEGMENT_SLOTS_MAX || numbers[7] > WORKER_LISTENERS_MAX)
+    if (numbers[0] >= SEGMENT_SLOTS_MAX || numbers[8] > WORKER_LISTENERS_MAX)
         return error_set(err, EINVAL, "%s is malformed", WORKER_START_VARIABLE);
     descriptors->slot = (unsigned)numbers[0];
     descriptors->segment = (struct segment_descriptors){(int)numbers[1], (int)numbers[2], (int)numbers[3]};
     descriptors->lifeline = (int)numbers[4];
     descriptors->handoff_receive = (int)numbers[5];
     descriptors->keys = (int)numbers[6];
-    descriptors->listener_count = (int)numbers[7];
+    descriptors->tls_store = (int)numbers[7];
+    descriptors->listener_count = (int)numbers[8];
     for (int i = 0; i < descriptors->listener_count; i++) {
         if (worker_start_number(&cursor, 0, 1 << 20, &value) < 0)
             return error_set(err, EINVAL, "%s is malformed", WORKER_START_VARIABLE);
@@ -76,12 +78,14 @@ int worker_start_receive(struct worker_descriptors *descriptors, struct error *e
 pid_t worker_start(char **argv, int argc, const struct worker_descriptors *descriptors, struct error *err)
 {
     struct text variable = {0};
-    int inherited[6 + WORKER_LISTENERS_MAX + SEGMENT_SLOTS_MAX] = {descriptors->segment.memory,
+    int inherited[7 + WORKER_LISTENERS_MAX + SEGMENT_SLOTS_MAX] = {descriptors->segment.memory,
         descriptors->segment.doorbell, descriptors->segment.wake, descriptors->lifeline,
         descriptors->handoff_receive};
     size_t count = 5;
     if (descriptors->keys > 0)
         inherited[count++] = descriptors->keys;
+    if (descriptors->tls_store >= 0)
+        inherited[count++] = descriptors->tls_store;
     for (int i = 0; i < descriptors->listener_count; i++)
         inherited[count++] = descriptors->listeners[i];
     for (unsigned i = 0; i < descriptors->slot_count; i++)

@@ -9,6 +9,9 @@
         "Connections that one worker took and another one serves.") \
     COUNTER(CONNECTIONS_REFUSED_LIMIT, "connections_refused_limit", \
         "Connections refused because a limit of connections was reached.") \
+    COUNTER(TLS_HANDSHAKES, "tls_handshakes", "TLS handshakes that were completed.") \
+    COUNTER(TLS_HANDSHAKES_FAILED, "tls_handshakes_failed", "TLS handshakes that failed or came too late.") \
+    COUNTER(PROXY_HEADERS_REFUSED, "proxy_headers_refused", "PROXY headers that were missing, malformed or late.") \
     COUNTER(WEBSOCKETS_OPENED, "websockets_opened", "Websocket handshakes that were accepted.") \
     COUNTER(WEBSOCKETS_CLOSED, "websockets_closed", "Websockets that ended, for whatever reason.") \
     COUNTER(HANDSHAKES_REFUSED, "websocket_handshakes_refused", "Websocket handshakes that were refused.") \

@@ -16,6 +16,7 @@
 #include "worker/memory_budget.h"
 #include "worker/poller.h"
 #include "worker/pool.h"
+#include "worker/tls.h"
 #include "worker/websocket_session.h"
 
 /* Who drains less than this in that time is slow: 8 MB/s. The kernel's buffer alone may take more than a megabyte at once. */
@@ -37,6 +38,7 @@ void connection_open(struct worker *worker, int fd)
     worker->connections = connection;
     worker_table_set_connections(worker->segment, worker->slot, ++worker->connection_count);
     connection_http_open(connection);
+    connection_entrance_open(connection);
     connection_update_events(connection);
 }
 
@@ -67,6 +69,9 @@ static void connection_free(struct connection *connection)
     client_details_free(connection);
     websocket_parser_free(&connection->parser);
     connection_token_end(connection);
+    connection_entrance_free(connection);
+    free(connection->proxied);
+    tls_free(connection->tls);
     close(connection->fd);
     worker_table_set_connections(worker->segment, worker->slot, --worker->connection_count);
     connection->magic = 0;
@@ -105,14 +110,20 @@ void connection_settle_later(struct connection *connection)
     event_active(worker->settle_event, EV_TIMEOUT, 0);
 }
 
+static void connection_read(struct connection *connection);
+
 void connection_settle_all(struct worker *worker)
 {
-    while (worker->settle) {
-        struct connection *connection = worker->settle;
-        worker->settle = connection->next_settle;
+    struct connection *list = worker->settle;
+    worker->settle = NULL; /* what comes while it is worked through has its turn in the loop's next round */
+    while (list) {
+        struct connection *connection = list;
+        list = connection->next_settle;
         connection->settling = false;
         if (connection->state == CONNECTION_HTTP)
             connection_http_settle(connection);
+        if (connection->over_tls && connection->read_armed && tls_has_input(connection->tls))
+            connection_read(connection);
         if (connection->state == CONNECTION_DEAD && !connection->settling)
             connection_free(connection);
     }
@@ -136,8 +147,15 @@ void connection_update_events(struct connection *connection)
 {
     if (connection->state == CONNECTION_DEAD)
         return;
-    connection_wait_for(connection, (struct poller_wants){.read = connection_wants_input(connection),
-                                        .write = connection->backlog != NULL});
+    struct poller_wants wants = {
+        .read = connection_wants_input(connection), .write = connection->backlog != NULL};
+    if (connection->over_tls) {
+        /* Bytes that are decrypted already don't make the socket readable. */
+        if (wants.read && tls_has_input(connection->tls))
+            connection_settle_later(connection);
+        wants.write = wants.write || tls_wants_write(connection->tls);
+    }
+    connection_wait_for(connection, wants);
 }
 
 /* ---- output ---- */
@@ -167,12 +185,8 @@ bool connection_deserves_breath(struct connection *connection, uint64_t now_ns)
     return !backlog->slow;
 }
 
-void connection_queue(struct connection *connection, const struct output_parts *parts)
+static struct connection_backlog *connection_need_backlog(struct connection *connection)
 {
-    if (connection->state == CONNECTION_DEAD) {
-        output_block_drop(parts->block);
-        return;
-    }
     struct connection_backlog *backlog = connection->backlog;
     if (!backlog) {
         backlog = connection->backlog = memory_allocate(sizeof(*backlog));
@@ -181,7 +195,35 @@ void connection_queue(struct connection *connection, const struct output_parts *
         backlog->queue.ledger = &connection->worker->held_bytes;
         deadline_set(connection->worker->deadlines, &backlog->stall, DEADLINE_STALL);
     }
-    output_queue_append(&backlog->queue, parts);
+    return backlog;
+}
+
+ssize_t connection_write(struct connection *connection, struct iovec *vector, size_t count, uint64_t *calls)
+{
+    struct msghdr message = {.msg_iov = vector, .msg_iovlen = count};
+    ssize_t sent;
+    if (connection->over_tls) {
+        sent = tls_send(connection->tls, vector, count, calls);
+        if (tls_is_holding(connection->tls)) {
+            connection_need_backlog(connection);
+            connection_update_events(connection);
+        }
+        return sent;
+    }
+    do {
+        sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ++*calls;
+    } while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+void connection_queue(struct connection *connection, const struct output_parts *parts)
+{
+    if (connection->state == CONNECTION_DEAD) {
+        output_block_drop(parts->block);
+        return;
+    }
+    output_queue_append(&connection_need_backlog(connection)->queue, parts);
     connection_update_events(connection);
 }
 
@@ -194,16 +236,13 @@ void connection_send(struct connection *connection, const struct output_parts *p
     struct slice block = parts->block ? output_block_bytes(parts->block) : (struct slice){0};
     const struct slice pieces[] = {parts->head, block, parts->tail};
     struct iovec vector[3];
-    struct msghdr message = {.msg_iov = vector};
+    size_t count = 0;
+    uint64_t calls = 0;
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
         if (pieces[i].length > 0)
-            vector[message.msg_iovlen++] =
-                (struct iovec){(void *)(uintptr_t)pieces[i].data, pieces[i].length};
-    ssize_t sent;
-    do
-        sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (sent < 0 && errno == EINTR);
-    worker_count(connection->worker, COUNTER_SEND_CALLS, 1);
+            vector[count++] = (struct iovec){(void *)(uintptr_t)pieces[i].data, pieces[i].length};
+    ssize_t sent = connection_write(connection, vector, count, &calls);
+    worker_count(connection->worker, COUNTER_SEND_CALLS, calls);
     if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
         output_block_drop(parts->block);
         connection_kill(connection);
@@ -220,6 +259,8 @@ void connection_send(struct connection *connection, const struct output_parts *p
 static void connection_shutdown(struct connection *connection)
 {
     connection->state = CONNECTION_LINGERING;
+    if (connection->over_tls)
+        tls_end(connection->tls);
     /* close(2) with unread input would send a reset, which may overtake our last bytes: end our side, then wait for theirs */
     if (shutdown(connection->fd, SHUT_WR) < 0 || connection->input_ended) {
         connection_kill(connection);
@@ -243,12 +284,31 @@ void connection_finish(struct connection *connection)
         connection_update_events(connection);
 }
 
+static enum output_result connection_push_tls(struct connection *connection)
+{
+    switch (tls_push(connection->tls)) {
+    case TLS_DONE:
+        return OUTPUT_DONE;
+    case TLS_AGAIN:
+        return OUTPUT_AGAIN;
+    default:
+        return OUTPUT_ERROR;
+    }
+}
+
 static void connection_flush(struct connection *connection)
 {
     struct connection_backlog *backlog = connection->backlog;
     size_t sent;
     uint64_t calls = 0;
-    enum output_result result = output_queue_flush(&backlog->queue, connection->fd, &sent, &calls);
+    enum output_result result;
+    if (connection->over_tls) {
+        result = output_queue_flush_tls(&backlog->queue, connection->tls, &sent, &calls);
+        if (result == OUTPUT_DONE) /* the queue is empty, but its last record may be on its way */
+            result = connection_push_tls(connection);
+    } else {
+        result = output_queue_flush(&backlog->queue, connection->fd, &sent, &calls);
+    }
     worker_count(connection->worker, COUNTER_SEND_CALLS, calls);
     backlog->drained += sent;
     if (result == OUTPUT_ERROR) {
@@ -283,16 +343,27 @@ static void connection_end_of_input(struct connection *connection)
     }
 }
 
+static ssize_t connection_receive(struct connection *connection, char *buffer)
+{
+    ssize_t length;
+    /* what comes while lingering is thrown away: not worth decrypting */
+    if (connection->over_tls && connection->state != CONNECTION_LINGERING)
+        return tls_receive(connection->tls, buffer, WORKER_READ_BUFFER);
+    do
+        length = recv(connection->fd, buffer, WORKER_READ_BUFFER, MSG_DONTWAIT);
+    while (length < 0 && errno == EINTR);
+    return length;
+}
+
 /* One read for a wake-up: it empties the socket of nearly every client, and one that sends without end gives way to the others. */
 static void connection_read(struct connection *connection)
 {
     char *buffer = connection->worker->read_buffer;
     if (!connection->read_armed)
         return;
-    ssize_t length;
-    do
-        length = recv(connection->fd, buffer, WORKER_READ_BUFFER, MSG_DONTWAIT);
-    while (length < 0 && errno == EINTR);
+    if (connection->entrance && !connection_enter(connection))
+        return;
+    ssize_t length = connection_receive(connection, buffer);
     if (length < 0) {
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             connection_kill(connection);
@@ -324,7 +395,7 @@ void connection_ready(void *argument, bool readable, bool writable)
         abort();
     if (writable && connection->backlog)
         connection_flush(connection);
-    if (readable)
+    if (readable || (writable && connection->entrance))
         connection_read(connection);
 }
 
@@ -347,6 +418,9 @@ void connection_deadline_expired(void *worker, enum deadline_class which, struct
     if (connection->magic != CONNECTION_MAGIC)
         abort();
     switch (which) {
+    case DEADLINE_ENTRANCE:
+        connection_entrance_late(connection);
+        break;
     case DEADLINE_HTTP_HEAD:
     case DEADLINE_HTTP_BODY:
     case DEADLINE_HTTP_IDLE:

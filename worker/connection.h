@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <event2/event.h>
 #include "server/common/identity.h"
 #include "worker/deadline.h"
@@ -29,7 +30,11 @@
 #define CONNECTION_MAGIC 0x0c011ec7u
 
 struct worker;
+struct iovec;
+struct tls;
 struct token_claims;
+struct connection_entrance; /* worker/connection_entrance.c */
+struct network_address;
 struct connection_http; /* worker/connection_http.c */
 struct rpc_pending;     /* worker/rpc_methods.c */
 struct client_details;  /* worker/client_details.c */
@@ -67,15 +72,21 @@ struct connection {
     bool write_armed;
     bool input_ended; /* the peer ended its side while our last bytes were going out */
     bool was_websocket;
-    bool ended;              /* websocket_session_ended was called */
-    bool refused;            /* the application closed it: the log has its end already */
-    bool settling;           /* in the settle list */
+    bool ended : 1;    /* websocket_session_ended was called */
+    bool refused : 1;  /* the application closed it: the log has its end already */
+    bool settling : 1; /* in the settle list */
+    bool
+        over_tls : 1; /* `tls` is there: in the first line, so that a plain delivery does not touch the second for it */
     struct identity channel; /* of the websocket */
 
     struct websocket_parser parser;
     struct subscription_set subscriptions;
 
     struct connection_http *http; /* while in state HTTP */
+    struct network_address *proxied; /* whom a PROXY header named; NULL: the socket's peer */
+    struct tls *tls;              /* NULL: plain */
+    struct connection_entrance
+        *entrance; /* before the first byte of HTTP: PROXY header and TLS handshake; NULL else */
     struct connection *next;
     struct connection *previous;
     struct connection *next_settle;
@@ -97,6 +108,8 @@ void connection_open(struct worker *worker, int fd);
 /* Sends now what the socket takes and queues the rest (head and tail are copied; a block reference is taken over). Errors make the
  * connection DEAD. */
 void connection_send(struct connection *connection, const struct output_parts *parts);
+/* As sendmsg(2), plain or over TLS; only while there is no backlog. What TLS has encrypted counts as sent; a backlog then waits with it. */
+ssize_t connection_write(struct connection *connection, struct iovec *vector, size_t count, uint64_t *calls);
 /* Queues behind what is queued already. */
 void connection_queue(struct connection *connection, const struct output_parts *parts);
 size_t connection_queued_bytes(const struct connection *connection);
@@ -125,9 +138,20 @@ void connection_deadline_expired(void *worker, enum deadline_class which, struct
 void connection_token_start(struct connection *connection);
 void connection_token_end(struct connection *connection);
 
+/* ---- worker/connection_entrance.c ---- */
+void connection_entrance_open(struct connection *connection);
+void connection_entrance_free(struct connection *connection);
+/* Goes on with it; true when it is over and HTTP may be read. Only while connection->entrance. */
+bool connection_enter(struct connection *connection);
+void connection_entrance_late(struct connection *connection);
+
 /* ---- worker/connection_http.c ---- */
 /* The peer's address as text, in `out` (at least 46 bytes); empty when there is none. */
 const char *connection_host(const struct connection *connection, char *out, size_t size);
+const struct network_address *connection_http_address(const struct connection *connection);
+/* Who the client is, when that is not who the socket is connected with. */
+void connection_http_set_address(struct connection *connection, const struct network_address *address);
+const char *connection_http_peer(const struct connection *connection); /* "127.0.0.1:33210" */
 void connection_http_open(struct connection *connection);
 void connection_http_input(struct connection *connection, char *bytes, size_t length);
 void connection_http_end_of_input(struct connection *connection);

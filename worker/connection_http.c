@@ -12,6 +12,7 @@
 #include "server/common/memory.h"
 #include "shm/figures.h"
 #include "worker/http_routes.h"
+#include "server/common/network.h"
 #include "worker/auth.h"
 #include "worker/client_details.h"
 #include "worker/connection.h"
@@ -29,17 +30,18 @@ struct connection_http {
     struct http_session *session;
     struct forwarded_client client; /* of the request in hand; its host empty: the peer's address holds */
     char client_text[FORWARDED_HOST_TEXT + 8];
-    const char *scheme; /* of the request in hand; NULL: nobody said */
-    size_t held;        /* its part of worker->held_bytes */
-    struct text rest;   /* bytes behind an upgrade request */
-    struct text late;   /* a refusal that waits for its time */
-    bool waits;         /* there is one */
-    bool over;          /* no more requests: close once everything is out */
-    bool upgraded;      /* 101 was sent */
-    bool on_stack;      /* http_session_input or _timeout is running */
-    bool idle;          /* between two requests, or before the first byte */
-    bool begun;         /* something was received */
-    char peer[INET6_ADDRSTRLEN + 8];
+    const char *scheme;             /* of the request in hand; NULL: nobody said */
+    size_t held;                    /* its part of worker->held_bytes */
+    struct text rest;               /* bytes behind an upgrade request */
+    struct text late;               /* a refusal that waits for its time */
+    bool waits;                     /* there is one */
+    bool over;                      /* no more requests: close once everything is out */
+    bool upgraded;                  /* 101 was sent */
+    bool on_stack;                  /* http_session_input or _timeout is running */
+    bool idle;                      /* between two requests, or before the first byte */
+    bool begun;                     /* something was received */
+    struct network_address address; /* the peer's, all zero when it has none */
+    char peer[NETWORK_ADDRESS_TEXT + 8];
 };
 
 static struct connection *connection_check(void *argument)
@@ -116,8 +118,11 @@ static const char *http_peer(void *argument)
 
 static const char *http_scheme(void *argument)
 {
-    const char *scheme = connection_check(argument)->http->scheme;
-    return scheme ? scheme : "http";
+    const struct connection *connection = connection_check(argument);
+    const char *scheme = connection->http->scheme;
+    if (scheme)
+        return scheme;
+    return connection->tls ? "https" : "http";
 }
 
 static bool peer_is_trusted(const struct connection *connection)
@@ -270,40 +275,49 @@ static const struct http_connection_operations http_operations = {
 
 const char *connection_host(const struct connection *connection, char *out, size_t size)
 {
-    struct sockaddr_storage address = {0};
-    socklen_t length = sizeof(address);
-    const void *bytes = NULL;
-    out[0] = '\0';
-    if (getpeername(connection->fd, (struct sockaddr *)&address, &length) == 0) {
-        if (address.ss_family == AF_INET)
-            bytes = &((const struct sockaddr_in *)&address)->sin_addr;
-        else if (address.ss_family == AF_INET6)
-            bytes = &((const struct sockaddr_in6 *)&address)->sin6_addr;
-    }
-    if (bytes)
-        inet_ntop(address.ss_family, bytes, out, (socklen_t)size);
+    struct sockaddr_storage socket = {0};
+    socklen_t length = sizeof(socket);
+    struct network_address address = {0};
+    char text[NETWORK_ADDRESS_TEXT] = "";
+    if (connection->proxied)
+        network_address_format(connection->proxied, text);
+    else if (getpeername(connection->fd, (struct sockaddr *)&socket, &length) == 0 &&
+             network_address_from_socket(&address, &socket))
+        network_address_format(&address, text);
+    snprintf(out, size, "%s", text);
     return out;
 }
 
-static uint16_t peer_format(int fd, char *out, size_t size)
+const struct network_address *connection_http_address(const struct connection *connection)
 {
-    struct sockaddr_storage address = {0};
-    socklen_t length = sizeof(address);
-    char host[INET6_ADDRSTRLEN] = "?";
-    uint16_t port = 0;
-    if (getpeername(fd, (struct sockaddr *)&address, &length) == 0) {
-        if (address.ss_family == AF_INET) {
-            const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
-            inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
-            port = ntohs(v4->sin_port);
-        } else if (address.ss_family == AF_INET6) {
-            const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
-            inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
-            port = ntohs(v6->sin6_port);
-        }
-    }
-    snprintf(out, size, "%s:%u", host, port);
-    return port;
+    return &connection->http->address;
+}
+
+const char *connection_http_peer(const struct connection *connection)
+{
+    return connection->http->peer;
+}
+
+void connection_http_set_address(struct connection *connection, const struct network_address *address)
+{
+    struct connection_http *http = connection->http;
+    char host[NETWORK_ADDRESS_TEXT];
+    http->address = *address;
+    connection->port = address->port;
+    network_address_format(address, host);
+    snprintf(http->peer, sizeof(http->peer), "%s:%u", host, address->port);
+}
+
+static void peer_read(struct connection *connection)
+{
+    struct sockaddr_storage socket = {0};
+    socklen_t length = sizeof(socket);
+    struct network_address address;
+    if (getpeername(connection->fd, (struct sockaddr *)&socket, &length) == 0 &&
+        network_address_from_socket(&address, &socket))
+        connection_http_set_address(connection, &address);
+    else
+        snprintf(connection->http->peer, sizeof(connection->http->peer), "?:0");
 }
 
 void connection_http_open(struct connection *connection)
@@ -315,7 +329,7 @@ void connection_http_open(struct connection *connection)
     int on = 1;
     setsockopt(
         connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails harmlessly on a unix socket */
-    connection->port = peer_format(connection->fd, http->peer, sizeof(http->peer));
+    peer_read(connection);
     http->idle = true;
     deadline_set(worker->deadlines, &connection->deadline, DEADLINE_HTTP_HEAD);
     http->session = http_session_open(&worker->services, &http_operations, connection);
@@ -381,7 +395,7 @@ void connection_http_drain(struct connection *connection)
 {
     char byte;
     /* taken a moment ago, perhaps: its request may be on the way. Who is slow with it does not hold up the end. */
-    if (connection->deadline.which == DEADLINE_HTTP_HEAD) {
+    if (connection->deadline.which == DEADLINE_HTTP_HEAD || connection->deadline.which == DEADLINE_ENTRANCE) {
         deadline_set(connection->worker->deadlines, &connection->deadline, DEADLINE_FRESH);
         return;
     }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <event2/event.h>
+#include "server/common/network.h"
 #include "server/config.h"
 #include "shm/segment.h"
 #include "shm/worker_table.h"
@@ -29,6 +30,7 @@ struct policy_client;
 struct poller;
 struct pool;
 struct webhook_params;
+struct tls_server;
 
 struct worker {
     const struct config *config;
@@ -50,6 +52,11 @@ struct worker {
     uint32_t refusals_held; /* connections that wait for theirs */
     struct webhook_params *webhook;
     struct http_services services;
+    struct tls_server *tls; /* NULL: the listener is plain */
+    int tls_store;          /* -1, or where the certificate comes from (worker/tls_store.h) */
+    uint64_t handshake_turn;
+    unsigned handshakes;         /* of this turn */
+    struct network_list proxies; /* who has to send a PROXY header */
 
     struct poller *poller;
     struct network_list *forwarders; /* whose X-Forwarded-* count; NULL: nobody's */
@@ -80,6 +87,7 @@ struct worker {
     struct log_limiter limit_forwarded;
     struct log_limiter limit_rejected;
     struct log_limiter limit_rpc;
+    struct log_limiter limit_entrance;
 };
 
 static inline void worker_count(struct worker *worker, enum counter counter, uint64_t amount)

@@ -137,6 +137,8 @@ static ssize_t sender_write(struct fanout_sender *sender)
 {
     int fd = sender->connection->fd;
     ssize_t sent;
+    if (sender->connection->over_tls)
+        return connection_write(sender->connection, sender->vector, sender->vector_count, &sender->calls);
     do {
         sender->calls++;
         if (sender->vector_count == 1) {

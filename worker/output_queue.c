@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include "server/common/memory.h"
+#include "worker/tls.h"
 
 #define OUTPUT_IOVECS 64
 
@@ -160,15 +161,21 @@ static void queue_advance(struct output_queue *queue, size_t sent)
     }
 }
 
-enum output_result output_queue_flush(struct output_queue *queue, int fd, size_t *sent, uint64_t *calls)
+static enum output_result queue_flush(
+    struct output_queue *queue, int fd, struct tls *tls, size_t *sent, uint64_t *calls)
 {
     size_t total = 0;
     enum output_result result = OUTPUT_DONE;
     while (queue->first) {
         struct iovec vector[OUTPUT_IOVECS];
         struct msghdr message = {.msg_iov = vector, .msg_iovlen = (size_t)queue_gather(queue, vector)};
-        ssize_t n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        ++*calls;
+        ssize_t n;
+        if (tls) {
+            n = tls_send(tls, message.msg_iov, message.msg_iovlen, calls);
+        } else {
+            n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+            ++*calls;
+        }
         if (n < 0) {
             if (errno == EINTR)
                 continue;
@@ -181,6 +188,17 @@ enum output_result output_queue_flush(struct output_queue *queue, int fd, size_t
     if (sent)
         *sent = total;
     return result;
+}
+
+enum output_result output_queue_flush(struct output_queue *queue, int fd, size_t *sent, uint64_t *calls)
+{
+    return queue_flush(queue, fd, NULL, sent, calls);
+}
+
+enum output_result output_queue_flush_tls(
+    struct output_queue *queue, struct tls *tls, size_t *sent, uint64_t *calls)
+{
+    return queue_flush(queue, -1, tls, sent, calls);
 }
 
 size_t output_queue_drop_unsent(struct output_queue *queue)

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include "server/common/text.h"
 
+struct tls;
+
 /* Immutable bytes that go to one or many clients: a copy of a payload, or memory of somebody who is told at the end. */
 struct output_block;
 /* With one reference. `ledger` counts the memory: more by its size now, less when it is freed; it must live as long. */
@@ -46,6 +48,9 @@ enum output_result { OUTPUT_DONE, OUTPUT_AGAIN, OUTPUT_ERROR /* errno is set; th
 
 /* Sends what the socket takes; `*sent` (may be NULL) gets the number of bytes and `*calls` is increased by the system calls made. */
 enum output_result output_queue_flush(struct output_queue *queue, int fd, size_t *sent, uint64_t *calls);
+/* The same over TLS. What is encrypted counts as sent; OUTPUT_DONE may leave some of it held (tls_is_holding). */
+enum output_result output_queue_flush_tls(
+    struct output_queue *queue, struct tls *tls, size_t *sent, uint64_t *calls);
 
 /* Drops every frame that was not begun; returns how many deliveries were among them. */
 size_t output_queue_drop_unsent(struct output_queue *queue);

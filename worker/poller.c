@@ -15,6 +15,7 @@ struct poller {
     struct event *event;
     poller_ready *ready;
     struct log_limiter failed;
+    uint64_t turn;
     struct epoll_event batch[POLLER_BATCH];
 };
 
@@ -22,6 +23,7 @@ static void poller_on_event(evutil_socket_t fd, short what, void *argument)
 {
     struct poller *poller = argument;
     (void)what;
+    poller->turn++;
     int count = epoll_wait(fd, poller->batch, POLLER_BATCH, 0);
     for (int i = 0; i < count; i++) {
         uint32_t events = poller->batch[i].events;
@@ -45,6 +47,11 @@ struct poller *poller_open(struct event_base *base, poller_ready *ready)
     if (!poller->event || event_add(poller->event, NULL) < 0)
         abort(); /* only out of memory */
     return poller;
+}
+
+uint64_t poller_turn(const struct poller *poller)
+{
+    return poller->turn;
 }
 
 void poller_close(struct poller *poller)

@@ -17,6 +17,8 @@ struct poller;
 typedef void poller_ready(void *owner, bool readable, bool writable);
 
 struct poller *poller_open(struct event_base *base, poller_ready *ready);
+/* Counts the loop's rounds of readiness. */
+uint64_t poller_turn(const struct poller *poller);
 void poller_close(struct poller *poller);
 
 /* Says what is waited for; `was_...` is what was said before (nothing at first). */

@@ -35,6 +35,8 @@
 #include "worker/pool.h"
 #include "worker/inquiry.h"
 #include "worker/webhook_params.h"
+#include "worker/tls.h"
+#include "worker/tls_store.h"
 
 #define WORKER_HEARTBEAT_MS      200
 #define WORKER_CLOSE_SECONDS     10.0 /* for the peer's close frame after ours; the reference's value */
@@ -53,6 +55,7 @@ struct worker_events {
     struct event *terminate;
     struct event *interrupt;
     struct event *quit;
+    struct event *reload;
 };
 
 /* The process's context: signal handlers of libevent run in the loop, so nothing here is touched asynchronously. */
@@ -189,12 +192,37 @@ static void worker_on_terminate(evutil_socket_t fd, short what, void *argument)
         worker_drain(process);
 }
 
+static int worker_read_tls(struct worker *worker, struct error *err)
+{
+    struct tls_material material;
+    if (tls_store_read(worker->tls_store, &material, err) < 0)
+        return -1;
+    int result = 0;
+    if (worker->tls)
+        result = tls_server_reload(worker->tls, &material, err);
+    else if (!(worker->tls = tls_server_open(worker->config, &material, err)))
+        result = -1;
+    tls_material_free(&material);
+    return result;
+}
+
+static void worker_on_reload(evutil_socket_t fd, short what, void *argument)
+{
+    struct worker_process *process = argument;
+    struct error err = {0};
+    (void)fd;
+    (void)what;
+    if (process->worker.tls && worker_read_tls(&process->worker, &err) < 0) /* the master has checked it */
+        log_write(LOG_ERROR, WORKER_LOGGER, "The certificate stays as it was: %s", err.text);
+}
+
 /* ---- start and end ---- */
 
 static void worker_prepare_process(void)
 {
     struct rlimit files;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* until it can be followed: what it would tell is read at the start */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
@@ -206,6 +234,7 @@ static void worker_set_durations(struct worker *worker)
 {
     const struct config *config = worker->config;
     struct deadlines *deadlines = worker->deadlines;
+    deadlines_set_duration(deadlines, DEADLINE_ENTRANCE, config->tls_handshake_timeout);
     deadlines_set_duration(deadlines, DEADLINE_HTTP_HEAD, config->http_header_timeout);
     deadlines_set_duration(deadlines, DEADLINE_HTTP_BODY, config->http_body_timeout);
     deadlines_set_duration(deadlines, DEADLINE_HTTP_IDLE, config->http_keepalive_timeout);
@@ -237,6 +266,9 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->publisher = publisher_open(worker->segment, worker->slot, WORKER_PUBLISH_QUEUE_MAX);
     worker->closing = closing_open(worker);
     struct error err = {0};
+    const struct config_list *proxies = &worker->config->proxy_protocol_from;
+    if (network_list_parse(&worker->proxies, proxies->items, proxies->count, &err) < 0)
+        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);                /* the master has checked it */
     if (data_sources_load(worker->config, &worker->data_sources, &err) < 0) /* the master has checked it */
         log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
     worker->bundles = bundle_cache_open(worker->base, worker->config, descriptors->policy_address);
@@ -285,12 +317,16 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     event_add(events->terminate, NULL);
     event_add(events->interrupt, NULL);
     event_add(events->quit, NULL);
+    events->reload = process_event(process, SIGHUP, EV_SIGNAL | EV_PERSIST, worker_on_reload);
+    event_add(events->reload, NULL);
 
     worker->acceptor = acceptor_open(worker, descriptors);
     worker_table_beat(worker->segment, worker->slot, clock_monotonic_ns());
     worker_table_set_connections(worker->segment, worker->slot, 0);
     worker_show(worker);
     worker_table_set_state(worker->segment, worker->slot, WORKER_READY);
+    /* a reload before READY was not told to this worker */
+    worker_on_reload(-1, 0, process);
 }
 
 static void worker_close(struct worker_process *process)
@@ -322,6 +358,7 @@ static void worker_close(struct worker_process *process)
     event_free(events->terminate);
     event_free(events->interrupt);
     event_free(events->quit);
+    event_free(events->reload);
     close(process->lifeline);
     rpc_message_free(&worker->rpc);
     rpc_topics_free(&worker->topics);
@@ -331,6 +368,10 @@ static void worker_close(struct worker_process *process)
     free(worker->refusals);
     network_list_free(worker->forwarders);
     free(worker->forwarders);
+    tls_server_close(worker->tls);
+    network_list_free(&worker->proxies);
+    if (worker->tls_store >= 0)
+        close(worker->tls_store);
 }
 
 int worker_main(const struct config *config, const struct worker_descriptors *descriptors)
@@ -344,11 +385,15 @@ int worker_main(const struct config *config, const struct worker_descriptors *de
     worker->slot = descriptors->slot;
     worker->segment = segment_attach(&descriptors->segment, descriptors->slot, &err);
     worker->base = event_base_new();
+    worker->tls_store = descriptors->tls_store;
+    bool has_tls = worker->tls_store < 0 || worker_read_tls(worker, &err) == 0;
     bool has_auth = worker->segment && auth_open(config, descriptors->keys, &worker->auth, &err) == 0;
     if (!worker->segment) {
         log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else if (!worker->base) {
         log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: no event loop", descriptors->slot);
+    } else if (!has_tls) {
+        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else if (!has_auth) { /* without its keys it would serve everybody */
         log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else {

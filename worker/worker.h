@@ -19,8 +19,9 @@ struct worker_descriptors {
     int listeners[WORKER_LISTENERS_MAX]; /* listening, shared by all workers; made non-blocking by whoever
                                             opened them */
     int listener_count;
-    int lifeline; /* read end of a pipe the master holds open; EOF = the master is gone: exit at once */
-    int keys;     /* of auth_keys_give; 0: none, they are loaded from the configuration if it has any */
+    int tls_store; /* certificate and key (worker/tls_store.h); -1: plain */
+    int lifeline;  /* read end of a pipe the master holds open; EOF = the master is gone: exit at once */
+    int keys;      /* of auth_keys_give; 0: none, they are loaded from the configuration if it has any */
     int handoff_receive; /* SOCK_SEQPACKET: accepted connections given by other workers arrive here; -1: none
                           */
     int handoff_send[SEGMENT_SLOTS_MAX]; /* per slot: the send end of that slot's pair; -1 where there is none
@@ -33,7 +34,7 @@ struct worker_descriptors {
 /*
  * Runs the worker until it is told to end; returns the process's exit code (0 after a graceful stop, 1 when
  * it could not start: one line is in the log). Takes ownership of all descriptors. `config` must live as long
- * as the process. Signals: TERM stops accepting, closes websockets with 1012 spread within the grace time,
+ * as the process. Signals: HUP reads the certificate anew; TERM stops accepting, closes websockets with 1012 spread within the grace time,
  * finishes HTTP requests and ends; a second TERM, INT or QUIT end at once.
  */
 int worker_main(const struct config *config, const struct worker_descriptors *descriptors);

@@ -17,7 +17,7 @@
 static struct worker_descriptors example(void)
 {
     struct worker_descriptors descriptors = {
-        .slot = 3, .listener_count = 2, .slot_count = 4, .handoff_receive = -1};
+        .slot = 3, .listener_count = 2, .slot_count = 4, .handoff_receive = -1, .tls_store = -1};
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     descriptors.segment = (struct segment_descriptors){null, dup(null), dup(null)};
     descriptors.lifeline = fcntl(null, F_DUPFD_CLOEXEC, 0);
@@ -37,7 +37,8 @@ static int child(int argc, char **argv)
         return 10;
     if (worker_start_receive(&got, &err) < 0)
         return 11;
-    if (got.slot != 3 || got.listener_count != 2 || got.slot_count != 4 || got.handoff_receive != -1)
+    if (got.slot != 3 || got.listener_count != 2 || got.slot_count != 4 || got.handoff_receive != -1 ||
+        got.tls_store != -1)
         return 12;
     if (got.handoff_send[2] != -1)
         return 13;

@@ -116,6 +116,7 @@ static inline void fixture_start(struct fixture *fixture)
             .listeners = {fixture->listener},
             .listener_count = 1,
             .lifeline = fixture->lifeline[0],
+            .tls_store = -1,
             .handoff_receive = fixture->pairs[0][0],
             .handoff_send = {fixture->pairs[0][1], fixture->pairs[1][1]},
             .slot_count = 2,

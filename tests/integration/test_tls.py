@@ -1,0 +1,161 @@
+"""TLS on the listener and the PROXY protocol before it: versions, ALPN, reload, refusals, large events, the address that the log shows."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import time
+
+import pytest
+import websockets
+from harness import Opald
+from harness.process import wait_until
+
+
+def make_certificate(folder, name):
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", certificate,
+                    "-days", "30", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    return certificate, key
+
+
+class TlsOpald(Opald):
+    def __init__(self, folder, certificate, key, **keywords):
+        self.certificate = certificate
+        super().__init__(folder, ready=False, args=["--tls-certificate", certificate, "--tls-key", key, *keywords.pop("more", [])], **keywords)
+        self.wait_for_log("Application startup complete", 30)
+
+    def context(self):
+        return ssl.create_default_context(cafile=self.certificate)
+
+    def open(self, context=None, before=b""):
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        plain.sendall(before)
+        return (context or self.context()).wrap_socket(plain, server_hostname="localhost")
+
+    def ask(self, method="GET", target="/healthcheck", body=b"", before=b"", context=None):
+        with self.open(context, before) as tls:
+            tls.sendall(f"{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+                        f"content-length: {len(body)}\r\n\r\n".encode() + body)
+            return b"".join(iter(lambda: tls.recv(65536), b""))
+
+    def metric(self, name, **keywords):
+        for line in self.ask(target="/metrics", **keywords).decode().splitlines():
+            if line.startswith(f"opald_{name}_total "):
+                return int(line.split()[1])
+        raise AssertionError(f"no {name} in /metrics")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tls")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    certificate, key = make_certificate(folder, "first")
+    server = TlsOpald(folder, certificate, key, workers=2, more=["--tls-handshake-timeout", "2"])
+    yield server
+    assert server.stop(15) == 0
+    assert not server.sanitizer_report()
+
+
+def test_versions_and_protocol(server):
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = server.context()
+        context.minimum_version = context.maximum_version = version
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with server.open(context) as tls:
+            assert tls.selected_alpn_protocol() == "http/1.1"
+    context = server.context()
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        server.open(context)
+
+
+def test_plain_http_garbage_and_silence_are_refused_and_counted(server):
+    before = server.metric("tls_handshakes_failed")
+    for bytes_ in (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"\x00garbage" * 40, b"\x16\x03\x01"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
+            plain.sendall(bytes_)
+            while plain.recv(4096):  # an alert, perhaps, then the end; no reset
+                pass
+    assert server.metric("tls_handshakes_failed") == before + 3
+    server.wait_for_log("plain HTTP on the TLS port", 5)
+
+
+def test_events_small_and_large_reach_a_websocket_that_reads_late(server):
+    async def main():
+        async with websockets.connect(f"wss://localhost:{server.port}/ws", ssl=server.context(), max_size=None) as ws:
+            await ws.send(json.dumps({"request": {"method": "subscribe", "arguments": {"topics": ["t"]}, "call_id": "1"}}))
+            await ws.recv()
+            sizes = [1, 20000, 900000] * 6
+            for size in sizes:
+                body = json.dumps({"entries": [{"url": "", "topics": ["t"], "data": {"x": "y" * size}, "dst_path": "/"}], "reason": ""}).encode()
+                assert b" 200 " in (await asyncio.to_thread(server.ask, "POST", "/data/config", body))[:20]
+            await asyncio.sleep(0.3)
+            got = [len(json.loads(await asyncio.wait_for(ws.recv(), 20))["request"]["arguments"]["data"]["entries"][0]["data"]["x"]) for _ in sizes]
+            assert got == sizes
+    asyncio.run(main())
+
+
+def test_reload_keeps_clients_and_a_broken_certificate_keeps_the_old(server, folder):
+    old = ssl.get_server_certificate(("127.0.0.1", server.port))
+    original, original_key = server.certificate.read_bytes(), (folder / "first.key").read_bytes()
+    with server.open() as held:
+        server.certificate.write_bytes(b"no certificate\n")
+        os.kill(server.pid, signal.SIGHUP)
+        server.wait_for_log("the new certificate is not usable, the old one stays", 10)
+        assert ssl.get_server_certificate(("127.0.0.1", server.port)) == old
+        victim = server.worker_pids()[0]
+        os.kill(victim, signal.SIGKILL)  # its successor has the last good one
+        wait_until(lambda: len(server.worker_pids()) == 2 and victim not in server.worker_pids(), 20, "a new worker")
+        certificate, key = make_certificate(folder, "second")
+        (folder / "first.key").write_bytes(key.read_bytes())
+        server.certificate.write_bytes(certificate.read_bytes())
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: all(ssl.get_server_certificate(("127.0.0.1", server.port)) != old for _ in range(4)), 20, "the new certificate")
+        del held
+    (folder / "first.key").write_bytes(original_key)
+    server.certificate.write_bytes(original)
+    os.kill(server.pid, signal.SIGHUP)
+    wait_until(lambda: all(ssl.get_server_certificate(("127.0.0.1", server.port)) == old for _ in range(4)), 20, "the first certificate")
+
+
+def v2(source, port, command=0x21):
+    return b"\r\n\r\n\x00\r\nQUIT\n" + bytes([command, 0x11]) + struct.pack("!H", 12) + socket.inet_aton(source) + socket.inet_aton("127.0.0.1") + struct.pack("!HH", port, 443)
+
+
+def test_proxy_headers_before_tls(folder):
+    certificate, key = make_certificate(folder, "proxied")
+    server = TlsOpald(folder, certificate, key, more=["--proxy-protocol-from", "127.0.0.0/8,fd00::/8", "--tls-handshake-timeout", "2"])
+    try:
+        for header in (v2("10.9.8.7", 4711), b"PROXY TCP4 10.9.8.6 127.0.0.1 4712 443\r\n", v2("1.2.3.4", 1, 0x20), b"PROXY UNKNOWN\r\n"):
+            assert b" 200 " in server.ask(before=header)[:20]
+        server.ask(target="/not-there", before=v2("10.9.8.7", 4711))
+        server.wait_for_log("10.9.8.7:4711", 5)
+        with server.open(before=v2("10.9.8.5", 5)):  # in pieces
+            pass
+        pieces = v2("10.9.8.4", 4)
+        plain = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in pieces:
+            plain.sendall(bytes([byte]))
+            time.sleep(0.002)
+        with server.context().wrap_socket(plain, server_hostname="localhost"):
+            pass
+        bad = [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3.4 1 2 3\r\n", b"PROXY TCP4 1.2.3.4", b"PROXY " + b"x" * 200, v2("1.1.1.1", 1, 0x2f)]
+        for bytes_ in bad:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
+                plain.sendall(bytes_)
+                while plain.recv(4096):
+                    pass
+        assert server.metric("proxy_headers_refused", before=v2("10.0.0.1", 1)) == len(bad)
+    finally:
+        assert server.stop(15) == 0
+        assert not server.sanitizer_report()

@@ -1,0 +1,269 @@
+#include "worker/tls.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+#include "server/common/memory.h"
+#include "worker/tls_context.h"
+
+#define TLS_MAGIC 0x071575e1u
+
+struct tls_server {
+    const struct config *config;
+    SSL_CTX *context;
+    uint8_t scratch[TLS_RECORD_MAX]; /* frames of one record are put together here */
+};
+
+struct tls {
+    uint32_t magic;
+    bool open;
+    bool wants_write;
+    bool broken; /* OpenSSL's state is not usable any more */
+    bool dry;    /* what is pending is the beginning of a record */
+    bool ended;  /* the peer said goodbye */
+    uint16_t held;
+    SSL *ssl;
+    struct tls_server *server;
+};
+
+/* ---- server ---- */
+
+struct tls_server *tls_server_open(
+    const struct config *config, const struct tls_material *material, struct error *err)
+{
+    SSL_CTX *context = tls_context_make(config, material, err);
+    if (!context)
+        return NULL;
+    struct tls_server *server = memory_allocate(sizeof(*server));
+    server->config = config;
+    server->context = context;
+    return server;
+}
+
+int tls_server_reload(struct tls_server *server, const struct tls_material *material, struct error *err)
+{
+    SSL_CTX *context = tls_context_make(server->config, material, err);
+    if (!context)
+        return -1;
+    SSL_CTX_free(server->context); /* open connections hold a reference of their own */
+    server->context = context;
+    return 0;
+}
+
+void tls_server_close(struct tls_server *server)
+{
+    if (!server)
+        return;
+    SSL_CTX_free(server->context);
+    free(server);
+}
+
+/* ---- connection ---- */
+
+struct tls *tls_open(struct tls_server *server, int fd)
+{
+    struct tls *tls = memory_allocate(sizeof(*tls));
+    tls->magic = TLS_MAGIC;
+    tls->server = server;
+    tls->ssl = SSL_new(server->context);
+    if (!tls->ssl || SSL_set_fd(tls->ssl, fd) != 1)
+        abort(); /* only out of memory */
+    SSL_set_accept_state(tls->ssl);
+    return tls;
+}
+
+void tls_free(struct tls *tls)
+{
+    if (!tls)
+        return;
+    if (tls->magic != TLS_MAGIC)
+        abort();
+    tls->magic = 0;
+    SSL_free(tls->ssl);
+    free(tls);
+}
+
+bool tls_is_open(const struct tls *tls)
+{
+    return tls->open;
+}
+
+bool tls_wants_write(const struct tls *tls)
+{
+    return tls->wants_write || tls->held > 0;
+}
+
+/* Of the oldest error in OpenSSL's queue, which is the cause. */
+static const char *failure_reason(void)
+{
+    unsigned long code = ERR_peek_error();
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+        (ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST || ERR_GET_REASON(code) == SSL_R_HTTPS_PROXY_REQUEST))
+        return "plain HTTP on the TLS port";
+    return reason ? reason : "the connection ended";
+}
+
+enum tls_result tls_handshake(struct tls *tls, const char **why)
+{
+    ERR_clear_error();
+    tls->wants_write = false;
+    int done = SSL_do_handshake(tls->ssl);
+    if (done == 1) {
+        tls->open = true;
+        return TLS_DONE;
+    }
+    int error = SSL_get_error(tls->ssl, done);
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+        tls->wants_write = error == SSL_ERROR_WANT_WRITE;
+        return TLS_AGAIN;
+    }
+    *why = failure_reason();
+    tls->broken = true;
+    ERR_clear_error();
+    return TLS_FAILED;
+}
+
+/* What SSL_read or SSL_write could not do, as an errno. */
+static int tls_error(struct tls *tls, int result)
+{
+    int error = SSL_get_error(tls->ssl, result);
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        return EAGAIN;
+    if (error == SSL_ERROR_ZERO_RETURN)
+        return 0;
+    int saved = errno;
+    tls->broken = true;
+    ERR_clear_error();
+    return error == SSL_ERROR_SYSCALL && saved ? saved : EPROTO;
+}
+
+ssize_t tls_receive(struct tls *tls, void *buffer, size_t size)
+{
+    size_t total = 0;
+    if (tls->ended)
+        return 0;
+    if (tls->broken) {
+        errno = EPROTO;
+        return -1;
+    }
+    do {
+        ERR_clear_error();
+        errno = 0;
+        size_t length = 0;
+        int result = SSL_read_ex(tls->ssl, (char *)buffer + total, size - total, &length);
+        if (result != 1) {
+            int error = tls_error(tls, result);
+            tls->dry = error == EAGAIN;
+            tls->ended = error == 0;
+            if (total > 0) /* the next call meets the same, see tls_has_input */
+                return (ssize_t)total;
+            errno = error;
+            return error ? -1 : 0;
+        }
+        tls->dry = false;
+        total += length;
+    } while (total < size && SSL_has_pending(tls->ssl));
+    return (ssize_t)total;
+}
+
+bool tls_has_input(const struct tls *tls)
+{
+    return tls->open && (tls->ended || tls->broken || (!tls->dry && SSL_has_pending(tls->ssl)));
+}
+
+enum tls_result tls_push(struct tls *tls)
+{
+    size_t written = 0;
+    if (tls->broken)
+        return TLS_FAILED;
+    if (tls->held == 0)
+        return TLS_DONE;
+    ERR_clear_error();
+    errno = 0;
+    /* OpenSSL has the record; it looks at the length that it is offered again, not at the bytes. */
+    int result = SSL_write_ex(tls->ssl, tls->server->scratch, tls->held, &written);
+    if (result == 1) {
+        tls->held = 0;
+        return TLS_DONE;
+    }
+    return tls_error(tls, result) == EAGAIN ? TLS_AGAIN : TLS_FAILED;
+}
+
+/* Up to a record's worth from place `*at` of piece `*index`; returns its first byte. */
+static const uint8_t *gather(struct tls_server *server, const struct iovec *vector, size_t count,
+    size_t *index, size_t *at, size_t *length)
+{
+    size_t used = 0;
+    while (*index < count && *at == vector[*index].iov_len) {
+        ++*index;
+        *at = 0;
+    }
+    /* what fills a record by itself needs no copy */
+    if (*index < count && vector[*index].iov_len - *at >= TLS_RECORD_MAX) {
+        const uint8_t *start = (const uint8_t *)vector[*index].iov_base + *at;
+        *at += *length = TLS_RECORD_MAX;
+        return start;
+    }
+    while (*index < count && used < TLS_RECORD_MAX) {
+        size_t part = vector[*index].iov_len - *at;
+        if (part > TLS_RECORD_MAX - used)
+            part = TLS_RECORD_MAX - used;
+        memcpy(server->scratch + used, (const char *)vector[*index].iov_base + *at, part);
+        used += part;
+        *at += part;
+        if (*at == vector[*index].iov_len) {
+            ++*index;
+            *at = 0;
+        }
+    }
+    *length = used;
+    return server->scratch;
+}
+
+ssize_t tls_send(struct tls *tls, const struct iovec *vector, size_t count, uint64_t *calls)
+{
+    size_t index = 0, at = 0, total = 0, length = 0;
+    enum tls_result pushed = tls_push(tls);
+    if (pushed != TLS_DONE) {
+        errno = pushed == TLS_AGAIN ? EAGAIN : EPIPE;
+        return -1;
+    }
+    for (;;) {
+        const uint8_t *record = gather(tls->server, vector, count, &index, &at, &length);
+        if (length == 0)
+            return (ssize_t)total;
+        size_t written = 0;
+        ERR_clear_error();
+        errno = 0;
+        ++*calls;
+        int result = SSL_write_ex(tls->ssl, record, length, &written);
+        if (result == 1) {
+            total += length;
+            continue;
+        }
+        int error = tls_error(tls, result);
+        if (error == EAGAIN) {
+            tls->held = (uint16_t)length;
+            return (ssize_t)(total + length);
+        }
+        errno = error ? error : EPIPE;
+        return -1;
+    }
+}
+
+bool tls_is_holding(const struct tls *tls)
+{
+    return tls->held > 0;
+}
+
+void tls_end(struct tls *tls)
+{
+    if (!tls->open || tls->broken || tls->held > 0)
+        return;
+    ERR_clear_error();
+    SSL_shutdown(tls->ssl);
+    ERR_clear_error();
+}
