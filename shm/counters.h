@@ -11,7 +11,8 @@
         "Connections refused because a limit of connections was reached.") \
     COUNTER(TLS_HANDSHAKES, "tls_handshakes", "TLS handshakes that were completed.") \
     COUNTER(TLS_HANDSHAKES_FAILED, "tls_handshakes_failed", "TLS handshakes that failed or came too late.") \
-    COUNTER(PROXY_HEADERS_REFUSED, "proxy_headers_refused", "PROXY headers that were missing, malformed or late.") \
+    COUNTER(PROXY_HEADERS_REFUSED, "proxy_headers_refused", \
+        "PROXY headers that were missing, malformed or late.") \
     COUNTER(WEBSOCKETS_OPENED, "websockets_opened", "Websocket handshakes that were accepted.") \
     COUNTER(WEBSOCKETS_CLOSED, "websockets_closed", "Websockets that ended, for whatever reason.") \
     COUNTER(HANDSHAKES_REFUSED, "websocket_handshakes_refused", "Websocket handshakes that were refused.") \

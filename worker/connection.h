@@ -82,9 +82,9 @@ struct connection {
     struct websocket_parser parser;
     struct subscription_set subscriptions;
 
-    struct connection_http *http; /* while in state HTTP */
+    struct connection_http *http;    /* while in state HTTP */
     struct network_address *proxied; /* whom a PROXY header named; NULL: the socket's peer */
-    struct tls *tls;              /* NULL: plain */
+    struct tls *tls;                 /* NULL: plain */
     struct connection_entrance
         *entrance; /* before the first byte of HTTP: PROXY header and TLS handshake; NULL else */
     struct connection *next;
