@@ -8,7 +8,8 @@
 #include "server/common/memory.h"
 #include "worker/tls_context.h"
 
-#define TLS_MAGIC 0x071575e1u
+#define TLS_MAGIC          0x071575e1u
+#define TLS_READ_ALLOWANCE ((size_t)128 * 1024)
 
 struct tls_server {
     const struct config *config;
@@ -24,6 +25,8 @@ struct tls {
     bool dry;    /* what is pending is the beginning of a record */
     bool ended;  /* the peer said goodbye */
     uint16_t held;
+    uint16_t record_max; /* what a record carries: the client may have asked for less than TLS_RECORD_MAX */
+    size_t allowance;    /* bytes that this call may still take from the socket */
     SSL *ssl;
     struct tls_server *server;
 };
@@ -62,6 +65,25 @@ void tls_server_close(struct tls_server *server)
 
 /* ---- connection ---- */
 
+/* OpenSSL reads on until there is data, so a client that sends nothing but KeyUpdates (or, in TLS 1.2, wishes to renegotiate) as fast
+ * as they are handled would keep the worker in one call for ever. What it may read in a call is limited; the socket stays readable. */
+static long read_within_allowance(
+    BIO *bio, int operation, const char *bytes, size_t size, int i, long l, int result, size_t *processed)
+{
+    struct tls *tls = (struct tls *)(void *)BIO_get_callback_arg(bio);
+    (void)bytes;
+    (void)size;
+    (void)i;
+    (void)l;
+    if (operation == BIO_CB_READ && tls->allowance == 0) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    if (operation == (BIO_CB_READ | BIO_CB_RETURN) && result > 0)
+        tls->allowance -= *processed < tls->allowance ? *processed : tls->allowance;
+    return result;
+}
+
 struct tls *tls_open(struct tls_server *server, int fd)
 {
     struct tls *tls = memory_allocate(sizeof(*tls));
@@ -71,6 +93,9 @@ struct tls *tls_open(struct tls_server *server, int fd)
     if (!tls->ssl || SSL_set_fd(tls->ssl, fd) != 1)
         abort(); /* only out of memory */
     SSL_set_accept_state(tls->ssl);
+    tls->allowance = TLS_READ_ALLOWANCE;
+    BIO_set_callback_arg(SSL_get_rbio(tls->ssl), (char *)tls);
+    BIO_set_callback_ex(SSL_get_rbio(tls->ssl), read_within_allowance);
     return tls;
 }
 
@@ -110,9 +135,13 @@ enum tls_result tls_handshake(struct tls *tls, const char **why)
 {
     ERR_clear_error();
     tls->wants_write = false;
+    tls->allowance = TLS_READ_ALLOWANCE;
     int done = SSL_do_handshake(tls->ssl);
     if (done == 1) {
         tls->open = true;
+        uint8_t asked = SSL_SESSION_get_max_fragment_length(SSL_get0_session(tls->ssl));
+        tls->record_max =
+            asked != TLSEXT_max_fragment_length_DISABLED ? (uint16_t)(256u << asked) : TLS_RECORD_MAX;
         return TLS_DONE;
     }
     int error = SSL_get_error(tls->ssl, done);
@@ -149,6 +178,7 @@ ssize_t tls_receive(struct tls *tls, void *buffer, size_t size)
         errno = EPROTO;
         return -1;
     }
+    tls->allowance = TLS_READ_ALLOWANCE;
     do {
         ERR_clear_error();
         errno = 0;
@@ -193,24 +223,25 @@ enum tls_result tls_push(struct tls *tls)
 }
 
 /* Up to a record's worth from place `*at` of piece `*index`; returns its first byte. */
-static const uint8_t *gather(struct tls_server *server, const struct iovec *vector, size_t count,
-    size_t *index, size_t *at, size_t *length)
+static const uint8_t *gather(const struct tls *tls, const struct iovec *vector, size_t count, size_t *index,
+    size_t *at, size_t *length)
 {
-    size_t used = 0;
+    struct tls_server *server = tls->server;
+    size_t used = 0, most = tls->record_max;
     while (*index < count && *at == vector[*index].iov_len) {
         ++*index;
         *at = 0;
     }
     /* what fills a record by itself needs no copy */
-    if (*index < count && vector[*index].iov_len - *at >= TLS_RECORD_MAX) {
+    if (*index < count && vector[*index].iov_len - *at >= most) {
         const uint8_t *start = (const uint8_t *)vector[*index].iov_base + *at;
-        *at += *length = TLS_RECORD_MAX;
+        *at += *length = most;
         return start;
     }
-    while (*index < count && used < TLS_RECORD_MAX) {
+    while (*index < count && used < most) {
         size_t part = vector[*index].iov_len - *at;
-        if (part > TLS_RECORD_MAX - used)
-            part = TLS_RECORD_MAX - used;
+        if (part > most - used)
+            part = most - used;
         memcpy(server->scratch + used, (const char *)vector[*index].iov_base + *at, part);
         used += part;
         *at += part;
@@ -232,7 +263,7 @@ ssize_t tls_send(struct tls *tls, const struct iovec *vector, size_t count, uint
         return -1;
     }
     for (;;) {
-        const uint8_t *record = gather(tls->server, vector, count, &index, &at, &length);
+        const uint8_t *record = gather(tls, vector, count, &index, &at, &length);
         if (length == 0)
             return (ssize_t)total;
         size_t written = 0;
@@ -245,6 +276,11 @@ ssize_t tls_send(struct tls *tls, const struct iovec *vector, size_t count, uint
             continue;
         }
         int error = tls_error(tls, result);
+        /* The answer to a client's KeyUpdate goes first. When it is that which the socket refuses, OpenSSL has nothing of the record. */
+        if (error == EAGAIN && SSL_in_init(tls->ssl)) {
+            errno = EAGAIN;
+            return total > 0 ? (ssize_t)total : -1;
+        }
         if (error == EAGAIN) {
             tls->held = (uint16_t)length;
             return (ssize_t)(total + length);
