@@ -220,6 +220,7 @@ $(OUT)/tests/bundle_driver: $(OUT)/obj/tests/integration/bundle_driver.o $(POLIC
 
 # ---- fuzzers: tests/fuzz/fuzz_NAME.c with the sources it names here; clang, with sanitizers of their own (tests/run runs them)
 fuzz_sources_json := $(wildcard server/common/*.c)
+fuzz_sources_proxy := worker/proxy_header.c $(wildcard server/common/*.c)
 fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
 fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c worker/rpc_stock_reply.c $(wildcard server/common/*.c)
 fuzz_sources_http := $(filter-out worker/http_metrics.c,$(wildcard worker/http_*.c worker/forwarded.c worker/data_*.c worker/model*.c worker/topic_*.c)) worker/python_text.c \
