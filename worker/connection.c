@@ -96,6 +96,8 @@ void connection_kill(struct connection *connection)
     connection_wait_for(connection, (struct poller_wants){false, false});
     deadline_clear(connection->worker->deadlines, &connection->deadline);
     connection_drop_backlog(connection);
+    if (connection->over_tls)
+        tls_forget_held(connection->tls);
     connection_settle_later(connection);
 }
 

@@ -3,15 +3,17 @@
 
 #include "server/common/log.h"
 #include "worker/rpc_methods.h"
+#include "worker/tls.h"
 #include "worker/websocket_session.h"
 
 static size_t connection_holds(const struct connection *connection)
 {
     if (connection->state == CONNECTION_DEAD)
         return 0;
-    return connection_queued_bytes(connection) + websocket_parser_held(&connection->parser) +
-           connection_http_held(connection) + rpc_held(connection) +
-           subscription_set_held(&connection->subscriptions);
+    return connection_queued_bytes(connection) +
+           (connection->over_tls ? tls_held_bytes(connection->tls) : 0) +
+           websocket_parser_held(&connection->parser) + connection_http_held(connection) +
+           rpc_held(connection) + subscription_set_held(&connection->subscriptions);
 }
 
 static void budget_close(struct worker *worker, struct connection *connection, size_t holds)

@@ -10,10 +10,13 @@
 
 #define TLS_MAGIC          0x071575e1u
 #define TLS_READ_ALLOWANCE ((size_t)128 * 1024)
+#define TLS_BUFFER_BYTES \
+    (TLS_RECORD_MAX + 512) /* OpenSSL's for one record, whose length does not matter; freed when it is out */
 
 struct tls_server {
     const struct config *config;
     SSL_CTX *context;
+    uint64_t *ledger;
     uint8_t scratch[TLS_RECORD_MAX]; /* frames of one record are put together here */
 };
 
@@ -34,13 +37,14 @@ struct tls {
 /* ---- server ---- */
 
 struct tls_server *tls_server_open(
-    const struct config *config, const struct tls_material *material, struct error *err)
+    const struct config *config, const struct tls_material *material, uint64_t *ledger, struct error *err)
 {
     SSL_CTX *context = tls_context_make(config, material, err);
     if (!context)
         return NULL;
     struct tls_server *server = memory_allocate(sizeof(*server));
     server->config = config;
+    server->ledger = ledger;
     server->context = context;
     return server;
 }
@@ -99,12 +103,31 @@ struct tls *tls_open(struct tls_server *server, int fd)
     return tls;
 }
 
+static void set_held(struct tls *tls, size_t length)
+{
+    *tls->server->ledger -= tls_held_bytes(tls);
+    tls->held = (uint16_t)length;
+    *tls->server->ledger += tls_held_bytes(tls);
+}
+
+size_t tls_held_bytes(const struct tls *tls)
+{
+    return tls->held > 0 ? TLS_BUFFER_BYTES : 0;
+}
+
+void tls_forget_held(struct tls *tls)
+{
+    tls->broken = tls->broken || tls->held > 0; /* half a record may be out: nothing can follow it */
+    set_held(tls, 0);
+}
+
 void tls_free(struct tls *tls)
 {
     if (!tls)
         return;
     if (tls->magic != TLS_MAGIC)
         abort();
+    tls_forget_held(tls);
     tls->magic = 0;
     SSL_free(tls->ssl);
     free(tls);
@@ -216,7 +239,7 @@ enum tls_result tls_push(struct tls *tls)
     /* OpenSSL has the record; it looks at the length that it is offered again, not at the bytes. */
     int result = SSL_write_ex(tls->ssl, tls->server->scratch, tls->held, &written);
     if (result == 1) {
-        tls->held = 0;
+        set_held(tls, 0);
         return TLS_DONE;
     }
     return tls_error(tls, result) == EAGAIN ? TLS_AGAIN : TLS_FAILED;
@@ -272,6 +295,11 @@ ssize_t tls_send(struct tls *tls, const struct iovec *vector, size_t count, uint
         ++*calls;
         int result = SSL_write_ex(tls->ssl, record, length, &written);
         if (result == 1) {
+            if (written != length) { /* never: a record is one call's worth. What follows would not fit */
+                tls->broken = true;
+                errno = EPROTO;
+                return -1;
+            }
             total += length;
             continue;
         }
@@ -282,7 +310,7 @@ ssize_t tls_send(struct tls *tls, const struct iovec *vector, size_t count, uint
             return total > 0 ? (ssize_t)total : -1;
         }
         if (error == EAGAIN) {
-            tls->held = (uint16_t)length;
+            set_held(tls, length);
             return (ssize_t)(total + length);
         }
         errno = error ? error : EPIPE;

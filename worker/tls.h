@@ -36,9 +36,9 @@ int tls_material_check(const struct config *config, const struct tls_material *m
 
 /* ---- the server's side: one a worker ---- */
 struct tls_server;
-/* NULL with `err` when the material is not usable. `config` must outlive it. */
+/* NULL with `err` when the material is not usable. `config` must outlive it, and `ledger`, which counts the memory of what is held. */
 struct tls_server *tls_server_open(
-    const struct config *config, const struct tls_material *material, struct error *err);
+    const struct config *config, const struct tls_material *material, uint64_t *ledger, struct error *err);
 /* New connections get the new certificate; open ones go on as they are. On -1 everything is as before. */
 int tls_server_reload(struct tls_server *server, const struct tls_material *material, struct error *err);
 void tls_server_close(struct tls_server *server);
@@ -67,6 +67,10 @@ bool tls_has_input(const struct tls *tls);
 ssize_t tls_send(struct tls *tls, const struct iovec *vector, size_t count, uint64_t *calls);
 /* Encrypted bytes wait for the socket. */
 bool tls_is_holding(const struct tls *tls);
+/* Memory for it, 0 when nothing is held. */
+size_t tls_held_bytes(const struct tls *tls);
+/* For a connection that is given up: what is held is not counted any more, and nothing more can be sent. */
+void tls_forget_held(struct tls *tls);
 /* Sends what is held: TLS_DONE when nothing is left. */
 enum tls_result tls_push(struct tls *tls);
 /* Says goodbye (close_notify) if the socket takes it; the caller shuts the socket down then. */

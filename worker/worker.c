@@ -200,7 +200,7 @@ static int worker_read_tls(struct worker *worker, struct error *err)
     int result = 0;
     if (worker->tls)
         result = tls_server_reload(worker->tls, &material, err);
-    else if (!(worker->tls = tls_server_open(worker->config, &material, err)))
+    else if (!(worker->tls = tls_server_open(worker->config, &material, &worker->held_bytes, err)))
         result = -1;
     tls_material_free(&material);
     return result;

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import ssl
@@ -12,8 +14,11 @@ import time
 
 import pytest
 import websockets
-from harness import Opald
-from harness.process import wait_until
+from harness import DataSource, OpalClient, Opald
+from harness.paths import ROOT
+from harness.ports import free_port
+from harness.process import Process, clean_environment, wait_until
+from harness.tokens import KeyPair
 
 
 def make_certificate(folder, name):
@@ -37,11 +42,17 @@ class TlsOpald(Opald):
         plain.sendall(before)
         return (context or self.context()).wrap_socket(plain, server_hostname="localhost")
 
-    def ask(self, method="GET", target="/healthcheck", body=b"", before=b"", context=None):
+    def ask(self, method="GET", target="/healthcheck", body=b"", before=b"", context=None, token=None):
         with self.open(context, before) as tls:
             tls.sendall(f"{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
-                        f"content-length: {len(body)}\r\n\r\n".encode() + body)
+                        f"{f'authorization: Bearer {token}' if token else 'x: y'}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
             return b"".join(iter(lambda: tls.recv(65536), b""))
+
+    def update(self, entry, token=None, **keywords):
+        """POST /data/config with one entry; the data source's token in secure mode."""
+        body = json.dumps({"entries": [{"config": {}, "save_method": "PUT", **entry}], "reason": "test"}).encode()
+        reply = self.ask("POST", "/data/config", body, token=token, **keywords)
+        assert b" 200 " in reply[:20], reply
 
     def metric(self, name, **keywords):
         for line in self.ask(target="/metrics", **keywords).decode().splitlines():
@@ -126,6 +137,19 @@ def test_reload_keeps_clients_and_a_broken_certificate_keeps_the_old(server, fol
     wait_until(lambda: all(ssl.get_server_certificate(("127.0.0.1", server.port)) == old for _ in range(4)), 20, "the first certificate")
 
 
+def test_short_records_that_a_client_asks_for(server):
+    """max_fragment_length (RFC 6066, 4): an answer of many records is whole."""
+    def answer(*options):
+        done = subprocess.run(["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{server.port}", "-CAfile", server.certificate, *options], capture_output=True,
+                              input=b"GET /openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", timeout=30)
+        return done.stdout.split(b"\r\n\r\n", 1)[1]
+    whole = server.ask(target="/openapi.json").split(b"\r\n\r\n", 1)[1]
+    assert len(whole) > 4096 and json.loads(whole)
+    for version in ("-tls1_2", "-tls1_3"):
+        for length in ("512", "4096"):
+            assert answer(version, "-maxfraglen", length) == whole
+
+
 def v2(source, port, command=0x21):
     return b"\r\n\r\n\x00\r\nQUIT\n" + bytes([command, 0x11]) + struct.pack("!H", 12) + socket.inet_aton(source) + socket.inet_aton("127.0.0.1") + struct.pack("!HH", port, 443)
 
@@ -163,3 +187,86 @@ def test_proxy_headers_before_tls(tmp_path):
     finally:
         assert server.stop(15) == 0
         assert not server.sanitizer_report()
+
+
+def trusting(certificate):
+    """Environment of an opal-client that trusts this certificate and no public one."""
+    return {"OPAL_CLIENT_SELF_SIGNED_CERTIFICATES_ALLOWED": "true", "OPAL_CLIENT_SSL_CONTEXT_TRUSTED_CA_FILE": certificate}
+
+
+@pytest.fixture
+def through_haproxy(tmp_path):
+    """A server with TLS and keys of its own behind haproxy, by deploy/haproxy.cfg with both of its options; haproxy connects from 127.0.0.9."""
+    haproxy = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
+    if not haproxy:
+        pytest.skip("haproxy is not installed here")
+    certificate, key = make_certificate(tmp_path, "behind")
+    pair = KeyPair.make()
+    server = TlsOpald(tmp_path, certificate, key, more=["--proxy-protocol-from", "127.0.0.9"], env=pair.environment())
+    front = free_port()
+    config = (ROOT / "deploy" / "haproxy.cfg").read_text()
+    given, count = re.subn("#default-server ", "default-server source 127.0.0.9 ", config)
+    assert count == 2
+    given = re.sub(r"    server opald-2 .*", "", given)
+    (tmp_path / "haproxy.cfg").write_text(given)
+    env = {"OPALD_FRONT": f"127.0.0.1:{front}", "OPALD_SERVER_1": f"127.0.0.1:{server.port}", "OPALD_NAME": "localhost", "OPALD_CA": str(certificate)}
+    checked = subprocess.run([haproxy, "-c", "-f", tmp_path / "haproxy.cfg"], env=clean_environment(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT)
+    assert checked.returncode == 0, checked.stdout.decode()
+    proxy = Process("haproxy", [haproxy, "-db", "-f", tmp_path / "haproxy.cfg"], tmp_path, env)
+    try:
+        server.wait_for_log('"GET /readyz HTTP/1', 20)
+        yield server, front, pair
+    finally:
+        proxy.kill()
+        status = server.stop(15)
+    assert status == 0 and not server.sanitizer_report()
+
+
+@pytest.mark.limit(120)
+def test_real_client_in_secure_mode_through_haproxy(through_haproxy, tmp_path):
+    server, front, pair = through_haproxy
+    source = DataSource()
+    url = source.serve("/users", {"alice": "admin"})
+    callback = {"method": "post", "headers": {"content-type": "application/json", "authorization": f"Bearer {pair.token()}"}, "process_data": False}
+    client = OpalClient(tmp_path, front, env={"OPAL_SERVER_URL": f"https://localhost:{front}", "OPAL_CLIENT_TOKEN": pair.token(),
+                                              "OPAL_SHOULD_REPORT_ON_DATA_UPDATES": "true", "OPAL_DEFAULT_UPDATE_CALLBACK_CONFIG": json.dumps(callback),
+                                              **trusting(server.certificate)})
+    try:
+        client.wait_connected()
+        token = pair.token("datasource")
+        server.update({"url": url, "topics": ["policy_data"], "dst_path": "/users"}, token)
+        client.wait_stored("users", {"alice": "admin"})
+        server.wait_for_log('"POST /data/callback_report HTTP/1.1" 200', 40)
+        # the callback and both websockets: the client's own address, not haproxy's
+        log = server.log()
+        accepted = re.findall(r"(\S+):(\d+) - \"WebSocket /ws\S*\" \[accepted\]", log)
+        assert len(accepted) >= 2 and {host for host, _ in accepted} == {"127.0.0.1"}, accepted
+        assert re.search(r"127\.0\.0\.1:\d+ - \"POST /data/callback_report", log)
+        assert not re.search(r"127\.0\.0\.9:\d+ - \"(?!GET /readyz)", log)  # the health check is haproxy's own
+        body = server.ask(target="/pubsub_client_info", token=pair.token()).split(b"\r\n\r\n", 1)[1].decode()
+        assert "127.0.0.9" not in body
+        for _, port in accepted:
+            assert port in body, body
+    finally:
+        client.kill()
+        source.close()
+
+
+@pytest.mark.limit(90)
+def test_real_client_with_a_certificate_of_ones_own(server, tmp_path):
+    """Without a load balancer; one that does not trust the certificate gets nothing."""
+    client = OpalClient(tmp_path, server.port, env={"OPAL_SERVER_URL": f"https://localhost:{server.port}", **trusting(server.certificate)})
+    try:
+        client.wait_connected()
+        server.update({"url": "", "topics": ["policy_data"], "dst_path": "/inline", "data": {"x": [1]}})
+        client.wait_stored("inline", {"x": [1]})
+        failed = server.metric("tls_handshakes_failed")
+        stranger = OpalClient(tmp_path, server.port, env={"OPAL_SERVER_URL": f"https://localhost:{server.port}"}, name="stranger")
+        try:
+            wait_until(lambda: server.metric("tls_handshakes_failed") > failed, 40, "a refusal by the client")
+            assert "Connected to PubSub server" not in stranger.log()
+        finally:
+            stranger.kill()
+    finally:
+        client.kill()
