@@ -224,10 +224,10 @@ fuzz_sources_proxy := worker/proxy_header.c $(wildcard server/common/*.c)
 fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
 fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c worker/rpc_stock_reply.c $(wildcard server/common/*.c)
 fuzz_sources_http := $(filter-out worker/http_metrics.c,$(wildcard worker/http_*.c worker/forwarded.c worker/data_*.c worker/model*.c worker/topic_*.c)) worker/python_text.c \
-    worker/callback_report.c worker/webhook_params.c worker/webhook_payload.c worker/webhook_post.c worker/rpc_number.c worker/output_queue.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
+    worker/callback_report.c worker/webhook_params.c worker/webhook_payload.c worker/webhook_post.c worker/rpc_number.c worker/output_queue.c worker/tls.c worker/tls_context.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
     server/policy/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
 fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
-fuzz_sources_bundle := $(addprefix server/policy/,bundle_diff.c bundle_key.c bundle_path.c bundle_text.c ignore_glob.c) $(wildcard server/common/*.c)
+fuzz_sources_bundle := $(addprefix server/policy/,bundle_diff.c bundle_key.c bundle_path.c bundle_text.c ignore_glob.c child_environment.c) $(wildcard server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_PROGRAMS): $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(fuzz_sources_$$*)

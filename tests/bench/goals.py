@@ -3,9 +3,6 @@
 from figures import median, microseconds, number
 
 MIB = 2**20
-# Room for what the clients have not read yet: one process reads for all of them, and shares the cores with the server and the broker. The second run shows
-# what the default does.
-DRAIN_ROOM = {"OPAL_CLIENT_QUEUE_MAX_BYTES": "64m"}
 LARGE_QUEUE, LARGE_EVENTS = 256, (8, 16)  # MiB that a client may leave unread; events before and in the measured stretch
 
 
@@ -69,10 +66,9 @@ def rows(results: dict) -> list:
     growth = figure("drain", "opald", lambda run: (run["phases"][-1]["pss_peak"] / max(run["phases"][-1]["pss_quarter"], 1)))
     add("10", "... memory's peak : memory after the first quarter", growth, 1.05)
     # lost and closed clients are what this run is for, so it counts whole or not
-    closed = [run["phases"][-1]["closed"] for run in runs("drain_default", "opald") + [f["run"] for f in results["failed"]
-              if f["section"] == "drain_default" and "run" in f]]
+    closed = [run["phases"][-1]["closed"] for run in drain + [f["run"] for f in results["failed"] if f["section"] == "drain" and "run" in f]]
     if closed:
-        add("10", "... with the default limit of 4 MiB unread: clients closed because they fell behind", max(closed), 0)
+        add("10", "... clients closed because they fell behind (default limit: 4 MiB unread)", max(closed), 0)
     for section, clients in (("fanout", "1,000"), ("many", "10,000")):
         add("also", f"{clients} clients: fullest worker : mean", figure(section, "opald", lambda run: run["connect"]["fullest_process"] / (run["connect"]["ready"] / 2)), 1.2)
     add("also", "1,000 clients, lock step: part of the events that one client is the last to get", figure("fanout", "opald", phase(0, "last_client_share")), 0.05)
