@@ -341,7 +341,7 @@ def test_deaths_of_builder_and_policy_process(follow, repo):
         time.sleep(0.3)
         os.kill(pid, signal.SIGKILL)
         assert connection.read_response().status == 200
-    assert counter(server, "bundle_builders_died") == 1
+    assert counter(server, "bundle_builders_died") in (1, 2)  # two when the first one was given a question before its end was noticed
     old = policy_pid(server)
     os.kill(old, signal.SIGSTOP)  # what a worker holds is served without it; what it does not hold waits for the next one
     assert server.request("GET", "/policy?path=b").status == 200
