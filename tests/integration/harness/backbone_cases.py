@@ -491,8 +491,8 @@ def nonsense_in_the_middle(server, driver, channel):
     assert max(numbers(one)) >= 1000
     assert memory_kib(one.process.pid) < 64 * 1024 or SANITIZER
     two.wait_counts(20, sent=again + 1)  # acknowledged
-    left = (one.close(), two.close())
-    assert left == (0, 0), f"not sent at the end: {left}\n{one.log()[-3000:]}\n----\n{two.log()[-3000:]}"
+    one.close()  # whose last event may still wait for its acknowledgement, after the nonsense that its sender got
+    assert two.close() == 0, two.log()[-3000:]
     proxy.close()
 
 
