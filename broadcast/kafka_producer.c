@@ -54,7 +54,7 @@ static void kafka_producer_retry_later(struct kafka_producer *producer)
         if (seconds > producer->settings->reconnect_backoff_max)
             seconds = producer->settings->reconnect_backoff_max;
     }
-    struct timeval delay = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    struct timeval delay = clock_timeval(seconds);
     if (!event_pending(producer->retry, EV_TIMEOUT, NULL))
         event_add(producer->retry, &delay);
 }

@@ -311,7 +311,7 @@ static void connection_poll(struct postgres_connection *connection)
 static void connection_arm_timer(struct postgres_connection *connection)
 {
     uint64_t ns = connection->uri->connect_timeout_ns;
-    struct timeval after = {(time_t)(ns / CLOCK_SECOND), (suseconds_t)(ns % CLOCK_SECOND / 1000)};
+    struct timeval after = clock_timeval_ns(ns);
     event_add(connection->timer, &after);
 }
 

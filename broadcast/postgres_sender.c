@@ -377,8 +377,7 @@ void postgres_sender_ready(struct postgres *postgres)
                                        "USAGE, CREATE on it to this role");
     postgres->table_told = !postgres->table_usable;
     postgres_connection_ready(postgres->sender);
-    struct timeval each = {
-        (time_t)(postgres->clean_ns / CLOCK_SECOND), (suseconds_t)(postgres->clean_ns % CLOCK_SECOND / 1000)};
+    struct timeval each = clock_timeval_ns(postgres->clean_ns);
     event_add(postgres->clean, &each);
     relay_live(postgres->relay, RELAY_SENDER);
 }

@@ -22,11 +22,6 @@
 /* Sign of a failure in the log and in the reference's words. */
 static const char *const side_names[RELAY_SIDES] = {[RELAY_LISTENER] = "listener", [RELAY_SENDER] = "sender"};
 
-struct timeval relay_timeval(uint64_t ns)
-{
-    return (struct timeval){(time_t)(ns / CLOCK_SECOND), (suseconds_t)(ns % CLOCK_SECOND / 1000)};
-}
-
 void relay_count(struct relay *relay, enum broadcast_count what, uint64_t amount)
 {
     if (amount)
@@ -235,7 +230,7 @@ void relay_lost(struct relay *relay, enum relay_side side, const char *why)
         link->state = RELAY_LINK_IDLE;
         return;
     }
-    struct timeval after = relay_timeval(delay);
+    struct timeval after = clock_timeval_ns(delay);
     event_add(link->retry, &after);
 }
 
@@ -472,7 +467,7 @@ struct relay *relay_make(struct event_base *base, const struct broadcast_setting
 
 void relay_start(struct relay *relay)
 {
-    struct timeval each = relay_timeval(relay->tick_ns);
+    struct timeval each = clock_timeval_ns(relay->tick_ns);
     relay->opened_ns = clock_monotonic_ns();
     relay->ticked_ns = relay->opened_ns;
     event_add(relay->tick, &each);

@@ -107,7 +107,6 @@ void relay_pump(struct relay *relay);
 void relay_schedule_pump(struct relay *relay);
 void relay_count(struct relay *relay, enum broadcast_count what, uint64_t amount);
 void relay_append_control(const struct relay *relay, struct text *out, const char *key, uint64_t value);
-struct timeval relay_timeval(uint64_t ns);
 
 /* relay_recovery.c */
 void relay_recovery_listener_live(struct relay *relay);

@@ -29,7 +29,7 @@
 static void recovery_arm(struct relay *relay, uint64_t at_ns)
 {
     uint64_t now = clock_monotonic_ns();
-    struct timeval after = relay_timeval(at_ns > now ? at_ns - now + CLOCK_MILLISECOND : 0);
+    struct timeval after = clock_timeval_ns(at_ns > now ? at_ns - now + CLOCK_MILLISECOND : 0);
     event_add(relay->recover, &after);
 }
 

@@ -357,7 +357,7 @@ static void stream_set_options(const struct stream *stream)
 static void stream_arm_timer(struct stream *stream)
 {
     uint64_t ns = stream->target->connect_timeout_ns;
-    struct timeval after = {(time_t)(ns / CLOCK_SECOND), (suseconds_t)(ns % CLOCK_SECOND / 1000)};
+    struct timeval after = clock_timeval_ns(ns);
     event_add(stream->timer, &after);
 }
 

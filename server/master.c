@@ -157,7 +157,7 @@ static void master_stop(struct master *master, int signal_number)
 {
     bool quick = signal_number != SIGTERM;
     double grace = quick ? QUICK_STOP_SECONDS : master->config->grace_seconds;
-    struct timeval after = {(time_t)grace, (suseconds_t)((grace - (double)(time_t)grace) * 1e6)};
+    struct timeval after = clock_timeval(grace);
     if (master->state == MASTER_STOPPING) {
         log_write(LOG_WARNING, LOGGER, "signal %d again: ending at once", signal_number);
         if (master->supervisor)

@@ -89,7 +89,7 @@ void router_on_frozen_resync(evutil_socket_t descriptor, short what, void *conte
 static void router_set_gap(struct router *router, bool gap)
 {
     double seconds = router->config->broadcast_resync_settle_seconds + ROUTER_FROZEN_RESYNC_SECONDS;
-    struct timeval later = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    struct timeval later = clock_timeval(seconds);
     if (gap && !router->freeze.gap)
         router->gap_since_ns = clock_monotonic_ns();
     freeze_set_gap(&router->freeze, gap);

@@ -199,7 +199,7 @@ static void service_on_other_wakeup(struct statistics_service *service, struct s
     } else if (statistics_clients(service->statistics) > 0 && service->asker_count < ASKERS_MAX) {
         struct identity random = identity_make_fast();
         double wait = 0.001 + (double)(random.bytes[0] << 8 | random.bytes[1]) / 65536 * ANSWER_SECONDS_MAX;
-        struct timeval after = {(time_t)wait, (suseconds_t)((wait - (double)(time_t)wait) * 1e6)};
+        struct timeval after = clock_timeval(wait);
         struct asker *asker = memory_allocate(sizeof *asker);
         asker->service = service;
         asker->id = id;
@@ -432,7 +432,7 @@ void statistics_service_start(struct statistics_service *service, struct router 
 {
     const struct timeval wakeup = {WAKEUP_SECONDS, 0};
     double half = (double)service->config->statistics_server_keepalive_timeout / 2;
-    const struct timeval keepalive = {(time_t)half, (suseconds_t)((half - (double)(time_t)half) * 1e6)};
+    const struct timeval keepalive = clock_timeval(half);
     service->router = router;
     event_add(service->wakeup, &wakeup);
     event_add(service->keepalive, &keepalive);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "broadcast/resolver.h"
+#include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
 #include "server/common/text.h"
@@ -179,7 +180,7 @@ struct statsd *statsd_open(
 {
     struct statsd *statsd = memory_allocate(sizeof *statsd);
     double interval = config->statsd_interval;
-    struct timeval each = {(time_t)interval, (suseconds_t)((interval - (double)(time_t)interval) * 1e6)};
+    struct timeval each = clock_timeval(interval);
     statsd->config = config;
     statsd->segment = segment;
     statsd->base = base;

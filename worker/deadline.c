@@ -27,8 +27,7 @@ static void deadlines_arm(struct deadlines *deadlines, uint64_t due_ns, uint64_t
 {
     uint64_t wait = due_ns > now_ns ? due_ns - now_ns : 0;
     wait = (wait / DEADLINE_GRAIN_NS + 1) * DEADLINE_GRAIN_NS;
-    struct timeval delay = {
-        .tv_sec = (time_t)(wait / CLOCK_SECOND), .tv_usec = (suseconds_t)(wait % CLOCK_SECOND / 1000)};
+    struct timeval delay = clock_timeval_ns(wait);
     deadlines->timer_due_ns = now_ns + wait;
     event_add(deadlines->timer, &delay);
 }

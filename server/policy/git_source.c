@@ -61,8 +61,8 @@ static const char *branch_of(const struct git_source *source)
 
 static void git_retry_after(struct git_source *source, double seconds)
 {
-    const struct timeval delay = {
-        (time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6) + 1};
+    struct timeval delay = clock_timeval(seconds);
+    delay.tv_usec++; /* never at once */
     event_add(source->retry, &delay);
 }
 

@@ -9,16 +9,6 @@
 
 #include "tests/unit/worker/worker_fixture.h"
 
-static struct text filler(size_t length)
-{
-    struct text data = {0};
-    text_append_char(&data, '"');
-    while (data.length < length - 1)
-        text_append_char(&data, (char)('a' + data.length % 23));
-    text_append_char(&data, '"');
-    return data;
-}
-
 /* The ids of a notify whose data is `data`; the rest is checked. */
 struct notify_ids {
     char subscription[33], channel[33], call[33];

@@ -236,16 +236,6 @@ static void test_refusals(void **state)
     fixture_stop(&fixture);
 }
 
-static struct text filler(size_t length)
-{
-    struct text data = {0};
-    text_append_char(&data, '"');
-    while (data.length < length - 1)
-        text_append_char(&data, (char)('a' + data.length % 23));
-    text_append_char(&data, '"');
-    return data;
-}
-
 /* Sizes on both sides of what is copied, shared and cut, to clients of which some read late. */
 static void test_sizes(void **state)
 {

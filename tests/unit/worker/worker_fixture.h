@@ -207,6 +207,17 @@ static inline void fixture_pump(struct fixture *fixture)
     ring_writer_wake(fixture->ring);
 }
 
+/* A JSON string of `length` bytes, quotes included. */
+static inline struct text filler(size_t length)
+{
+    struct text data = {0};
+    text_append_char(&data, '"');
+    while (data.length < length - 1)
+        text_append_char(&data, (char)('a' + data.length % 23));
+    text_append_char(&data, '"');
+    return data;
+}
+
 /* An event of another server that sleeping workers are not told of: more than one can be put into a batch. */
 static inline void fixture_event_quiet(
     struct fixture *fixture, const char *topic, const char *notifier, struct slice data)
