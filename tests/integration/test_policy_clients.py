@@ -84,6 +84,20 @@ def test_follows_commits(following):
     assert counter(server, "bundle_builds_failed") == 0
 
 
+@pytest.mark.limit(120)
+def test_follows_a_change_of_branch(opald, following, work):
+    """The server is started anew with another branch, on the same clone: the client comes back and has that branch's policies, no others."""
+    repo, server, client = following
+    repo.git("checkout", "-q", "-b", "release")
+    repo.commit({"base.rego": "package base\nvalue = 3\n", "app/app.rego": None, "release.rego": "package release\n"})
+    server.stop()
+    environment = {**repo.environment(work / "clone"), "OPAL_POLICY_REPO_MAIN_BRANCH": "release"}
+    server = opald(env=environment, port=server.port, name="opald-release")
+    wait_bundle(server, repo.head)
+    wait_policies(client, {"base.rego", "release.rego"}, 40)
+    client.wait_stored("base/value", 3)
+
+
 @pytest.mark.limit(200)
 def test_twenty_thousand_files(opald, work):
     """50 MB in 20,000 files: the first bundle and a difference, in the time that the README states; the memory of builder and worker."""
