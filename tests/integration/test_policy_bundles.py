@@ -14,7 +14,7 @@ import pytest
 from harness import close_all, connect_many, expect_all, scaled
 from harness.policy_history import History
 from harness.policy_repo import PolicyRepo
-from harness.process import child_pids, wait_until
+from harness.process import live_children, process_state, wait_until
 from harness.servers import Opald, Reference
 
 NOBODY = "0123456789012345678901234567890123456789"
@@ -38,19 +38,10 @@ def counter(server, name: str) -> int:
     return int(re.search(rf"^opald_{name}_total (\d+)$", server.request("GET", "/metrics").text, re.M).group(1))
 
 
-def policy_pid(server) -> int:
-    """The policy process among the master's children."""
-    return next(pid for pid in child_pids(server.pid) if b"--as-policy" in Path(f"/proc/{pid}/cmdline").read_bytes())
-
-
-def builder_pid(server) -> int | None:
-    for pid in child_pids(policy_pid(server)):
-        try:
-            if b"--as-bundle-builder" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        except FileNotFoundError:
-            pass
-    return None
+def builder_pid(server, but: int = 0) -> int:
+    """The live bundle builder, when it is there; not the one that was killed."""
+    return server.wait_until(
+        lambda: next((b for policy in server.policy_pids() for b in live_children(policy, "--as-bundle-builder") if b != but), None), 10, "bundle builder")
 
 
 @pytest.fixture
@@ -331,10 +322,9 @@ def test_deaths_of_builder_and_policy_process(follow, repo):
     server = follow(repo)
     pid = builder_pid(server)
     os.kill(pid, signal.SIGKILL)  # idle: the next question starts another one
-    wait_until(lambda: builder_pid(server) != pid, 5, "its end")
+    wait_until(lambda: process_state(pid) in ("", "Z"), 5, "its end")
     assert server.request("GET", "/policy?path=a").status == 200
-    assert builder_pid(server) not in (None, pid)
-    pid = builder_pid(server)
+    pid = builder_pid(server, but=pid)
     os.kill(pid, signal.SIGSTOP)  # at work: it dies with a question unanswered, another one answers it
     with server.connection() as connection:
         connection.send(b"GET /policy?path=b HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -342,7 +332,7 @@ def test_deaths_of_builder_and_policy_process(follow, repo):
         os.kill(pid, signal.SIGKILL)
         assert connection.read_response().status == 200
     assert counter(server, "bundle_builders_died") in (1, 2)  # two when the first one was given a question before its end was noticed
-    old = policy_pid(server)
+    [old] = server.policy_pids()
     os.kill(old, signal.SIGSTOP)  # what a worker holds is served without it; what it does not hold waits for the next one
     assert server.request("GET", "/policy?path=b").status == 200
     with server.connection(timeout=40) as connection:
@@ -351,7 +341,7 @@ def test_deaths_of_builder_and_policy_process(follow, repo):
         os.kill(old, signal.SIGKILL)
         response = connection.read_response()
     assert response.status == 200 and response.json()["hash"] == repo.head
-    assert policy_pid(server) != old
+    assert old not in server.policy_pids()
 
 
 def test_a_builder_that_hangs(follow, repo):

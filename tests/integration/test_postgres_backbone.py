@@ -192,6 +192,7 @@ def test_failover(make_server, driver, topic):
     one, two = driver(uri, topic, A, settle=1).up(), driver(uri, topic, B, settle=1).up()
     one.say("publish n 0", "publish n 1" + " " * 9000)
     cases.settle_numbers(two, 1)
+    one.wait_counts(sent=2)  # without the acknowledgement they would rightly be sent again
     primary.kill()
     one.wait_line("state GAP")
     one.say("publish n 2" + " " * 9000, "publish n 3")

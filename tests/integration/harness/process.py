@@ -151,6 +151,14 @@ def process_state(pid: int) -> str:
     return stat.rpartition(")")[2].split()[0]
 
 
+def command_line(pid: int) -> list[bytes]:
+    """Its words; none when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def child_pids(pid: int) -> list[int]:
     found = []
     try:
@@ -163,6 +171,11 @@ def child_pids(pid: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             pass
     return sorted(found)
+
+
+def live_children(pid: int, flag: str) -> list[int]:
+    """Children with this word in their command line that have not died, lowest pid first."""
+    return [child for child in child_pids(pid) if flag.encode() in command_line(child) and process_state(child) not in ("Z", "")]
 
 
 def descendant_pids(pid: int) -> list[int]:

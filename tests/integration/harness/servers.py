@@ -7,7 +7,7 @@ from pathlib import Path
 from .http import HttpConnection, Response, http_request, is_healthy
 from .paths import OPALD, ROOT, SANITIZER, VENV
 from .ports import free_port
-from .process import Process, child_pids, process_state
+from .process import Process, live_children
 
 
 class Server(Process):
@@ -64,15 +64,11 @@ class Opald(Server):
 
     def worker_pids(self) -> list[int]:
         """Live workers of the master, lowest pid first."""
-        found = []
-        for pid in child_pids(self.pid):
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if b"--as-worker" in command and process_state(pid) not in ("Z", ""):
-                found.append(pid)
-        return found
+        return live_children(self.pid, "--as-worker")
+
+    def policy_pids(self) -> list[int]:
+        """The live policy process of the master; none between one's death and the next one's start."""
+        return live_children(self.pid, "--as-policy")
 
     def workers_of(self, local_ports) -> dict:
         """For each connection, named by the port of its client side, the pid of the worker that holds the server's end (or None)."""
