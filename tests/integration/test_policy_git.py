@@ -127,7 +127,7 @@ def test_polling_force_push_and_no_event_at_the_start(opald, work):
 
     asyncio.run(go())
     (clone,) = clones(work)
-    assert git(clone, "rev-parse", "refs/heads/master") == repo.head
+    wait_until(lambda: git(clone, "rev-parse", "refs/heads/master") == repo.head, 5, "branch of the clone, which is moved after the word of it is out")
 
 
 def test_another_branch(opald, work):
