@@ -384,7 +384,9 @@ const struct option options_table[] = {
         "patterns of paths that are left out: dir/** takes a directory, others match from the right (*.rego, "
         "a/*.rego)")},
     {SIZE("BUNDLE_MAX_BYTES", SECTION_POLICY, "256m", 1 * KIB, 1 * GIB, bundle_max_bytes,
-        "largest bundle; a request that asks for more gets 500 with this limit in the detail")},
+        "largest bundle, and all its .manifest files together; a request that asks for more gets 500 with "
+        "this limit in "
+        "the detail")},
     {INT("BUNDLE_FILES_MAX", SECTION_POLICY, "200000", 1, 10000000, bundle_files_max,
         "files and directories that a policy repository may have")},
     {INT("BUNDLE_PATHS_MAX", SECTION_POLICY, "100", 1, 10000, bundle_paths_max,

@@ -8,6 +8,7 @@
 
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/policy/bundle_blob.h"
 #include "server/policy/bundle_manifest.h"
 #include "server/policy/bundle_modules.h"
 #include "server/policy/bundle_path.h"
@@ -98,11 +99,12 @@ static int builder_look_at(
         builder_forget(builder);
         return -1;
     }
-    if (bundle_tree_read(&builder->tree, builder->repository, &oid, &limits, err) < 0) {
+    if (bundle_tree_read(&builder->tree, builder->repository, &oid, &limits, err) < 0 ||
+        bundle_manifest_read(&builder->manifest, builder->repository, &builder->tree, &builder->rules,
+            builder->limits.bytes, err) < 0) {
         builder_forget(builder);
         return -1;
     }
-    bundle_manifest_read(&builder->manifest, builder->repository, &builder->tree, &builder->rules);
     memcpy(builder->head_hash, head, sizeof builder->head_hash);
     return 0;
 }
@@ -268,23 +270,6 @@ static void write_module(struct bundle_job *job, const struct bundle_module *mod
     text_append_char(&job->text, '}');
 }
 
-/* Its size before its bytes: a huge file must not be inflated just to be refused. */
-static int check_size(struct bundle_job *job, const struct bundle_module *module, struct error *err)
-{
-    git_odb *store;
-    size_t length = 0;
-    git_object_t type;
-    if (git_repository_odb(&store, job->builder->repository) < 0)
-        return bundle_tree_git_error(err, "cannot read the repository");
-    int result = git_odb_read_header(&length, &type, store, &module->oid);
-    git_odb_free(store);
-    if (result < 0)
-        return bundle_tree_git_error(err, "cannot read a file of the repository");
-    if (length > job->builder->limits.bytes)
-        return error_set(err, E2BIG, "policy bundle is larger than %zu bytes", job->builder->limits.bytes);
-    return 0;
-}
-
 static int write_modules(struct bundle_job *job, enum bundle_kind kind, struct error *err)
 {
     bool first = true;
@@ -294,10 +279,9 @@ static int write_modules(struct bundle_job *job, enum bundle_kind kind, struct e
         git_blob *blob;
         if (module->kind != kind)
             continue;
-        if (check_size(job, module, err) < 0)
+        if (bundle_blob_open(&blob, job->builder->repository, &module->oid, job->builder->limits.bytes, err) <
+            0)
             return -1;
-        if (git_blob_lookup(&blob, job->builder->repository, &module->oid) < 0)
-            return bundle_tree_git_error(err, "cannot read a file of the repository");
         if (!first)
             text_append_char(&job->text, ',');
         first = false;
@@ -388,8 +372,9 @@ void bundle_builder_make(
 {
     struct bundle_job job = {.builder = builder, .result = result};
     struct error err = {0};
+    static struct log_limiter limiter; /* clients ask again */
     if (job_run(&job, request, &err) < 0) {
-        log_write(LOG_ERROR, BUNDLE_LOGGER, "No bundle of %s: %s", request->head, err.text);
+        log_write_limited(&limiter, LOG_ERROR, BUNDLE_LOGGER, "No bundle of %s: %s", request->head, err.text);
         result->status = 500;
         text_append_string(
             &result->detail, err.code == E2BIG ? err.text : "the policy bundle could not be made");

@@ -1,10 +1,12 @@
 #include "server/policy/bundle_manifest.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/common/log.h"
 #include "server/common/memory.h"
+#include "server/policy/bundle_blob.h"
 #include "server/policy/bundle_path.h"
 #include "server/policy/bundle_text.h"
 
@@ -17,6 +19,11 @@ struct manifest_reader {
     const struct bundle_tree *tree;
     const struct bundle_rules *rules;
     bool *visited; /* by node */
+    size_t bytes_max;
+    size_t
+        bytes_left; /* for the manifest files that come; those above it are held while a nested one is read */
+    struct error *error; /* of what ends it: E2BIG */
+    bool failed;
 };
 
 static void read_file(struct manifest_reader *reader, struct slice directory, struct slice name);
@@ -81,7 +88,7 @@ static void read_lines(struct manifest_reader *reader, struct slice directory, s
 {
     size_t before = reader->manifest->count;
     struct slice line;
-    while (bundle_text_line(&text, &line)) {
+    while (!reader->failed && bundle_text_line(&text, &line)) {
         if (memchr(line.data, '\0', line.length) && line.data[0] != '/') {
             log_write(LOG_WARNING, MANIFEST_LOGGER,
                 "The manifest in '%.*s' has a NUL in a path: taken as empty", (int)directory.length,
@@ -93,6 +100,27 @@ static void read_lines(struct manifest_reader *reader, struct slice directory, s
     }
 }
 
+/* False: there is none to be read, and why is logged. */
+static bool open_file(struct manifest_reader *reader, const struct bundle_node *node, git_blob **blob)
+{
+    static struct log_limiter limiter;
+    struct error err = {0};
+    if (bundle_blob_open(blob, reader->repository, &node->oid, reader->bytes_left, &err) == 0)
+        return true;
+    if (err.code != E2BIG) {
+        log_write(LOG_WARNING, MANIFEST_LOGGER, "Cannot read the manifest file '%s': taken as empty",
+            node->path.data);
+        return false;
+    }
+    reader->failed = true;
+    error_set(reader->error, E2BIG, "the policy manifests are larger than %zu bytes", reader->bytes_max);
+    log_write_limited(&limiter, LOG_ERROR, MANIFEST_LOGGER,
+        "The manifest file '%s' is too large: OPAL_BUNDLE_MAX_BYTES is the limit of all manifest files "
+        "together",
+        node->path.data);
+    return false;
+}
+
 /* Recursion ends: each directory is visited once, and each one's depth is limited by the tree's. */
 static void read_file(struct manifest_reader *reader, struct slice directory, struct slice name)
 {
@@ -102,11 +130,9 @@ static void read_file(struct manifest_reader *reader, struct slice directory, st
     const struct bundle_node *node = bundle_tree_find(reader->tree, text_slice(&path));
     if (!node || node->directory) {
         log_write(LOG_DEBUG, MANIFEST_LOGGER, "Manifest file %s not found, assuming empty", path.data);
-    } else if (git_blob_lookup(&blob, reader->repository, &node->oid) < 0) {
-        log_write(
-            LOG_WARNING, MANIFEST_LOGGER, "Cannot read the manifest file '%s': taken as empty", path.data);
-    } else {
+    } else if (open_file(reader, node, &blob)) {
         struct slice text = {git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob)};
+        reader->bytes_left -= text.length;
         if (bundle_text_is_utf8(text))
             read_lines(reader, directory, text);
         else
@@ -117,11 +143,16 @@ static void read_file(struct manifest_reader *reader, struct slice directory, st
     text_free(&path);
 }
 
-void bundle_manifest_read(struct bundle_manifest *manifest, git_repository *repository,
-    const struct bundle_tree *tree, const struct bundle_rules *rules)
+int bundle_manifest_read(struct bundle_manifest *manifest, git_repository *repository,
+    const struct bundle_tree *tree, const struct bundle_rules *rules, size_t bytes_max, struct error *err)
 {
-    struct manifest_reader reader = {
-        .manifest = manifest, .repository = repository, .tree = tree, .rules = rules};
+    struct manifest_reader reader = {.manifest = manifest,
+        .repository = repository,
+        .tree = tree,
+        .rules = rules,
+        .bytes_max = bytes_max,
+        .bytes_left = bytes_max,
+        .error = err};
     struct text root = {0};
     bundle_path_normalize(slice_from_string(rules->manifest_path ? rules->manifest_path : ""), &root);
     const struct bundle_node *node = bundle_tree_find(tree, text_slice(&root));
@@ -129,7 +160,7 @@ void bundle_manifest_read(struct bundle_manifest *manifest, git_repository *repo
     if (!node) {
         log_write(LOG_INFO, MANIFEST_LOGGER,
             "Root manifest path doesn't exist, no explicit order would be imposed on policy bundle");
-        return;
+        return 0;
     }
     reader.visited = memory_allocate(tree->count * sizeof *reader.visited);
     if (node->directory)
@@ -137,6 +168,10 @@ void bundle_manifest_read(struct bundle_manifest *manifest, git_repository *repo
     else
         read_file(&reader, bundle_path_parent(node->path), bundle_path_name(node->path));
     free(reader.visited);
+    if (!reader.failed)
+        return 0;
+    bundle_manifest_free(manifest);
+    return -1;
 }
 
 void bundle_manifest_free(struct bundle_manifest *manifest)

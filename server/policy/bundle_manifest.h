@@ -16,9 +16,10 @@ struct bundle_manifest {
     size_t capacity;
 };
 
-/* Fills an empty manifest. A manifest file that can't be read (not UTF-8, a NUL in a path) counts as empty, as with the reference. */
-void bundle_manifest_read(struct bundle_manifest *manifest, git_repository *repository,
-    const struct bundle_tree *tree, const struct bundle_rules *rules);
+/* Fills an empty manifest. A manifest file that can't be read (not UTF-8, a NUL in a path) counts as empty, as with the reference. -1 with
+ * `err` (code E2BIG): the manifest files have more than `bytes_max` bytes together; the manifest is empty then. */
+int bundle_manifest_read(struct bundle_manifest *manifest, git_repository *repository,
+    const struct bundle_tree *tree, const struct bundle_rules *rules, size_t bytes_max, struct error *err);
 void bundle_manifest_free(struct bundle_manifest *manifest);
 
 /* Brings `paths` into the manifest's order: those it names first, each taken once, then the others as they were. */

@@ -269,6 +269,29 @@ def test_limits(follow, repo):
     assert counter(server, "bundle_builds_failed") >= 2 and counter(server, "http_requests_refused") == 3
 
 
+def test_a_huge_manifest(follow, repo):
+    """It is refused by its size, before it is inflated; so are manifests that are too large together. The builder goes on."""
+    server = follow(repo, env={"OPAL_BUNDLE_MAX_BYTES": "1m"})
+    good = repo.commit({".manifest": "b\na\n"})
+    look_now(server)
+    wait_bundle(server, good)
+    half = b"nothing.rego\n" * 50_000
+    for files in ({".manifest": bytes(64 * 1024 * 1024)}, {".manifest": b"b\n" + half, "b/.manifest": half}):
+        repo.commit(files)
+        look_now(server)
+        before = counter(server, "bundle_builds_failed")
+        server.wait_until(lambda: server.request("GET", "/policy").status == 500, 20, "a bundle of the new commit")
+        assert server.request("GET", "/policy?path=a").json() == {"detail": "the policy manifests are larger than 1048576 bytes"}
+        assert counter(server, "bundle_builds_failed") >= before + 2
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{builder_pid(server)}/status").read_text(), re.M)
+    assert int(peak.group(1)) < 48 * 1024
+    server.wait_for_log("The manifest file '.manifest' is too large")
+    assert len(re.findall("The manifest file .* is too large", server.log())) < 3  # however many ask
+    fixed = repo.commit({".manifest": "b/b.rego\n", "b/.manifest": None})
+    look_now(server)
+    assert wait_bundle(server, fixed).json()["manifest"] == ["b/b.rego", "data.json", "a/a.rego"]
+
+
 @pytest.mark.sanitize
 def test_files_that_are_not_utf8(follow, repo):
     server = follow(repo)
