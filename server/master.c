@@ -463,6 +463,8 @@ static void master_close(struct master *master)
 {
     if (master->keys > 0)
         close(master->keys);
+    if (master->router)
+        router_take_rest(master->router);
     if (master->supervisor)
         supervisor_close(master->supervisor);
     if (master->policy)

@@ -373,6 +373,17 @@ struct router *router_open(struct event_base *base, const struct config *config,
     return router;
 }
 
+/* Nobody reads the ring any more, so it has room for all. */
+void router_take_rest(struct router *router)
+{
+    bool took = true;
+    while (took) {
+        took = false;
+        for (unsigned slot = 0; slot < router->slots; slot++)
+            took |= router_take_one(router, slot);
+    }
+}
+
 void router_close(struct router *router, int grace_ms)
 {
     if (router->backbone) {

@@ -44,6 +44,8 @@ struct broadcast_settings router_backbone_settings(const struct config *config, 
 /* Opens the ring for writing and, when the configuration names one, the backbone. `config` and `segment` must outlive the router. */
 struct router *router_open(struct event_base *base, const struct config *config, struct segment *segment,
     const struct router_hooks *hooks, struct error *err);
+/* All workers and the policy process have ended: takes in whatever they had committed before their end, however much it is. */
+void router_take_rest(struct router *router);
 /* Sends what is queued for the backbone, at most `grace_ms`, and frees everything. */
 void router_close(struct router *router, int grace_ms);
 

@@ -1,6 +1,7 @@
 """Processes that die, stop and start: workers killed under load, the master killed, TERM, TTIN and TTOU, hung workers."""
 
 import asyncio
+import json
 import os
 import re
 import resource
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import RawClient, WireClient, close_all, connect_many, group_pids, http_request, process_state, scaled, wait_until
+from harness.wire import TEXT, frame
 
 
 async def holders(server, clients):
@@ -340,6 +342,35 @@ def test_term_closes_many_clients_at_a_pace(opald):
     asyncio.run(go())
     first, last = (datetime.fromisoformat(re.search(rf"(\S+)\+0000 .*Shutdown: {word} 300 client", server.log()).group(1)) for word in ("closing", "closed"))
     assert timedelta(seconds=0.4) <= last - first < timedelta(seconds=scaled(5))  # a tick ahead: 25 at once
+
+
+def test_what_workers_committed_before_their_end_leaves_with_the_server(opald, kafka, topic):
+    """The master is behind when the last worker ends: what lies in the uplinks goes to the other servers all the same."""
+    kafka.create_topic(topic)
+    server = opald(workers=2, broadcast_uri=kafka.uri, channel=topic)
+    clients = [WireClient(server.port) for _ in range(4)]
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        for number, client in enumerate(clients):
+            client.send(b"".join(frame(TEXT, json.dumps({"request": {"method": "publish", "arguments": {
+                "topics": ["t"], "data": [number, i], "sync": False}, "call_id": "c"}}).encode()) for i in range(1000)))
+        for client in clients:
+            for _ in range(1000):
+                assert '"result": true' in client.read()[1]
+        workers = server.worker_pids()
+        for client in clients:
+            client.close()
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: all(process_state(pid) == "Z" for pid in workers), 20, "end of the workers")
+        os.kill(server.pid, signal.SIGTERM)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert server.wait() == 0
+    got = [tuple(json.loads(record.value)["data"]) for record in kafka.read(topic, 4000)]
+    assert len(got) == 4000
+    for number in range(4):
+        assert [i for n, i in got if n == number] == list(range(1000))
 
 
 def test_no_new_connections_after_term(opald):
