@@ -62,8 +62,8 @@ static void watch_memory(struct phase_bench *bench, const struct phase *phase)
     const uint64_t bytes = process_group_read(&bench->servers, 1).pss_bytes;
     bench->pss_read = load_now();
     bench->pss_peak = bytes > bench->pss_peak ? bytes : bench->pss_peak;
-    if (bench->pss_quarter == 0 && tally->completed > phase->events / 4) {
-        bench->pss_quarter = bytes;
+    if (tally->completed <= phase->events / 2 && bytes > bench->pss_first_half) {
+        bench->pss_first_half = bytes;
     }
 }
 
@@ -244,9 +244,9 @@ static void print_phase(const struct phase_bench *bench, const struct phase *pha
         microseconds(first_ns) / events, (double)swarm_last_most(bench->swarm) / events);
     if (bench->watch_memory) {
         fprintf(out,
-            ", \"pss_start\": %llu, \"pss_quarter\": %llu, \"pss_peak\": %llu, \"slow_closed\": %llu, "
+            ", \"pss_start\": %llu, \"pss_first_half\": %llu, \"pss_peak\": %llu, \"slow_closed\": %llu, "
             "\"slow_bytes\": %llu",
-            (unsigned long long)bench->pss_start, (unsigned long long)bench->pss_quarter,
+            (unsigned long long)bench->pss_start, (unsigned long long)bench->pss_first_half,
             (unsigned long long)bench->pss_peak, (unsigned long long)tally->slow_closed,
             (unsigned long long)tally->slow_bytes);
     }
@@ -300,7 +300,7 @@ bool phase_run(struct phase_bench *bench, const struct phase *phase, FILE *out)
     if (bench->publish != NULL) {
         publish_reset(bench->publish);
     }
-    bench->pss_quarter = bench->pss_peak = bench->pss_start = 0;
+    bench->pss_first_half = bench->pss_peak = bench->pss_start = 0;
     if (bench->watch_memory) {
         bench->pss_peak = bench->pss_start = process_group_read(&bench->servers, 1).pss_bytes;
     }

@@ -37,7 +37,7 @@ struct phase_bench {
     unsigned slow_clients;
     bool watch_memory; /* read the servers' memory while a phase runs */
     uint64_t pss_start;
-    uint64_t pss_quarter; /* when a quarter of the deliveries were there */
+    uint64_t pss_first_half; /* the most until half of the events were there */
     uint64_t pss_peak;
     uint64_t pss_read; /* ns, of the last reading */
     uint64_t sequence; /* the next event's */
