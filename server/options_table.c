@@ -284,8 +284,8 @@ const struct option options_table[] = {
         "those that hold most are closed. At least CLIENT_QUEUE_MAX_BYTES in effect")},
     {SECONDS("CLIENT_QUEUE_MAX_SECONDS", SECTION_CLIENTS, "15", 0.1, DAY, client_queue_max_seconds,
         "and for how long it may take nothing of it")},
-    {SECONDS(
-        "WEBSOCKET_PING_INTERVAL", SECTION_CLIENTS, "20", 0, DAY, websocket_ping_interval, "0: no pings")},
+    {SECONDS("WEBSOCKET_PING_INTERVAL", SECTION_CLIENTS, "20", 0, DAY, websocket_ping_interval,
+        "seconds; a client's first ping comes somewhere in the second half. 0: no pings")},
     {SECONDS("WEBSOCKET_PING_TIMEOUT", SECTION_CLIENTS, "20", 0.1, DAY, websocket_ping_timeout,
         "for the answer to a ping")},
     {TEXT("SCOPES_PURGE_CHANNEL", SECTION_CLIENTS, "__opal_scope_purge__", scopes_purge_channel,

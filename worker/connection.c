@@ -448,7 +448,10 @@ void connection_deadline_expired(void *worker, enum deadline_class which, struct
         connection_finish(connection);
         break;
     default:
-        connection_kill(connection);
+        if (which >= DEADLINE_FIRST_PING)
+            websocket_session_deadline(connection, DEADLINE_PING);
+        else
+            connection_kill(connection);
         break;
     }
 }

@@ -54,6 +54,7 @@ struct worker {
     struct http_services services;
     struct tls_server *tls; /* NULL: the listener is plain */
     int tls_store;          /* -1, or where the certificate comes from (worker/tls_store.h) */
+    unsigned first_ping;    /* the place of the next client's first ping (worker/deadline.h) */
     uint64_t handshake_turn;
     unsigned handshakes;         /* of this turn */
     struct network_list proxies; /* who has to send a PROXY header */

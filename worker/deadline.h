@@ -9,21 +9,26 @@
 #include <stdint.h>
 #include <event2/event.h>
 
+/* Clients that connect together, as all do after a restart, would be pinged together for ever. The first ping of each is due
+ * at another of this many places in the second half of the interval; a later one is due an interval after the answer to the one before. */
+#define DEADLINE_FIRST_PINGS 32
+
 enum deadline_class {
     DEADLINE_NONE,
     DEADLINE_ENTRANCE,  /* PROXY header and TLS handshake */
     DEADLINE_HTTP_HEAD, /* first byte to end of the request head */
     DEADLINE_HTTP_BODY,
-    DEADLINE_HTTP_IDLE, /* between requests */
-    DEADLINE_BACKBONE,  /* a publisher that waits for the backbone's acknowledgement */
-    DEADLINE_REFUSAL,   /* a refused handshake that is told later (refusal_pace.h) */
-    DEADLINE_PING,      /* the next ping is due */
-    DEADLINE_PONG,      /* the answer to it */
-    DEADLINE_CLOSE,     /* the peer's close frame, after ours */
-    DEADLINE_LINGER,    /* the end of the connection, after everything was sent */
-    DEADLINE_FRESH,     /* draining: for the head of a request that may be on its way */
-    DEADLINE_STALL,     /* a queue of which nothing drained */
-    DEADLINE_CLASSES,
+    DEADLINE_HTTP_IDLE,  /* between requests */
+    DEADLINE_BACKBONE,   /* a publisher that waits for the backbone's acknowledgement */
+    DEADLINE_REFUSAL,    /* a refused handshake that is told later (refusal_pace.h) */
+    DEADLINE_PING,       /* the next ping is due */
+    DEADLINE_PONG,       /* the answer to it */
+    DEADLINE_CLOSE,      /* the peer's close frame, after ours */
+    DEADLINE_LINGER,     /* the end of the connection, after everything was sent */
+    DEADLINE_FRESH,      /* draining: for the head of a request that may be on its way */
+    DEADLINE_STALL,      /* a queue of which nothing drained */
+    DEADLINE_FIRST_PING, /* and those after it, see there */
+    DEADLINE_CLASSES = DEADLINE_FIRST_PING + DEADLINE_FIRST_PINGS,
 };
 
 /* Embedded in its owner; zero-initialise. */

@@ -10,6 +10,21 @@
 #include "worker/rpc_methods.h"
 #include "worker/rpc_stock_reply.h"
 
+/* The places go round with a step that is prime to their number, so that any few clients in a row are far apart. */
+#define FIRST_PING_STEP 13
+
+static void session_first_ping(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    if (worker->config->websocket_ping_interval <= 0) {
+        deadline_clear(worker->deadlines, &connection->deadline);
+        return;
+    }
+    worker->first_ping = (worker->first_ping + FIRST_PING_STEP) % DEADLINE_FIRST_PINGS;
+    deadline_set(worker->deadlines, &connection->deadline,
+        (enum deadline_class)(DEADLINE_FIRST_PING + worker->first_ping));
+}
+
 void websocket_session_start(struct connection *connection, uint8_t *rest, size_t length)
 {
     struct worker *worker = connection->worker;
@@ -22,7 +37,7 @@ void websocket_session_start(struct connection *connection, uint8_t *rest, size_
     worker_count(worker, COUNTER_WEBSOCKETS_OPENED, 1);
     log_write(LOG_INFO, WORKER_LOGGER, "connection open");
     log_write(LOG_INFO, WORKER_LOGGER, "Client connected");
-    deadline_set(worker->deadlines, &connection->deadline, DEADLINE_PING);
+    session_first_ping(connection);
     if (worker->draining) {
         websocket_session_fail(connection, WEBSOCKET_CLOSE_SERVICE_RESTART, "");
         return;

@@ -241,6 +241,9 @@ static void worker_set_durations(struct worker *worker)
     deadlines_set_duration(deadlines, DEADLINE_BACKBONE, config->publish_wait_seconds);
     deadlines_set_duration(deadlines, DEADLINE_REFUSAL, config->auth_refusal_delay);
     deadlines_set_duration(deadlines, DEADLINE_PING, config->websocket_ping_interval);
+    for (unsigned i = 0; i < DEADLINE_FIRST_PINGS; i++)
+        deadlines_set_duration(deadlines, DEADLINE_FIRST_PING + i,
+            config->websocket_ping_interval * (0.5 + 0.5 * (i + 1) / DEADLINE_FIRST_PINGS));
     deadlines_set_duration(deadlines, DEADLINE_PONG, config->websocket_ping_timeout);
     deadlines_set_duration(deadlines, DEADLINE_CLOSE, WORKER_CLOSE_SECONDS);
     deadlines_set_duration(deadlines, DEADLINE_LINGER, WORKER_LINGER_SECONDS);

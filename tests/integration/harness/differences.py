@@ -34,6 +34,12 @@ DIFFERENCES = (
         ("test_delivery.py::test_a_client_that_never_reads_and_one_that_never_replies",),
     ),
     Difference(
+        "first-ping",
+        "clients that connected together are pinged together, every 20 s",
+        "a client's first ping comes 10 to 20 s after it connected, later ones every 20 s: they spread",
+        ("unit/worker/test_worker.c::test_first_pings_are_spread",),
+    ),
+    Difference(
         "publish-to-itself",
         "a connection that publishes synchronously to itself deadlocks",
         "gets the event and its answer",

@@ -361,6 +361,56 @@ static void test_keepalive(void **state)
     fixture_stop(&fixture);
 }
 
+/* Clients that came together are not pinged together, but over the second half of the interval. */
+static void test_first_pings_are_spread(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 64, SLICES = 16 };
+    struct fixture fixture;
+    int clients[CLIENTS], found[SLICES] = {0}, pinged = 0;
+    fixture_config(&fixture);
+    fixture.config.websocket_ping_interval = 1.6;
+    fixture_start(&fixture);
+    for (int i = 0; i < CLIENTS; i++)
+        clients[i] = client_open(&fixture);
+    uint64_t start = clock_monotonic_ns();
+    while (pinged < CLIENTS && clock_monotonic_ns() - start < 3 * CLOCK_SECOND) {
+        struct pollfd polled[CLIENTS];
+        for (int i = 0; i < CLIENTS; i++)
+            polled[i] = (struct pollfd){.fd = clients[i], .events = POLLIN};
+        poll(polled, CLIENTS, 5);
+        uint64_t slice = (clock_monotonic_ns() - start) / (100 * CLOCK_MILLISECOND);
+        for (int i = 0; i < CLIENTS; i++)
+            if (polled[i].revents) {
+                assert_int_equal(client_byte(&fixture, clients[i], 0), 0x89);
+                close(clients[i]);
+                clients[i] = -1;
+                found[slice < SLICES ? slice : SLICES - 1]++;
+                pinged++;
+            }
+    }
+    assert_int_equal(pinged, CLIENTS);
+    int used = 0;
+    for (int i = 0; i < SLICES; i++)
+        used += found[i] > 0;
+    assert_in_range(used, SLICES / 2 - 2, SLICES / 2 + 1);
+    fixture_stop(&fixture);
+}
+
+static void test_no_pings(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_config(&fixture);
+    fixture.config.websocket_ping_interval = 0;
+    fixture.config.http_header_timeout = 0.1;
+    fixture_start(&fixture);
+    int fd = client_open(&fixture);
+    assert_int_equal(client_byte(&fixture, fd, 400), -2);
+    close(fd);
+    fixture_stop(&fixture);
+}
+
 static void test_resync(void **state)
 {
     (void)state;
@@ -678,6 +728,8 @@ int main(void)
         cmocka_unit_test(test_slow_client),
         cmocka_unit_test(test_stalled_client),
         cmocka_unit_test(test_keepalive),
+        cmocka_unit_test(test_first_pings_are_spread),
+        cmocka_unit_test(test_no_pings),
         cmocka_unit_test(test_resync),
         cmocka_unit_test(test_graceful_stop),
         cmocka_unit_test(test_stop_with_mute_clients),
