@@ -127,6 +127,7 @@ struct config {
     int64_t policy_repo_polling_interval;  /* 0: none */
     int64_t policy_repo_clone_timeout;     /* 0: none */
     double policy_repo_stall_seconds;
+    int64_t policy_repo_max_bytes;      /* of the clone; 0: no limit */
     const char *policy_repo_clone_path; /* NULL: <working directory>/regoclone */
     const char *policy_repo_clone_folder_prefix;
     bool policy_repo_reuse_clone_path;

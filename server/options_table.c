@@ -328,6 +328,8 @@ const struct option options_table[] = {
         "no limit")},
     {SECONDS("POLICY_REPO_STALL_SECONDS", SECTION_POLICY, "60", 0.1, DAY, policy_repo_stall_seconds,
         "a git command or download that makes no progress for so long is killed and tried again")},
+    {SIZE("POLICY_REPO_MAX_BYTES", SECTION_POLICY, "4g", 0, 1024 * GIB, policy_repo_max_bytes,
+        "the largest clone; a clone or fetch that would get larger is stopped. 0: no limit")},
     {TEXT("POLICY_REPO_CLONE_PATH", SECTION_POLICY, NULL, policy_repo_clone_path,
         "folder of the clone; not set: regoclone in the working directory")},
     {TEXT("POLICY_REPO_CLONE_FOLDER_PREFIX", SECTION_POLICY, "opal_repo_clone",

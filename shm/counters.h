@@ -72,6 +72,8 @@
         "Times the policy process ended without being asked to.") \
     COUNTER(POLICY_CHECKS, "policy_checks", "Looks for changes of the policies' source.") \
     COUNTER(POLICY_CHECKS_FAILED, "policy_checks_failed", "... that failed.") \
+    COUNTER(POLICY_REPO_TOO_LARGE, "policy_repo_too_large", \
+        "Clones and fetches of the policy repository stopped by its size limit.") \
     COUNTER(POLICY_CHANGES, "policy_changes_published", "Changes of policies that were published.") \
     COUNTER(WEBHOOKS_TAKEN, "webhooks_taken", "Webhooks that led to a look.") \
     COUNTER(WEBHOOKS_REFUSED, "webhooks_refused", "Webhooks with a wrong or missing secret.") \

@@ -270,9 +270,26 @@ static int remove_lock(const char *path, const struct stat *status, int type, st
     return FTW_CONTINUE;
 }
 
+/* tmp_pack_... of a fetch, .tmp-... of a repack, tmp_object_... of libgit2 */
+static void remove_unfinished(const char *git, const char *within)
+{
+    char *path = path_join(git, within);
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    while (directory && (entry = readdir(directory)))
+        if ((strncmp(entry->d_name, "tmp_", 4) == 0 || strncmp(entry->d_name, ".tmp-", 5) == 0) &&
+            unlinkat(dirfd(directory), entry->d_name, 0) == 0)
+            log_write(LOG_INFO, LOGGER, "removed %s/%s, which was never finished", path, entry->d_name);
+    if (directory)
+        closedir(directory);
+    free(path);
+}
+
 void clone_folder_unlock(const char *repository)
 {
     char *git = path_join(repository, ".git");
     nftw(git, remove_lock, OPEN_MAX, FTW_PHYS | FTW_ACTIONRETVAL);
+    remove_unfinished(git, "objects");
+    remove_unfinished(git, "objects/pack");
     free(git);
 }

@@ -32,7 +32,8 @@ void clone_folder_free_list(char **list);
 /* Renames `work` to `place` and makes it last (fsync); what stood there before is then `work`. */
 int clone_folder_move(
     const struct clone_folder *folder, const char *work, const char *place, struct error *err);
-/* What a killed git has left in a repository: *.lock files, which would stop every later git. Only while none runs. */
+/* Removes what a killed or failed git has left in a repository: *.lock files, which would stop every later git, and unfinished packs and
+ * objects, which nothing else would ever remove. Only while none runs. */
 void clone_folder_unlock(const char *repository);
 /* "~" and "~/x" as the home directory's, as Python's expanduser. The caller frees. */
 char *clone_folder_expand(const char *path);

@@ -38,9 +38,26 @@ struct job *git_command_start(struct policy *policy, const struct git_command *c
         .environment = command->environment || command->remote ? command->environment : local,
         .stall_seconds = command->remote ? policy->config->policy_repo_stall_seconds : LOCAL_SECONDS,
         .output_max = command->output_max ? command->output_max : GIT_OUTPUT_SMALL,
+        .file_bytes_max = command->file_bytes_max,
         .done = command->done,
         .context = command->context};
     struct job *job = job_start(policy, &settings);
     text_free(&safe);
     return job;
+}
+
+/* `name: KIBIBYTES` in what git count-objects -v prints; 0: not there. */
+static uint64_t counted_bytes(struct slice output, const char *name)
+{
+    const char *at = output.length ? memmem(output.data, output.length, name, strlen(name)) : NULL;
+    uint64_t kibibytes = 0;
+    for (at = at ? at + strlen(name) : NULL;
+         at && at < output.data + output.length && *at >= '0' && *at <= '9'; at++)
+        kibibytes = kibibytes * 10 + (uint64_t)(*at - '0');
+    return kibibytes * 1024;
+}
+
+uint64_t git_command_counted_bytes(struct slice output)
+{
+    return counted_bytes(output, "\nsize: ") + counted_bytes(output, "\nsize-pack: ");
 }

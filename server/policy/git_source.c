@@ -23,6 +23,11 @@
 #define RETRY_FIRST_SECONDS 0.5
 #define RETRY_MOST_SECONDS  30.0
 #define LOCK_RETRY_SECONDS  5.0
+/* After a clone that was too large. */
+#define RETRY_LARGE_FIRST_SECONDS 4.0
+#define RETRY_LARGE_MOST_SECONDS  600.0
+/* With less left of OPAL_POLICY_REPO_MAX_BYTES the clone is made anew; one that is new may have that much more. */
+#define ROOM_LEAST (64u * 1024u)
 /* Fetches with changes between two looks whether the clone should be packed anew. */
 #define COLLECT_EVERY 50
 
@@ -44,6 +49,9 @@ struct git_source {
     char **leftovers; /* being removed */
     bool again;       /* another check when this one is done */
     bool ready;       /* polling has begun */
+    bool fresh;       /* cloned, and nothing fetched since: another clone would be no smaller */
+    bool measured;    /* `bytes` is what the clone has now */
+    uint64_t bytes;
     unsigned failures;
     unsigned changes;
     uint64_t clone_since_ns;
@@ -66,16 +74,33 @@ static void git_retry_after(struct git_source *source, double seconds)
     event_add(source->retry, &delay);
 }
 
-static void git_run(struct git_source *source, const char *repository, const char *const *arguments,
-    bool remote, void (*done)(void *context, const struct job_result *result))
+typedef void git_done(void *context, const struct job_result *result);
+
+static void git_run(
+    struct git_source *source, const char *repository, const char *const *arguments, git_done *done)
+{
+    const struct git_command command = {
+        .repository = repository, .arguments = arguments, .done = done, .context = source};
+    source->job = git_command_start(source->policy, &command);
+}
+
+/* The same over the network: with source->access, and no pack may get larger than that (0: no limit). */
+static void git_run_remote(struct git_source *source, const char *repository, const char *const *arguments,
+    uint64_t pack_bytes_max, git_done *done)
 {
     const struct git_command command = {.repository = repository,
-        .environment = remote ? (const char *const *)source->access.variables : NULL,
+        .environment = (const char *const *)source->access.variables,
         .arguments = arguments,
-        .remote = remote,
+        .file_bytes_max = pack_bytes_max,
+        .remote = true,
         .done = done,
         .context = source};
     source->job = git_command_start(source->policy, &command);
+}
+
+static uint64_t bytes_max_of(const struct git_source *source)
+{
+    return (uint64_t)source->policy->config->policy_repo_max_bytes;
 }
 
 /* The first line when it is a commit's hash. */
@@ -177,6 +202,20 @@ static void git_clone_failed(struct git_source *source, struct slice reason)
     git_retry_after(source, policy_source_backoff(source->failures, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS));
 }
 
+static void git_clone_too_large(struct git_source *source, struct slice reason)
+{
+    struct text text = {0};
+    policy_count(source->policy, COUNTER_POLICY_REPO_TOO_LARGE, 1);
+    text_append_format(&text, "it is larger than OPAL_POLICY_REPO_MAX_BYTES=%lld allows (%.*s)",
+        (long long)bytes_max_of(source), (int)reason.length, reason.data);
+    git_clone_failed(source, text_slice(&text));
+    text_free(&text);
+    /* Each try brings that many bytes: not as often as others. */
+    if (event_pending(source->retry, EV_TIMEOUT, NULL))
+        git_retry_after(source,
+            policy_source_backoff(source->failures, RETRY_LARGE_FIRST_SECONDS, RETRY_LARGE_MOST_SECONDS));
+}
+
 static void git_on_changed(void *context, bool ok);
 
 static void git_on_clone_read(void *context, const struct job_result *result)
@@ -197,6 +236,7 @@ static void git_on_clone_read(void *context, const struct job_result *result)
     free(source->repository);
     source->repository = source->place;
     source->place = NULL;
+    source->fresh = true;
     log_write(LOG_INFO, POLICY_LOGGER, "Clone succeeded");
     if (source->head[0] && strcmp(source->head, source->fetched) != 0) {
         /* In place of a damaged one: what the clients know is older. */
@@ -216,10 +256,13 @@ static void git_on_cloned(void *context, const struct job_result *result)
     static const char *const arguments[] = {"rev-parse", "--verify", "HEAD^{commit}", NULL};
     source->job = NULL;
     if (!result->ok) {
-        git_clone_failed(source, result->reason);
+        if (result->file_too_large)
+            git_clone_too_large(source, result->reason);
+        else
+            git_clone_failed(source, result->reason);
         return;
     }
-    git_run(source, source->work, arguments, false, git_on_clone_read);
+    git_run(source, source->work, arguments, git_on_clone_read);
 }
 
 static void git_clone(struct git_source *source)
@@ -242,7 +285,7 @@ static void git_clone(struct git_source *source)
         "--no-local", "--branch", branch_of(source), "--", source->access.url, source->work, NULL};
     log_write(LOG_INFO, POLICY_LOGGER, "Cloning repo from '%s' to '%s' (branch: '%s')", source->access.url,
         source->place, branch_of(source));
-    git_run(source, NULL, arguments, true, git_on_cloned);
+    git_run_remote(source, NULL, arguments, bytes_max_of(source), git_on_cloned);
     git_access_free(&source->access);
 }
 
@@ -255,6 +298,7 @@ static void git_discard(struct git_source *source, const char *why)
     free(source->repository);
     source->repository = NULL;
     source->failures = 0;
+    source->measured = false;
     git_clone(source);
 }
 
@@ -305,7 +349,7 @@ static void git_on_remote_read(void *context, const struct job_result *result)
     }
     text_append_format(&commit, "refs/heads/%s^{commit}", branch_of(source));
     const char *const arguments[] = {"rev-parse", "--verify", commit.data, NULL};
-    git_run(source, source->repository, arguments, false, git_on_opened);
+    git_run(source, source->repository, arguments, git_on_opened);
     text_free(&commit);
 }
 
@@ -314,7 +358,7 @@ static void git_open_clone(struct git_source *source)
     static const char *const arguments[] = {"config", "--local", "--get-all", "remote.origin.url", NULL};
     source->state = GIT_OPENING;
     clone_folder_unlock(source->repository);
-    git_run(source, source->repository, arguments, false, git_on_remote_read);
+    git_run(source, source->repository, arguments, git_on_remote_read);
 }
 
 static void git_begin(struct git_source *source)
@@ -368,6 +412,7 @@ static void git_on_collected(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
     source->job = NULL;
+    source->measured = false;
     if (!result->ok)
         log_write(LOG_WARNING, POLICY_LOGGER, "the clone could not be packed: %.*s",
             (int)result->reason.length, result->reason.data);
@@ -383,10 +428,11 @@ static void git_on_changed(void *context, bool ok)
         return;
     }
     memcpy(source->head, source->fetched, sizeof source->head);
+    source->measured = false;
     git_remove_leftovers(source); /* a damaged clone in whose place this one came */
     if (++source->changes % COLLECT_EVERY == 0) {
         static const char *const arguments[] = {"-c", "gc.auto=1000", "gc", "--auto", "--quiet", NULL};
-        git_run(source, source->repository, arguments, false, git_on_collected);
+        git_run(source, source->repository, arguments, git_on_collected);
         return;
     }
     git_check_done(source);
@@ -407,9 +453,19 @@ static void git_on_fetched_read(void *context, const struct job_result *result)
     }
     log_write(LOG_INFO, POLICY_LOGGER, "Found new commits: old HEAD was '%s', new HEAD is '%s'", source->head,
         source->fetched);
+    source->fresh = false;
     source->state = GIT_CHANGING;
     source->change = change_start(source->policy, source->repository, source->head, source->fetched,
         branch_of(source), git_on_changed, source);
+}
+
+/* What is there and what would come are too much together. A clone made anew holds nothing that the remote has taken back; if that is
+ * too large as well, it is tried again and again, and the old one goes on being served. */
+static void git_no_room(struct git_source *source)
+{
+    policy_count(source->policy, COUNTER_POLICY_REPO_TOO_LARGE, 1);
+    clone_folder_unlock(source->repository);
+    git_discard(source, "it would get larger than OPAL_POLICY_REPO_MAX_BYTES allows");
 }
 
 static void git_on_fetched(void *context, const struct job_result *result)
@@ -418,23 +474,31 @@ static void git_on_fetched(void *context, const struct job_result *result)
     struct text commit = {0};
     source->job = NULL;
     if (!result->ok) {
-        git_check_failed(source, result->reason);
+        if (result->file_too_large)
+            git_no_room(source);
+        else
+            git_check_failed(source, result->reason);
         return;
     }
     text_append_format(&commit, "refs/remotes/origin/%s^{commit}", branch_of(source));
     const char *const arguments[] = {"rev-parse", "--verify", commit.data, NULL};
-    git_run(source, source->repository, arguments, false, git_on_fetched_read);
+    git_run(source, source->repository, arguments, git_on_fetched_read);
     text_free(&commit);
 }
 
-static void git_fetch(struct git_source *source)
+static void git_fetch_now(struct git_source *source)
 {
     struct error err = {0};
     struct text refspec = {0};
-    log_write(LOG_INFO, POLICY_LOGGER, "Pulling changes from remote: 'origin'");
-    policy_count(source->policy, COUNTER_POLICY_CHECKS, 1);
-    source->state = GIT_FETCHING;
-    event_del(source->retry);
+    uint64_t room = 0;
+    if (bytes_max_of(source) > 0) {
+        room = source->bytes < bytes_max_of(source) ? bytes_max_of(source) - source->bytes : 0;
+        if (room < ROOM_LEAST && !source->fresh) {
+            git_no_room(source);
+            return;
+        }
+        room = room < ROOM_LEAST ? ROOM_LEAST : room;
+    }
     if (git_access_open(source->policy->config, &source->access, &err) < 0) {
         git_access_free(&source->access);
         git_check_failed(source, slice_from_string(err.text));
@@ -442,11 +506,38 @@ static void git_fetch(struct git_source *source)
     }
     text_append_format(
         &refspec, "+refs/heads/%s:refs/remotes/origin/%s", branch_of(source), branch_of(source));
-    const char *const arguments[] = {"fetch", "--progress", "--no-tags", "--no-write-fetch-head",
-        "--no-recurse-submodules", "--", source->access.url, refspec.data, NULL};
-    git_run(source, source->repository, arguments, true, git_on_fetched);
+    /* fetch.unpackLimit: one pack, however few objects come, so that its limit is that of all that comes. */
+    const char *const arguments[] = {"-c", "fetch.unpackLimit=1", "fetch", "--progress", "--no-tags",
+        "--no-write-fetch-head", "--no-recurse-submodules", "--", source->access.url, refspec.data, NULL};
+    git_run_remote(source, source->repository, arguments, room, git_on_fetched);
     git_access_free(&source->access);
     text_free(&refspec);
+}
+
+static void git_on_measured(void *context, const struct job_result *result)
+{
+    struct git_source *source = context;
+    source->job = NULL;
+    if (!result->ok) {
+        git_discard(source, "its size can't be read");
+        return;
+    }
+    source->measured = true;
+    source->bytes = git_command_counted_bytes(result->output);
+    git_fetch_now(source);
+}
+
+static void git_fetch(struct git_source *source)
+{
+    static const char *const arguments[] = {"count-objects", "-v", NULL};
+    log_write(LOG_INFO, POLICY_LOGGER, "Pulling changes from remote: 'origin'");
+    policy_count(source->policy, COUNTER_POLICY_CHECKS, 1);
+    source->state = GIT_FETCHING;
+    event_del(source->retry);
+    if (bytes_max_of(source) > 0 && !source->measured)
+        git_run(source, source->repository, arguments, git_on_measured);
+    else
+        git_fetch_now(source);
 }
 
 static void git_on_retry(evutil_socket_t descriptor, short what, void *context)

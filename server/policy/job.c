@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@ struct job {
     int output;
     int errors;
     size_t output_max;
+    bool limits_files;
     uint64_t stall_ns;
     uint64_t progress_ns; /* the last byte */
     uint64_t deadline_ns; /* 0: none */
@@ -125,6 +127,14 @@ static bool line_tells(struct slice line)
     return false;
 }
 
+/* The kernel has refused a write above file_bytes_max: the program says so in the C locale's words, which job_environment gives it. */
+static bool job_file_too_large(const struct job *job)
+{
+    static const char words[] = "File too large";
+    return job->limits_files && job->errors_text.length > 0 &&
+           memmem(job->errors_text.data, job->errors_text.length, words, sizeof words - 1);
+}
+
 /* The last few lines of the error output that tell something, oldest first. */
 static void job_reason(const struct job *job, int status, struct text *out)
 {
@@ -192,6 +202,7 @@ static void job_on_child(evutil_socket_t number, short what, void *context)
             .status = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
             .too_much = job->too_much,
             .late = job->late,
+            .file_too_large = !ok && job_file_too_large(job),
             .output = text_slice(&job->output_text),
             .reason = text_slice(&reason)};
         job->done(job->context, &result);
@@ -252,6 +263,11 @@ static void child_execute(
     dup2(output, STDOUT_FILENO);
     dup2(errors, STDERR_FILENO);
     signal(SIGPIPE, SIG_DFL);
+    if (settings->file_bytes_max > 0) {
+        const struct rlimit limit = {settings->file_bytes_max, settings->file_bytes_max};
+        signal(SIGXFSZ, SIG_IGN); /* the write fails instead, and the program cleans up and says why */
+        setrlimit(RLIMIT_FSIZE, &limit);
+    }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execvpe(settings->argv[0], (char *const *)(uintptr_t)settings->argv, environment);
@@ -321,6 +337,7 @@ struct job *job_start(struct policy *policy, const struct job_settings *settings
     uint64_t now = clock_monotonic_ns();
     job->policy = policy;
     job->output_max = settings->output_max;
+    job->limits_files = settings->file_bytes_max > 0;
     job->stall_ns = (uint64_t)(settings->stall_seconds * (double)CLOCK_SECOND);
     job->progress_ns = now;
     job->deadline_ns =

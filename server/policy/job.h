@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "server/common/error.h"
 #include "server/common/text.h"
 
@@ -19,6 +20,7 @@ struct job_result {
     int status;          /* of the exit; -1 when it did not exit by itself */
     bool too_much;       /* more output than output_max */
     bool late;           /* killed: no progress, or its time was up */
+    bool file_too_large; /* it could not write a file above file_bytes_max */
     struct slice output; /* standard output */
     struct slice reason; /* why it failed, for people: from its error output, or what happened to it */
 };
@@ -29,7 +31,8 @@ struct job_settings {
     double stall_seconds;           /* without a byte of output it is killed */
     double limit_seconds;           /* 0: no other limit */
     size_t output_max;
-    bool keep_secrets; /* a child of this program: gets the environment whole */
+    uint64_t file_bytes_max; /* of each file that it writes; 0: no limit */
+    bool keep_secrets;       /* a child of this program: gets the environment whole */
     /* Called once, from the loop; the job is freed afterwards. */
     void (*done)(void *context, const struct job_result *result);
     void *context;

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -405,6 +406,63 @@ def test_a_full_disk(opald, work):
         server.stop()
     finally:
         subprocess.run(["umount", "-l", disk])
+
+
+def noise(size: int) -> bytes:
+    """What no pack makes smaller; as text it is a half more."""
+    return b"# " + os.urandom(size).hex().encode() + b"\n"
+
+
+def folder_bytes(path: Path) -> int:
+    return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def counted(server, name: str) -> int:
+    return int(re.search(rf"^opald_{name}_total (\d+)$", server.request("GET", "/metrics").text, re.M).group(1))
+
+
+@pytest.mark.limit(60)
+def test_a_repository_that_is_too_large(opald, work):
+    """No clone and no fetch brings more than the limit, and nothing of what was stopped stays."""
+    small = PolicyRemote(work / "small")
+    first = small.head
+    large = PolicyRemote(work / "large", {"a/big.rego": noise(3_000_000)})
+    limit = {"POLICY_REPO_MAX_BYTES": "1m", "POLICY_REPO_POLLING_INTERVAL": 1}
+    refused = opald(env=policy_env(work / "refused", large.remote, **limit), name="refused")
+    server = opald(env=policy_env(work, small.remote, **limit))
+    refused.wait_for_log("cannot clone policy repo: it is larger than OPAL_POLICY_REPO_MAX_BYTES=1048576 allows .*File too large", 20)
+    refused.wait_until(lambda: folder_bytes(work / "refused/clones") == 0, 10, "the end of what was begun")
+    assert counted(refused, "policy_repo_too_large") >= 1 and refused.request("GET", "/policy").status == 503
+    refused.stop()
+
+    server.wait_for_log(f"No new commits: HEAD is at '{first}'")
+    grown = small.commit({"a/big.rego": noise(600_000)})  # fits
+    server.wait_for_log(f"new HEAD is '{grown}'", 20)
+    small.commit({"a/big.rego": noise(3_000_000)})
+    server.wait_for_log("the clone in .* is not used .it would get larger than OPAL_POLICY_REPO_MAX_BYTES allows", 20)
+    server.wait_for_log("cannot clone policy repo: it is larger than", 20)
+    assert server.request("GET", "/policy").json()["hash"] == grown  # is served on
+    server.wait_until(lambda: folder_bytes(work / "clones") < 1_100_000, 10, "the end of what was begun")
+    # what is too much is taken back; with what is there it is too much, by itself it is not
+    git(small.tree, "reset", "-q", "--hard", first)
+    other = small.commit({"a/big.rego": noise(900_000)})
+    server.wait_until(lambda: server.request("GET", "/policy").json()["hash"] == other, 30, "the other commit")
+    server.wait_until(lambda: len(clones(work)) == 1 and folder_bytes(work / "clones") < 1_100_000, 10, "the new clone alone")
+
+
+def test_what_a_killed_git_left_unfinished(opald, work):
+    repo = PolicyRemote(work)
+    server = opald(env=policy_env(work, repo.remote))
+    server.wait_for_log("Clone succeeded")
+    server.stop()
+    (clone,) = clones(work)
+    left = [clone / ".git/objects" / name for name in ("pack/tmp_pack_x1y2z3", "pack/tmp_idx_a1", "pack/.tmp-77-pack-0123.pack", "tmp_object_git2_x")]
+    for path in left:
+        path.write_bytes(bytes(1000))
+    packs = sorted((clone / ".git/objects/pack").glob("pack-*"))
+    server = opald(env=policy_env(work, repo.remote))
+    server.wait_for_log("No new commits")
+    assert not any(path.exists() for path in left) and packs == sorted((clone / ".git/objects/pack").glob("pack-*"))
 
 
 def test_clone_timeout_starts_over(opald, work):
