@@ -12,7 +12,7 @@ import uuid
 import pytest
 
 from harness import OpalClient, Opald, Reference, WireClient, scaled
-from harness.backbones import RedisServer
+from harness.backbones import PostgresServer, RedisServer
 from harness.wire import CLOSE, frame
 
 KEEPALIVE = "2"  # seconds until a silent server is gone, in place of 20
@@ -24,6 +24,21 @@ def redis(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
+
+
+@pytest.fixture(params=["kafka", "redis", "postgres"])
+def backbone(request, topic, tmp_path_factory):
+    """What ties the servers of a fleet together, as arguments of a server."""
+    if request.param == "kafka":
+        broker = request.getfixturevalue("kafka")
+        broker.create_topic(topic)
+        yield {"broadcast_uri": broker.uri, "channel": topic}
+    elif request.param == "redis":
+        yield {"broadcast_uri": request.getfixturevalue("redis").uri, "channel": topic}
+    else:
+        server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+        yield {"broadcast_uri": server.uri, "channel": topic}
+        server.stop()
 
 
 def subscribe(client: WireClient, *topics: str):
@@ -280,9 +295,8 @@ def test_statistics_of_all_workers(opald):
 # ---- fleets
 
 @pytest.mark.limit(120)
-def test_fleet_with_the_reference(redis, reference, opald, work, topic):
+def test_fleet_with_the_reference(backbone, reference, opald, work):
     """Each sees the clients of the other, those that were there before it began, and their end; real opal-clients among them."""
-    backbone = {"broadcast_uri": redis.uri, "channel": topic}
     theirs = reference(env=STATISTICS, **backbone)
     before = announce(WireClient(theirs.port), "early", "early-rpc", "t")
     ours = opald(workers=2, env=STATISTICS, **backbone)
@@ -323,8 +337,7 @@ def test_fleet_with_the_reference(redis, reference, opald, work, topic):
 
 
 @pytest.mark.limit(90)
-def test_fleet_of_ours(redis, opald, topic):
-    backbone = {"broadcast_uri": redis.uri, "channel": topic}
+def test_fleet_of_ours(backbone, opald):
     one, two = opald(env=STATISTICS, **backbone), opald(workers=2, env=STATISTICS, **backbone)
     opened = [announce(WireClient(server.port), f"c{server.port}", f"r{server.port}") for server in (one, two)]
     everybody = {f"c{server.port}": {f"r{server.port}"} for server in (one, two)}
