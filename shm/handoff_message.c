@@ -9,20 +9,17 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-union handoff_control {
-    struct cmsghdr header; /* for alignment */
-    char space[CMSG_SPACE(sizeof(int))];
-};
+#include "server/common/passed_descriptor.h"
 
 bool handoff_message_send(int socket, const struct handoff_message *message, int fd)
 {
     size_t length = message->kind == HANDOFF_CONNECTION ? 1 : sizeof *message;
     struct iovec piece = {(void *)(uintptr_t)message, length};
-    union handoff_control control = {0};
+    union passed_descriptor_buffer control = {0};
     struct msghdr packet = {.msg_iov = &piece, .msg_iovlen = 1};
     if (fd >= 0) {
-        packet.msg_control = control.space;
-        packet.msg_controllen = sizeof control.space;
+        packet.msg_control = control.bytes;
+        packet.msg_controllen = sizeof control.bytes;
         struct cmsghdr *rights = CMSG_FIRSTHDR(&packet);
         rights->cmsg_level = SOL_SOCKET;
         rights->cmsg_type = SCM_RIGHTS;
@@ -35,19 +32,16 @@ bool handoff_message_send(int socket, const struct handoff_message *message, int
 bool handoff_message_receive(int socket, struct handoff_message *message, int *fd)
 {
     struct iovec piece = {message, sizeof *message};
-    union handoff_control control;
+    union passed_descriptor_buffer control;
     struct msghdr packet = {.msg_iov = &piece,
         .msg_iovlen = 1,
-        .msg_control = control.space,
-        .msg_controllen = sizeof control.space};
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes};
     memset(message, 0, sizeof *message);
     *fd = -1;
     if (recvmsg(socket, &packet, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
         return false;
-    const struct cmsghdr *rights = CMSG_FIRSTHDR(&packet);
-    if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
-        rights->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(fd, CMSG_DATA(rights), sizeof(int));
+    *fd = passed_descriptor_take(&packet);
     return true;
 }
 

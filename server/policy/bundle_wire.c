@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/common/passed_descriptor.h"
+
 int bundle_wire_pair(int ends[2], struct error *err)
 {
     const int bytes = 2 * BUNDLE_WIRE_BYTES_MAX;
@@ -109,10 +111,7 @@ int bundle_wire_reply_read(struct slice message, int descriptor, struct bundle_r
 int bundle_wire_send(int socket, struct slice message, int descriptor)
 {
     struct iovec vector = {(void *)(uintptr_t)message.data, message.length};
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
+    union passed_descriptor_buffer control;
     struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
     if (descriptor >= 0) {
         memset(&control, 0, sizeof control);
@@ -133,10 +132,7 @@ int bundle_wire_send(int socket, struct slice message, int descriptor)
 
 ssize_t bundle_wire_receive(int socket, struct text *buffer, int *descriptor)
 {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
+    union passed_descriptor_buffer control;
     text_clear(buffer);
     *descriptor = -1;
     struct iovec vector = {text_reserve(buffer, BUNDLE_WIRE_BYTES_MAX), BUNDLE_WIRE_BYTES_MAX};
@@ -150,9 +146,7 @@ ssize_t bundle_wire_receive(int socket, struct text *buffer, int *descriptor)
     while (length < 0 && errno == EINTR);
     if (length <= 0)
         return length;
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(&header); part; part = CMSG_NXTHDR(&header, part))
-        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
-            memcpy(descriptor, CMSG_DATA(part), sizeof *descriptor);
+    *descriptor = passed_descriptor_take(&header);
     buffer->length = (size_t)length;
     return length;
 }

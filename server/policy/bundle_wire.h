@@ -48,7 +48,8 @@ int bundle_wire_request_read(
 
 /* Sends one message; `descriptor` -1: none. -1 with errno. */
 int bundle_wire_send(int socket, struct slice message, int descriptor);
-/* Receives one into `buffer` (cleared first). Its length, 0 at the end of file, -1 with errno. `*descriptor` gets what came with it, or -1. */
+/* Receives one into `buffer` (cleared first). Its length, 0 at the end of file, -1 with errno. `*descriptor` gets what came with it, or -1 (also when
+ * there was no room for it: passed_descriptor.h). */
 ssize_t bundle_wire_receive(int socket, struct text *buffer, int *descriptor);
 
 void bundle_wire_reply_write(const struct bundle_result *result, uint64_t build_ns, struct text *out);

@@ -18,6 +18,8 @@
 /* Answers that wait for a worker's socket. Each is small (the bundle itself is behind the descriptor). */
 #define WAITING_MAX  4096
 #define RECEIVE_TURN 64 /* messages of one worker before the others have their turn */
+/* Without accepting, when no descriptor is left: the listener stays readable all the time. */
+#define ACCEPT_PAUSE_MS 100
 
 struct waiting {
     STAILQ_ENTRY(waiting) link;
@@ -44,12 +46,14 @@ struct policy_server {
     struct policy_server_hooks hooks;
     int listener;
     struct event *accepting;
+    struct event *resume; /* while it pauses */
     TAILQ_HEAD(peer_list, peer) peers;
     policy_peer next_name;
     struct policy_head head;
     void *buffer;
     struct log_limiter limit_stranger;
     struct log_limiter limit_slow;
+    struct log_limiter limit_accept;
 };
 
 static void peer_close(struct peer *peer)
@@ -159,14 +163,37 @@ static bool peer_is_worker(const struct policy_server *server, pid_t pid)
     return false;
 }
 
+/* Workers lose nothing by it: they are connected, and what they ask waits in the socket. */
+static void server_pause(struct policy_server *server)
+{
+    const struct timeval pause = {0, ACCEPT_PAUSE_MS * 1000};
+    log_write_limited(
+        &server->limit_accept, LOG_ERROR, LOGGER, "cannot accept a worker's connection: %s", strerror(errno));
+    event_del(server->accepting);
+    event_add(server->resume, &pause);
+}
+
+static void server_on_resume(evutil_socket_t descriptor, short what, void *context)
+{
+    struct policy_server *server = context;
+    (void)descriptor;
+    (void)what;
+    event_add(server->accepting, NULL);
+}
+
 static void server_on_accept(evutil_socket_t listener, short what, void *context)
 {
     struct policy_server *server = context;
     (void)what;
     for (;;) {
         int socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (socket < 0)
+        if (socket < 0 && (errno == EINTR || errno == ECONNABORTED))
+            continue;
+        if (socket < 0) {
+            if (errno != EAGAIN)
+                server_pause(server);
             return;
+        }
         pid_t pid = policy_socket_peer(socket);
         if (!peer_is_worker(server, pid)) {
             log_write_limited(&server->limit_stranger, LOG_WARNING, LOGGER,
@@ -201,6 +228,7 @@ struct policy_server *policy_server_open(struct event_base *base, int listener, 
     TAILQ_INIT(&server->peers);
     server->accepting = event_new(base, listener, EV_READ | EV_PERSIST, server_on_accept, server);
     event_add(server->accepting, NULL);
+    server->resume = event_new(base, -1, 0, server_on_resume, server);
     return server;
 }
 
@@ -210,6 +238,7 @@ void policy_server_close(struct policy_server *server)
     while ((peer = TAILQ_FIRST(&server->peers)))
         peer_close(peer);
     event_free(server->accepting);
+    event_free(server->resume);
     close(server->listener);
     free(server->buffer);
     free(server);

@@ -9,14 +9,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "server/common/passed_descriptor.h"
+
 #define LISTEN_BACKLOG 1024
 /* Room for a few of the largest packets; the kernel may grant less (net.core.wmem_max), which still holds one. */
 #define SEND_BUFFER (4 * 1024 * 1024)
-
-union control {
-    struct cmsghdr header; /* for alignment */
-    char bytes[CMSG_SPACE(sizeof(int))];
-};
 
 static int make_socket(void)
 {
@@ -88,7 +85,7 @@ enum policy_sent policy_socket_send(
     struct policy_message_head head = {.type = (uint32_t)type, .version = POLICY_LINK_VERSION, .id = id};
     struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body.data, body.length}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    union control control = {.bytes = {0}};
+    union passed_descriptor_buffer control = {.bytes = {0}};
     if (body.length > POLICY_BODY_MAX)
         return POLICY_SEND_FAILED;
     if (descriptor >= 0) {
@@ -113,7 +110,7 @@ enum policy_sent policy_socket_send(
 
 enum policy_received policy_socket_receive(int socket, void *buffer, struct policy_message *message)
 {
-    union control control;
+    union passed_descriptor_buffer control;
     struct iovec part = {buffer, POLICY_PACKET_MAX};
     struct msghdr header = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
@@ -123,11 +120,7 @@ enum policy_received policy_socket_receive(int socket, void *buffer, struct poli
     while (length < 0 && errno == EINTR);
     if (length < 0 && errno == EAGAIN)
         return POLICY_NOTHING_NOW;
-    message->descriptor = -1;
-    struct cmsghdr *rights = length > 0 ? CMSG_FIRSTHDR(&header) : NULL;
-    if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
-        rights->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(&message->descriptor, CMSG_DATA(rights), sizeof(int));
+    message->descriptor = length > 0 ? passed_descriptor_take(&header) : -1;
     if (length < (ssize_t)sizeof message->head || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
         goto nonsense;
     memcpy(&message->head, buffer, sizeof message->head);
