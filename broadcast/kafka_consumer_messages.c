@@ -16,6 +16,19 @@ static void kafka_consumer_reject(
         reason, consumer->settings->channel, message->partition, message->offset, message->len);
 }
 
+/* Others heard this event and ours did not: what it told they learn by a refetch. */
+static void kafka_consumer_make_up(struct kafka_consumer *consumer)
+{
+    kafka_resync_want(consumer->resync, SLICE_LITERAL("an event was above this server's limits"));
+}
+
+static void kafka_consumer_too_large(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+    consumer->callbacks->count(consumer->context, BROADCAST_COUNT_TOO_LARGE, 1);
+    kafka_consumer_reject(consumer, message, "larger than this server's limit for an event");
+    kafka_consumer_make_up(consumer);
+}
+
 /* A partition that was started at its beginning because it had not been there should hold nothing that is older than that. A broker
  * that denied a topic in error (it does so for a moment after it started) must not make us replay the topic's history. */
 static bool kafka_consumer_is_history(
@@ -46,13 +59,14 @@ static bool kafka_consumer_deliver(struct kafka_consumer *consumer, const rd_kaf
         return true;
     }
     if (message->len > consumer->settings->event_max_bytes + KAFKA_MESSAGE_SLACK) {
-        consumer->callbacks->count(consumer->context, BROADCAST_COUNT_TOO_LARGE, 1);
-        kafka_consumer_reject(consumer, message, "larger than this server's limit for an event");
+        kafka_consumer_too_large(consumer, message);
         return true;
     }
     struct slice bytes = {message->payload, message->len};
     if (notification_decode(consumer->decoder, bytes, &notification, &reason) < 0) {
         kafka_consumer_reject(consumer, message, reason);
+        if (notification.above_limits)
+            kafka_consumer_make_up(consumer);
         return true;
     }
     if (slice_equals_string(notification.notifier_id, consumer->settings->notifier_id)) {
@@ -66,8 +80,7 @@ static bool kafka_consumer_deliver(struct kafka_consumer *consumer, const rd_kaf
         return true;
     }
     if (notification.data.length > consumer->settings->event_max_bytes) {
-        consumer->callbacks->count(consumer->context, BROADCAST_COUNT_TOO_LARGE, 1);
-        kafka_consumer_reject(consumer, message, "larger than this server's limit for an event");
+        kafka_consumer_too_large(consumer, message);
         return true;
     }
     consumer->delivering = true;

@@ -38,16 +38,15 @@ static struct slice kafka_resync_shown(struct slice words)
     return words;
 }
 
-void kafka_resync_ask(struct kafka_resync *resync, const struct notification *notification)
+static bool kafka_resync_waits(const struct kafka_resync *resync)
+{
+    return event_pending(resync->timer, EV_TIMEOUT, NULL);
+}
+
+/* `why` is written. */
+static void kafka_resync_schedule(struct kafka_resync *resync)
 {
     uint64_t since = clock_monotonic_ns() - resync->last_ns;
-    if (event_pending(resync->timer, EV_TIMEOUT, NULL))
-        return;
-    text_clear(&resync->why);
-    text_append_string(&resync->why, "server ");
-    text_append_slice(&resync->why, kafka_resync_shown(notification->notifier_id));
-    text_append_string(&resync->why, ": ");
-    text_append_slice(&resync->why, kafka_resync_shown(notification->resync));
     if (!resync->last_ns || since >= KAFKA_RESYNC_LEAST_NS) {
         kafka_resync_obey(resync);
         return;
@@ -55,6 +54,27 @@ void kafka_resync_ask(struct kafka_resync *resync, const struct notification *no
     uint64_t rest_us = (KAFKA_RESYNC_LEAST_NS - since) / 1000 + 1;
     struct timeval rest = {(time_t)(rest_us / 1000000), (suseconds_t)(rest_us % 1000000)};
     event_add(resync->timer, &rest);
+}
+
+void kafka_resync_want(struct kafka_resync *resync, struct slice why)
+{
+    if (kafka_resync_waits(resync))
+        return;
+    text_clear(&resync->why);
+    text_append_slice(&resync->why, why);
+    kafka_resync_schedule(resync);
+}
+
+void kafka_resync_ask(struct kafka_resync *resync, const struct notification *notification)
+{
+    if (kafka_resync_waits(resync))
+        return;
+    text_clear(&resync->why);
+    text_append_string(&resync->why, "server ");
+    text_append_slice(&resync->why, kafka_resync_shown(notification->notifier_id));
+    text_append_string(&resync->why, ": ");
+    text_append_slice(&resync->why, kafka_resync_shown(notification->resync));
+    kafka_resync_schedule(resync);
 }
 
 struct kafka_resync *kafka_resync_open(

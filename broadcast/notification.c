@@ -162,6 +162,7 @@ static int notification_read(
         json_parse(document, bytes.data, bytes.length, decoder->max_depth, bytes.length + 1);
     if (failure != JSON_OK) {
         *reason = notification_parse_failure(failure, document->message);
+        out->above_limits = failure == JSON_TOO_DEEP || failure == JSON_TOO_MANY || failure == JSON_TOO_LONG;
         return -1;
     }
     if (document->tokens[0].type != JSON_OBJECT) {
@@ -188,6 +189,7 @@ static int notification_read(
     }
     if (document->tokens[topics].size > NOTIFICATION_TOPICS_MAX) {
         *reason = "too many topics";
+        out->above_limits = true;
         return -1;
     }
     out->topics = decoder->topics;

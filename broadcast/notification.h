@@ -17,6 +17,8 @@ struct notification {
     /* Another opald could not send everything: the reason, decoded. Only in a message without topics, which the reference takes for one
      * to nobody. Absent otherwise. */
     struct slice resync;
+    /* Of one that was not accepted: it may well be an event, which others can read, and only our limits are in the way. */
+    bool above_limits;
 };
 
 /* Appends one message with one topic. */

@@ -67,6 +67,8 @@ static bool inbound_decode(struct relay *relay, struct slice message, struct not
     log_write_limited(&relay->limit_rejected, LOG_ERROR, relay->driver->logger,
         "Failed handling incoming broadcast: %s (%zu bytes); skipped", reason ? reason : "unknown reason",
         message.length);
+    if (notification->above_limits) /* others heard it */
+        relay_recovery_want_resync(relay, "an event was above this server's limits");
     return false;
 }
 

@@ -360,6 +360,7 @@ struct router *router_open(struct event_base *base, const struct config *config,
     router->full_poll = event_new(base, -1, 0, router_on_full_poll, router);
     router->answer_due = event_new(base, -1, 0, router_on_answer_due, router);
     router->frozen_resync = event_new(base, -1, 0, router_on_frozen_resync, router);
+    router->missed_resync = event_new(base, -1, 0, router_on_missed_resync, router);
     router->certainty = certainty_make(ROUTER_WAITING_MAX);
     freeze_init(&router->freeze, config);
     event_add(router->doorbell, NULL);
@@ -402,6 +403,7 @@ void router_close(struct router *router, int grace_ms)
     event_free(router->full_poll);
     event_free(router->answer_due);
     event_free(router->frozen_resync);
+    event_free(router->missed_resync);
     certainty_free(router->certainty);
     ring_writer_close(router->ring);
     text_free(&router->scratch);

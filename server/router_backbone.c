@@ -7,6 +7,19 @@
 #include "server/statistics_service.h"
 #include "shm/worker_table.h"
 
+/* Its subscribers miss it and don't know: they have to refetch. */
+static void router_miss_event(struct router *router, size_t bytes)
+{
+    const struct timeval later = {ROUTER_MISSED_RESYNC_SECONDS, 0};
+    counter_add(router->segment, COUNTER_MASTER, COUNTER_BACKBONE_TOO_LARGE, 1);
+    log_write_limited(&router->limit_missed, LOG_ERROR, LOGGER,
+        "an event of %zu bytes from the backbone is larger than the ring's limit of %u bytes: not delivered; "
+        "raise OPAL_RING_BYTES",
+        bytes, ring_writer_body_max(router->ring));
+    if (!event_pending(router->missed_resync, EV_TIMEOUT, NULL))
+        event_add(router->missed_resync, &later);
+}
+
 static bool router_on_backbone_event(void *context, const struct notification *notification)
 {
     struct router *router = context;
@@ -20,12 +33,7 @@ static bool router_on_backbone_event(void *context, const struct notification *n
         notification->topics, notification->topic_count, event.notifier, notification->data);
     if (length > ring_writer_body_max(router->ring)) {
         /* Only a much larger limit on another server lets this happen; the ring can't carry it. */
-        counter_add(router->segment, COUNTER_MASTER, COUNTER_BACKBONE_TOO_LARGE, 1);
-        log_write(LOG_ERROR, LOGGER,
-            "an event of %zu bytes from the backbone is larger than the ring's limit of %u bytes: not "
-            "delivered; raise "
-            "OPAL_RING_BYTES",
-            notification->data.length, ring_writer_body_max(router->ring));
+        router_miss_event(router, notification->data.length);
         return true;
     }
     void *body = router_reserve(router, RING_EVENT, length);
@@ -74,6 +82,13 @@ static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *w
         "refetch, %u a second",
         why, (double)gap_ns / (double)CLOCK_SECOND, router->resync.closes_per_second);
     router_put_resync(router);
+}
+
+void router_on_missed_resync(evutil_socket_t descriptor, short what, void *context)
+{
+    (void)descriptor;
+    (void)what;
+    router_on_backbone_gap(context, 0, "one was too large for the ring");
 }
 
 /* The backbone is back and has lost nothing (Kafka goes on where it stopped), but this host's clients miss what was frozen. */

@@ -21,6 +21,8 @@
 #define ROUTER_WAITING_MAX 65536
 /* After a gap in which publishes were frozen, how long the backend has to ask for the resync by itself, beyond its settle time. */
 #define ROUTER_FROZEN_RESYNC_SECONDS 1.0
+/* Events that are too large for the ring: one resync for all that come within this time. */
+#define ROUTER_MISSED_RESYNC_SECONDS 5
 
 struct router_uplink {
     struct uplink *uplink;     /* NULL until the slot is first used */
@@ -55,6 +57,8 @@ struct router {
     bool ring_full;    /* the last reserve failed */
     bool resync_waits; /* a resync that found the ring full */
     struct event_resync resync;
+    struct event
+        *missed_resync;  /* the resync that makes up for what the ring could not take from the backbone */
     unsigned stall_slot; /* who holds up the ring, where it stood and since when (0: nobody does) */
     uint64_t stall_cursor;
     uint64_t stall_since_ns;
@@ -64,6 +68,7 @@ struct router {
     struct log_limiter limit_full;
     struct log_limiter limit_corrupt;
     struct log_limiter limit_waiting;
+    struct log_limiter limit_missed;
 };
 
 /* ---- router.c ---- */
@@ -80,6 +85,8 @@ void router_notice_webhook(struct router *router, const struct slice *topic);
 /* ---- router_backbone.c ---- */
 
 int router_open_backbone(struct router *router, struct error *err);
+/* Timer: the backbone brought an event that is too large for the ring. */
+void router_on_missed_resync(evutil_socket_t descriptor, short what, void *context);
 /* Timer: publishes were frozen in a gap, and the backend saw no need of a resync by itself. */
 void router_on_frozen_resync(evutil_socket_t descriptor, short what, void *context);
 

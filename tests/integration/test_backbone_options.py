@@ -298,3 +298,58 @@ def test_bounds_of_the_kafka_queue(opald, topic, option):
     asyncio.run(published(server, *["x" * 300000] * 10))
     failed = counter(server, "events_dropped", reason="send_failed")
     assert failed == 7, "three of 300,000 bytes find room in either bound"
+
+
+# ---- what others publish and this server can't take
+def foreign(data: str) -> bytes:
+    """An event as another server sends it; `data` is JSON."""
+    return b'{"notifier_id": "%s", "topics": ["t"], "data": %s}' % (b"f" * 32, data.encode())
+
+
+DEEP = "[" * 600 + "]" * 600
+
+
+def test_events_above_the_limits_in_kafka_make_clients_refetch(opald, kafka, topic):
+    """The other servers' clients hear such an event; ours, who can't, must not go on with what they have."""
+    kafka.create_topic(topic)
+    small = opald(broadcast_uri=kafka.uri, channel=topic, env={"OPAL_EVENT_MAX_BYTES": "8192"}, name="small")
+    usual = opald(broadcast_uri=kafka.uri, channel=topic, name="usual")
+
+    async def go():
+        here, there = await RawClient.connect(small.port), await RawClient.connect(usual.port)
+        for client in (here, there):
+            assert await client.subscribe("t")
+        await kafka.produce_async(topic, foreign('"%s"' % ("x" * 600000)))  # so large that it is not even looked at
+        assert await here.wait_closed(10) == 1012
+        await there.expect(1)
+        here = await RawClient.connect(small.port)
+        assert await here.subscribe("t")
+        await kafka.produce_async(topic, foreign('"%s"' % ("x" * 9000)))
+        assert await here.wait_closed(20) == 1012  # the second one within ten seconds waits for their end
+        await there.expect(2)
+        await kafka.produce_async(topic, foreign(DEEP))
+        assert await there.wait_closed(10) == 1012
+        assert not here.notifies and len(there.notifies) == 2
+
+    asyncio.run(go())
+    assert counter(small, "events_dropped", reason="too_large") == 2
+    assert "an event was above this server's limits" in usual.log()
+
+
+def test_events_above_the_limits_in_redis_make_clients_refetch(opald, redis, topic):
+    server = opald(broadcast_uri=redis.uri, channel=topic, env=QUICK)
+
+    async def go():
+        first, second = await RawClient.connect(server.port), None
+        assert await first.subscribe("t")
+        await asyncio.to_thread(redis.publish, topic, foreign('"%s"' % ("x" * (9 << 20))))  # larger than the ring takes
+        assert await first.wait_closed(15) == 1012
+        second = await RawClient.connect(server.port)
+        assert await second.subscribe("t")
+        await asyncio.to_thread(redis.publish, topic, foreign(DEEP))
+        assert await second.wait_closed(15) == 1012
+        assert not first.notifies and not second.notifies
+
+    asyncio.run(go())
+    assert counter(server, "events_dropped", reason="too_large") == 1
+    assert counter(server, "resync_closes") == 2
