@@ -9,7 +9,7 @@
  *   GAP     was UP; no broker, or the topic is gone. librdkafka keeps the next offset in memory and goes on there, so what
  *           was written meanwhile is read then: no `gap` callback.
  *   `gap`   only when events may be lost: the offset is no longer in the log (auto.offset.reset=error shows it), or the topic
- *           was made anew. It is called once the new starting offset is known, so that what clients refetch on it can't be
+ *           was made anew (kafka_consumer_incarnation.c tells the two from each other, and a new topic from the old). It is called once the new starting offset is known, so that what clients refetch on it can't be
  *           older than what we read.
  *
  * How the topic's partitions are known without blocking: rd_kafka_metadata() with a time-out of 0 sends the request and returns; the
@@ -90,6 +90,14 @@ void kafka_consumer_update_state(struct kafka_consumer *consumer)
         kafka_consumer_set_state(consumer, BROADCAST_GAP);
 }
 
+/* Behind a lost connection the topic may be deleted and made anew. */
+static void kafka_consumer_note_disconnect(struct kafka_consumer *consumer)
+{
+    if (consumer->connected)
+        kafka_consumer_want_check(consumer);
+    consumer->connected = false;
+}
+
 void kafka_consumer_note_start(
     struct kafka_consumer *consumer, struct kafka_partition *partition, int64_t offset)
 {
@@ -122,7 +130,7 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
     if (served)
         consumer->connected = true;
     else if (consumer->down_reports >= KAFKA_DOWN_REPORTS)
-        consumer->connected = false;
+        kafka_consumer_note_disconnect(consumer);
     if (stats.topic_answered && stats.brokers_up > 0) {
         if (stats.partition_count > 0)
             kafka_consumer_topic_there(consumer, stats.partition_count);
@@ -145,7 +153,7 @@ static void kafka_consumer_on_error(rd_kafka_t *handle, int code, const char *re
     struct kafka_consumer *consumer = opaque;
     (void)handle;
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-        consumer->connected = false;
+        kafka_consumer_note_disconnect(consumer);
         consumer->down_reports = KAFKA_DOWN_REPORTS;
         kafka_consumer_update_state(consumer);
     } else if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL) {

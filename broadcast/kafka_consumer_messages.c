@@ -2,7 +2,6 @@
 #include <inttypes.h>
 
 #include "broadcast/kafka_consumer_internal.h"
-#include "server/common/clock.h"
 
 #define KAFKA_BATCH 256 /* messages a turn of the loop */
 
@@ -95,22 +94,22 @@ static void kafka_consumer_on_partition_error(
 {
     switch (message->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-        kafka_consumer_note_start(consumer, partition, message->offset);
+        if (partition->phase == KAFKA_READING ||
+            kafka_consumer_settle(consumer, message->partition, message->offset, NULL))
+            kafka_consumer_note_start(consumer, partition, message->offset);
         return;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-        log_write(LOG_ERROR, KAFKA_LOGGER,
+        log_write_limited(&consumer->limit_error, LOG_WARNING, KAFKA_LOGGER,
             "topic '%s', partition %" PRId32 ": offset %" PRId64
-            " is not in Kafka's log any more (%s): going on at its end",
+            " is not in Kafka's log any more (%s): looking where the log begins now",
             consumer->settings->channel, message->partition, partition->next_offset,
             rd_kafka_message_errstr(message));
-        partition->lost_ns = clock_monotonic_ns();
-        partition->lost_why = "the place where we stopped is not in Kafka's log any more";
-        kafka_consumer_restart_partition(consumer, message->partition, RD_KAFKA_OFFSET_END);
-        kafka_consumer_update_state(consumer);
+        kafka_consumer_note_lost(consumer, message->partition);
         return;
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+        kafka_consumer_note_missing(consumer, message->partition);
         return; /* the statistics tell when it lasts */
     default:
         log_write_limited(&consumer->limit_error, LOG_ERROR, KAFKA_LOGGER,
@@ -132,6 +131,9 @@ static bool kafka_consumer_handle(struct kafka_consumer *consumer, const rd_kafk
         kafka_consumer_on_partition_error(consumer, partition, message);
         return true;
     }
+    if (partition->phase != KAFKA_READING &&
+        !kafka_consumer_settle(consumer, message->partition, message->offset, message))
+        return true;
     kafka_consumer_note_start(consumer, partition, message->offset);
     if (message->offset < partition->next_offset)
         return true; /* had it */
@@ -139,6 +141,7 @@ static bool kafka_consumer_handle(struct kafka_consumer *consumer, const rd_kafk
         !kafka_consumer_deliver(consumer, message))
         return false;
     partition->next_offset = message->offset + 1;
+    kafka_consumer_mark(partition, message);
     return true;
 }
 
@@ -161,8 +164,10 @@ void kafka_consumer_on_messages(void *context)
         return; /* what is in the queue stays there; librdkafka stops fetching when it is full */
     while (budget) {
         rd_kafka_message_t *message = rd_kafka_consume_queue(consumer->queue, 0);
-        if (!message)
+        if (!message) {
+            kafka_consumer_start_checks(consumer);
             break;
+        }
         budget--;
         if (!kafka_consumer_handle(consumer, message)) {
             consumer->held = message;

@@ -3,23 +3,13 @@
 #include <time.h>
 
 #include "broadcast/kafka_consumer_internal.h"
-#include "server/common/clock.h"
 #include "server/common/memory.h"
-
-#define KAFKA_MISSING_NS \
-    (3 * CLOCK_SECOND) /* a broker that just started denies topics that it has for a moment */
-#define KAFKA_CLOCK_SKEW_MS 60000
 
 static void kafka_consumer_start_partition(struct kafka_consumer *consumer, int32_t number, int64_t offset)
 {
-    struct kafka_partition *partition = &consumer->partitions[number];
-    partition->next_offset = 0;
-    partition->known = false;
     if (rd_kafka_consume_start_queue(consumer->topic, number, offset, consumer->queue) < 0)
         log_write(LOG_ERROR, KAFKA_LOGGER, "Kafka consumer: can't read partition %" PRId32 " of '%s': %s",
             number, consumer->settings->channel, rd_kafka_err2str(rd_kafka_last_error()));
-    if (offset == RD_KAFKA_OFFSET_BEGINNING && !partition->lost_ns)
-        partition->known = true; /* nothing before it */
 }
 
 /* rd_kafka_consume_stop waits for librdkafka's own main thread, which does no network I/O: microseconds. What is still in the
@@ -38,7 +28,11 @@ static void kafka_consumer_add_partitions(
     consumer->partitions = memory_resize(consumer->partitions, (size_t)count * sizeof *consumer->partitions);
     consumer->partition_count = count;
     for (int32_t i = old; i < count; i++) {
-        consumer->partitions[i] = (struct kafka_partition){.not_before_ms = not_before_ms};
+        consumer->partitions[i] = (struct kafka_partition){
+            .not_before_ms = not_before_ms,
+            .seen_ms = kafka_consumer_wall_ms(),
+            .known = offset == RD_KAFKA_OFFSET_BEGINNING, /* nothing before it */
+        };
         kafka_consumer_start_partition(consumer, i, offset);
     }
     if (count > 1)
@@ -51,31 +45,16 @@ static void kafka_consumer_add_partitions(
             consumer->settings->channel, count);
 }
 
-static int64_t kafka_consumer_wall_ms(void)
+int64_t kafka_consumer_wall_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* The topic was gone long enough to be sure, and is back: its offsets mean nothing any more. */
-static void kafka_consumer_start_anew(struct kafka_consumer *consumer, int32_t count, int64_t not_before_ms)
-{
-    uint64_t since = consumer->missing_since_ns ? consumer->missing_since_ns : clock_monotonic_ns();
-    for (int32_t i = 0; i < consumer->partition_count; i++)
-        rd_kafka_consume_stop(consumer->topic, i);
-    consumer->partition_count = 0;
-    log_write(LOG_WARNING, KAFKA_LOGGER,
-        "topic '%s' was deleted and made anew: reading it from its beginning", consumer->settings->channel);
-    kafka_consumer_add_partitions(consumer, count, RD_KAFKA_OFFSET_BEGINNING, not_before_ms);
-    consumer->callbacks->gap(
-        consumer->context, clock_monotonic_ns() - since, "the Kafka topic was deleted and made anew");
-}
-
 void kafka_consumer_topic_there(struct kafka_consumer *consumer, int32_t count)
 {
     bool was_missing = consumer->missing_since_ns != 0;
-    bool long_missing = was_missing && clock_monotonic_ns() - consumer->missing_since_ns >= KAFKA_MISSING_NS;
     int64_t since_ms =
         was_missing ? consumer->missing_wall_ms : kafka_consumer_wall_ms() - KAFKA_CLOCK_SKEW_MS;
     int64_t not_before_ms = since_ms - KAFKA_CLOCK_SKEW_MS;
@@ -84,11 +63,12 @@ void kafka_consumer_topic_there(struct kafka_consumer *consumer, int32_t count)
             log_write(LOG_INFO, KAFKA_LOGGER, "topic '%s' is there now", consumer->settings->channel);
         kafka_consumer_add_partitions(
             consumer, count, was_missing ? RD_KAFKA_OFFSET_BEGINNING : RD_KAFKA_OFFSET_END, not_before_ms);
-    } else if (long_missing || count < consumer->partition_count) {
-        kafka_consumer_start_anew(consumer, count, not_before_ms);
     } else if (count > consumer->partition_count) {
         kafka_consumer_add_partitions(consumer, count, RD_KAFKA_OFFSET_BEGINNING, not_before_ms);
+    } else if (count < consumer->told_count) {
+        kafka_consumer_want_check(consumer); /* Kafka takes no partition from a topic: it is another one */
     }
+    consumer->told_count = count;
     consumer->missing_since_ns = 0;
     consumer->missing_told = false;
 }
@@ -99,6 +79,7 @@ void kafka_consumer_topic_missing(struct kafka_consumer *consumer)
     if (!consumer->missing_since_ns) {
         consumer->missing_since_ns = now;
         consumer->missing_wall_ms = kafka_consumer_wall_ms();
+        kafka_consumer_want_check(consumer);
     }
     /* A broker that denies a topic in error answers that it exists already. */
     if (consumer->settings->kafka_create_topic)
@@ -122,6 +103,7 @@ void kafka_consumer_on_poke(evutil_socket_t descriptor, short what, void *contex
     const struct rd_kafka_metadata *metadata = NULL;
     (void)descriptor;
     (void)what;
+    kafka_consumer_end_checks(consumer);
     if (consumer->partition_count && !consumer->missing_since_ns)
         return;
     /* A time-out of 0: the request goes out, nobody waits, the answer goes into librdkafka's own view. */
