@@ -8,6 +8,7 @@
 #define V2_PROXY 0x21
 #define V2_TCP4  0x11
 #define V2_TCP6  0x21
+#define V2_CRC   0x03 /* the extension with the header's CRC32c */
 
 static const uint8_t v2_signature[12] = {
     0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
@@ -96,6 +97,61 @@ static enum proxy_header_result v1(const uint8_t *bytes, size_t length, struct p
 
 /* ---- version 2: signature, command, family, length, addresses, extensions ---- */
 
+/* CRC-32C (Castagnoli), bit by bit: a header is short, and comes once a connection from a load balancer that we trust. */
+static uint32_t crc32c(uint32_t crc, const uint8_t *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1u)));
+    }
+    return crc;
+}
+
+/* The CRC at `at` is that of the whole header with zeros in its place. */
+static bool crc_holds(const uint8_t *header, size_t length, size_t at)
+{
+    static const uint8_t zeros[4];
+    uint32_t told = (uint32_t)header[at] << 24 | (uint32_t)header[at + 1] << 16 |
+                    (uint32_t)header[at + 2] << 8 | header[at + 3];
+    uint32_t crc = crc32c(UINT32_MAX, header, at);
+    crc = crc32c(crc, zeros, sizeof zeros);
+    crc = crc32c(crc, header + at + sizeof zeros, length - at - sizeof zeros);
+    return ~crc == told;
+}
+
+/* Type, length in two bytes, value, one after the other to the header's end; NULL or what is wrong. */
+static const char *v2_check_extensions(const uint8_t *header, size_t length, size_t at)
+{
+    while (at < length) {
+        size_t left = length - at;
+        size_t size = left < 3 ? 0 : (size_t)header[at + 1] << 8 | header[at + 2];
+        if (left < 3 || size > left - 3)
+            return "an extension is malformed";
+        if (header[at] == V2_CRC && (size != 4 || !crc_holds(header, length, at + 3)))
+            return "its checksum is wrong";
+        at += 3 + size;
+    }
+    return NULL;
+}
+
+/* How many bytes the addresses of a family take before the extensions; SIZE_MAX: not known. */
+static size_t v2_address_bytes(uint8_t family)
+{
+    switch (family >> 4) {
+    case 0:
+        return 0;
+    case 1:
+        return 12;
+    case 2:
+        return 36;
+    case 3:
+        return 216;
+    default:
+        return SIZE_MAX;
+    }
+}
+
 static enum proxy_header_result v2(const uint8_t *bytes, size_t length, struct proxy_header *header)
 {
     if (length < V2_START)
@@ -112,7 +168,14 @@ static enum proxy_header_result v2(const uint8_t *bytes, size_t length, struct p
     if (length < V2_START + rest)
         return PROXY_HEADER_MORE;
     header->length = V2_START + rest;
-    if (bytes[12] == V2_LOCAL || need == 0)
+    if (bytes[12] == V2_LOCAL)
+        return PROXY_HEADER_DONE; /* all that follows has to be ignored */
+    size_t addresses = v2_address_bytes(bytes[13]);
+    const char *bad =
+        addresses > rest ? NULL : v2_check_extensions(bytes, header->length, V2_START + addresses);
+    if (bad)
+        return wrong(header, bad);
+    if (need == 0)
         return PROXY_HEADER_DONE;
     if (need == 12)
         network_address_v4(&header->source, at);

@@ -1,7 +1,7 @@
 /*
  * The PROXY protocol's header, versions 1 and 2 (haproxy, doc/proxy-protocol.txt): a load balancer says, before anything else on the
- * connection, for whom it connects. A pure parser: no socket, no memory. Extensions (TLVs) of version 2 are skipped, a CRC32c among them is
- * not looked at: TCP has its own.
+ * connection, for whom it connects. A pure parser: no socket, no memory. Of the extensions (TLVs) of version 2 a CRC32c is checked
+ * (section 2.2.3), the others are skipped.
  */
 #ifndef OPALD_WORKER_PROXY_HEADER_H
 #define OPALD_WORKER_PROXY_HEADER_H

@@ -150,6 +150,21 @@ def test_short_records_that_a_client_asks_for(server):
             assert answer(version, "-maxfraglen", length) == whole
 
 
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def v2_with_checksum(source, port, change=0):
+    start = v2(source, port)
+    header = start[:14] + struct.pack("!H", 12 + 7) + start[16:] + b"\x03\x00\x04"
+    return header + struct.pack("!I", crc32c(header + bytes(4)) ^ change)
+
+
 def v2(source, port, command=0x21):
     return b"\r\n\r\n\x00\r\nQUIT\n" + bytes([command, 0x11]) + struct.pack("!H", 12) + socket.inet_aton(source) + socket.inet_aton("127.0.0.1") + struct.pack("!HH", port, 443)
 
@@ -158,7 +173,7 @@ def test_proxy_headers_before_tls(tmp_path):
     certificate, key = make_certificate(tmp_path, "proxied")
     server = TlsOpald(tmp_path, certificate, key, more=["--proxy-protocol-from", "127.0.0.0/8,fd00::/8", "--tls-handshake-timeout", "2"])
     try:
-        for header in (v2("10.9.8.7", 4711), b"PROXY TCP4 10.9.8.6 127.0.0.1 4712 443\r\n", v2("1.2.3.4", 1, 0x20), b"PROXY UNKNOWN\r\n"):
+        for header in (v2("10.9.8.7", 4711), b"PROXY TCP4 10.9.8.6 127.0.0.1 4712 443\r\n", v2("1.2.3.4", 1, 0x20), b"PROXY UNKNOWN\r\n", v2_with_checksum("10.9.8.2", 4)):
             assert b" 200 " in server.ask(before=header)[:20]
         server.ask(target="/not-there", before=v2("10.9.8.7", 4711))
         server.wait_for_log("10.9.8.7:4711", 5)
@@ -177,7 +192,8 @@ def test_proxy_headers_before_tls(tmp_path):
             time.sleep(0.002)
         with server.context().wrap_socket(plain, server_hostname="localhost"):
             pass
-        bad = [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3.4 1 2 3\r\n", b"PROXY TCP4 1.2.3.4", b"PROXY " + b"x" * 200, v2("1.1.1.1", 1, 0x2f)]
+        bad = [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3.4 1 2 3\r\n", b"PROXY TCP4 1.2.3.4", b"PROXY " + b"x" * 200, v2("1.1.1.1", 1, 0x2f),
+               v2_with_checksum("1.1.1.1", 1, change=1)]
         for bytes_ in bad:
             with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
                 plain.sendall(bytes_)
@@ -207,6 +223,7 @@ def through_haproxy(tmp_path):
     config = (ROOT / "deploy" / "haproxy.cfg").read_text()
     given, count = re.subn("#default-server ", "default-server source 127.0.0.9 ", config)
     assert count == 2
+    given = given.replace("send-proxy-v2 ", "send-proxy-v2 proxy-v2-options crc32c ")
     given = re.sub(r"    server opald-2 .*", "", given)
     (tmp_path / "haproxy.cfg").write_text(given)
     env = {"OPALD_FRONT": f"127.0.0.1:{front}", "OPALD_SERVER_1": f"127.0.0.1:{server.port}", "OPALD_NAME": "localhost", "OPALD_CA": str(certificate)}

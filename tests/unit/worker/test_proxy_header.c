@@ -112,8 +112,12 @@ static void test_version_2(void **state)
     (void)state;
     assert_string_equal(TOLD(SIGNATURE "\x21\x11\0\x0c" V4), "192.0.2.1 56324");
     assert_string_equal(TOLD(SIGNATURE "\x21\x21\0\x24" V6), "2001:db8::1 4711");
-    /* extensions: skipped */
-    assert_string_equal(TOLD(SIGNATURE "\x21\x11\0\x13" V4 "\x03\0\x04\xfd\x16\x9b\xee"), "192.0.2.1 56324");
+    /* extensions: a checksum is checked, the others are skipped */
+    assert_string_equal(TOLD(SIGNATURE "\x21\x11\0\x13" V4 "\x03\0\x04\x20\xec\x95\x49"), "192.0.2.1 56324");
+    assert_string_equal(
+        TOLD(SIGNATURE "\x21\x21\0\x31" V6 "\x04\0\0\x03\0\x04\xe4\x7d\xe8\xa2\x01\0\0"), "2001:db8::1 4711");
+    assert_string_equal(TOLD(SIGNATURE "\x21\0\0\x07\x03\0\x04\x3e\xc9\x89\x4e"), "none");
+    assert_string_equal(TOLD(SIGNATURE "\x20\0\0\x07\x03\0\x04\0\0\0\0"), "none"); /* LOCAL: ignored */
     assert_string_equal(TOLD(SIGNATURE "\x21\x21\0\x27" V6 "\x04\0\0"), "2001:db8::1 4711");
     /* LOCAL: the addresses do not count, and need not be there */
     assert_string_equal(TOLD(SIGNATURE "\x20\x11\0\x0c" V4), "none");
@@ -133,6 +137,21 @@ static void test_wrong_version_2(void **state)
     assert_string_equal(WRONG(SIGNATURE "\x21\x11\0\x0b" V4), "too short for its addresses");
     assert_string_equal(WRONG(SIGNATURE "\x21\x21\0\x0c" V4), "too short for its addresses");
     assert_string_equal(WRONG(SIGNATURE "\x21\x11\xff\xff"), "too long");
+    /* a checksum that is another one's, or not of four bytes; a bit that fell over in an address, in another extension */
+    assert_string_equal(
+        WRONG(SIGNATURE "\x21\x11\0\x13" V4 "\x03\0\x04\x20\xec\x95\x48"), "its checksum is wrong");
+    assert_string_equal(
+        WRONG(SIGNATURE "\x21\x11\0\x13" V4 "\x03\0\x04\x49\x95\xec\x20"), "its checksum is wrong");
+    assert_string_equal(WRONG(SIGNATURE "\x21\x11\0\x0f" V4 "\x03\0\0"), "its checksum is wrong");
+    assert_string_equal(
+        WRONG(SIGNATURE
+            "\x21\x11\0\x13\xc0\x00\x02\x03\xc6\x33\x64\x02\xdc\x04\x01\xbb\x03\0\x04\x20\xec\x95\x49"),
+        "its checksum is wrong");
+    assert_string_equal(WRONG(SIGNATURE "\x21\x21\0\x31" V6 "\x04\0\0\x03\0\x04\xe4\x7d\xe8\xa2\x02\0\0"),
+        "its checksum is wrong");
+    assert_string_equal(WRONG(SIGNATURE "\x21\0\0\x07\x03\0\x04\x3e\xc9\x89\x4f"), "its checksum is wrong");
+    assert_string_equal(WRONG(SIGNATURE "\x21\x11\0\x0e" V4 "\x04\0"), "an extension is malformed");
+    assert_string_equal(WRONG(SIGNATURE "\x21\x11\0\x10" V4 "\x04\0\x02x"), "an extension is malformed");
     assert_string_equal(WRONG("\r\n\r\n\0\r\nQUIT\r"), "no header");
     /* 16 + 0x3f0 is the limit; it is refused at once, before the rest is waited for */
     assert_string_equal(told(longest, PROXY_HEADER_MAX), "192.0.2.1 56324");
