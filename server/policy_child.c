@@ -122,7 +122,11 @@ bool policy_child_ended(struct policy_child *child, pid_t pid, int status)
     if (group > 1)
         kill(-group, SIGKILL);
     router_detach_publisher(child->settings.router, child->slot);
-    child_describe_end(status, how, sizeof how);
+    if (child->stopping && WIFSIGNALED(status) &&
+        WTERMSIG(status) == SIGTERM) /* it watches the signal once it runs */
+        snprintf(how, sizeof how, "was asked to end while it still started, and did");
+    else
+        child_describe_end(status, how, sizeof how);
     log_write(child->stopping ? LOG_INFO : LOG_ERROR, LOGGER, "policy process %d %s%s", (int)pid, how,
         child->stopping ? "" : "; starting a new one");
     if (child->stopping) {

@@ -42,7 +42,8 @@ struct slot {
     uint64_t restart_ns; /* SLOT_BACKOFF: when */
     uint64_t ended_ns;   /* when its last worker did; 0: it had none */
     unsigned young_deaths;
-    bool killed; /* a SIGKILL is on its way: don't send and count another */
+    bool killed;      /* a SIGKILL is on its way: don't send and count another */
+    int early_signal; /* asked to end by it before it was ready, when it may not watch signals yet; 0: not */
     int handoff_receive;
     int handoff_send;
 };
@@ -103,6 +104,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
 
     slot->started_ns = clock_monotonic_ns();
     slot->killed = false;
+    slot->early_signal = 0;
     if (segment_prepare_slot(segment, number, &err) < 0) {
         log_write(LOG_ERROR, LOGGER, "cannot start a worker in slot %u: %s", number, err.text);
         slot->young_deaths++;
@@ -142,13 +144,24 @@ static void supervisor_describe_end(int status, char *out, size_t size)
         out[0] = '\0';
 }
 
+static void supervisor_ask_to_end(struct supervisor *supervisor, unsigned number, int signal_number)
+{
+    struct slot *slot = &supervisor->slots[number];
+    if (worker_table_state(supervisor->settings.segment, number) == WORKER_STARTING)
+        slot->early_signal = signal_number;
+    kill(slot->pid, signal_number);
+}
+
 static void supervisor_slot_ended(struct supervisor *supervisor, unsigned number, int status)
 {
     struct slot *slot = &supervisor->slots[number];
     struct segment *segment = supervisor->settings.segment;
     enum slot_state was = slot->state;
     char how[128];
-    supervisor_describe_end(status, how, sizeof how);
+    if (slot->early_signal && WIFSIGNALED(status) && WTERMSIG(status) == slot->early_signal)
+        snprintf(how, sizeof how, "was asked to end while it still started, and did");
+    else
+        supervisor_describe_end(status, how, sizeof how);
     worker_table_set_state(segment, number, WORKER_DEAD);
     worker_table_set_connections(segment, number, 0);
     router_detach_worker(supervisor->settings.router, number);
@@ -373,8 +386,8 @@ void supervisor_change(struct supervisor *supervisor, int by)
             supervisor->slots[number].state = SLOT_EMPTY;
         } else {
             supervisor->slots[number].state = SLOT_RETIRING;
+            supervisor_ask_to_end(supervisor, number, SIGTERM);
             worker_table_set_state(supervisor->settings.segment, number, WORKER_DRAINING);
-            kill(supervisor->slots[number].pid, SIGTERM);
         }
     }
     log_write(LOG_INFO, LOGGER, "%u workers wanted", supervisor->wanted);
@@ -394,7 +407,7 @@ void supervisor_stop(struct supervisor *supervisor, int signal_number)
     supervisor->stopping = true;
     for (unsigned i = 0; i < supervisor->slot_count; i++)
         if (supervisor->slots[i].pid > 0)
-            kill(supervisor->slots[i].pid, signal_number);
+            supervisor_ask_to_end(supervisor, i, signal_number);
         else
             supervisor->slots[i].state = SLOT_EMPTY;
     supervisor_check_stopped(supervisor);

@@ -515,6 +515,23 @@ def test_ttin_and_ttou(opald):
     asyncio.run(go())
 
 
+def test_a_worker_that_is_taken_away_while_it_starts(opald):
+    """The log says so; it was not killed by somebody."""
+    server = opald(workers=1)
+    early = "was asked to end while it still started"
+    for count in range(1, 11):
+        server.send_signal(signal.SIGTTIN)
+        server.send_signal(signal.SIGTTOU)
+        server.wait_for_log(rf"worker \d+ in slot 1 ({early}|exited with status 0)", 10, count)
+        if server.log().count(early) == 2:  # unless this process did not run between the signals
+            break
+    assert server.log().count(early) == 2
+    # so does a stop that comes so early
+    server.send_signal(signal.SIGTTIN)
+    assert server.stop(15) == 0
+    assert "killed by signal" not in server.log()
+
+
 def test_hup_and_usr_signals_do_no_harm(opald):
     server = opald(workers=2)
     workers = server.worker_pids()
