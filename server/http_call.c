@@ -141,11 +141,13 @@ static int add_headers(struct evhttp_request *request, const char *host, int por
 static void open_tls(struct exchange *exchange, const char *host)
 {
     exchange->tls = SSL_CTX_new(TLS_client_method());
-    SSL *tls =
-        exchange->tls && SSL_CTX_set_default_verify_paths(exchange->tls) == 1 ? SSL_new(exchange->tls) : NULL;
+    /* A session takes its settings from the context when it is made, not later. */
+    SSL *tls = exchange->tls && SSL_CTX_set_default_verify_paths(exchange->tls) == 1 &&
+                       SSL_CTX_set_min_proto_version(exchange->tls, TLS1_2_VERSION) == 1
+                   ? SSL_new(exchange->tls)
+                   : NULL;
     if (!tls)
         return;
-    SSL_CTX_set_min_proto_version(exchange->tls, TLS1_2_VERSION);
     SSL_set_verify(tls, SSL_VERIFY_PEER, NULL);
     SSL_set_tlsext_host_name(tls, host);
     X509_VERIFY_PARAM *parameters = SSL_get0_param(tls);
