@@ -9,6 +9,7 @@
 #include "server/common/memory.h"
 #include "server/http_call.h"
 #include "server/publish_update.h"
+#include "server/secret_file.h"
 
 #define EXIT_USAGE 2
 #define GREEN      "\033[32m"
@@ -57,7 +58,9 @@ static void print_help(void)
     printf("Usage: opald publish-data-update [OPTIONS] [TOKEN]\n\n"
            "Publishes a data update through a server: one entry (--src-url, --topic, ...) or several "
            "(--entries).\n"
-           "TOKEN, or OPAL_CLIENT_TOKEN in the environment, is sent as the bearer token.\n"
+           "TOKEN, or OPAL_CLIENT_TOKEN in the environment, or the file that OPAL_CLIENT_TOKEN_FILE names, "
+           "is sent as the bearer "
+           "token.\n"
            "Exit status: 0 published, 1 not published, 2 wrong arguments.\n\n");
     for (size_t i = 0; i < PUBLISH_FLAG_COUNT; i++) {
         char name[32];
@@ -185,6 +188,7 @@ int command_publish_data_update(const struct options_command *command)
     struct text shown = {0};
     struct error err = {0};
     int status = EXIT_USAGE;
+    char *from_environment = NULL;
     given.update.topics =
         memory_allocate(sizeof *given.update.topics * ((size_t)command->argument_count + 1));
     if (parse_arguments(command, &given) < 0)
@@ -194,13 +198,19 @@ int command_publish_data_update(const struct options_command *command)
         status = 0;
         goto end;
     }
-    if (!given.token && getenv("OPAL_CLIENT_TOKEN") && *getenv("OPAL_CLIENT_TOKEN"))
-        given.token = getenv("OPAL_CLIENT_TOKEN");
+    if (!given.token) {
+        if (secret_from_environment("OPAL_CLIENT_TOKEN", &from_environment, &err) < 0) {
+            fprintf(stderr, "opald: %s\n", err.text);
+            goto end;
+        }
+        given.token = from_environment;
+    }
     if (publish_update_build(&given.update, &body, &shown, &err) < 0)
         fprintf(stderr, "opald: %s\n", err.text);
     else
         status = publish(&given, text_slice(&body), shown.data);
 end:
+    free(from_environment);
     free(given.update.topics);
     text_free(&body);
     text_free(&shown);

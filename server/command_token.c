@@ -12,6 +12,7 @@
 #include "server/common/memory.h"
 #include "server/http_call.h"
 #include "server/jose/base64url.h"
+#include "server/secret_file.h"
 #include "worker/python_text.h"
 
 #define EXIT_USAGE       2
@@ -78,7 +79,9 @@ static int print_obtain_help(void)
     printf(
         "Usage: opald obtain-token [OPTIONS] [MASTER_TOKEN]\n\n"
         "Has a server sign a token for a client, a data source or a listener.\n"
-        "MASTER_TOKEN, or OPAL_MASTER_TOKEN in the environment, is the server's OPAL_AUTH_MASTER_TOKEN.\n"
+        "MASTER_TOKEN, or OPAL_MASTER_TOKEN in the environment, or the file that OPAL_MASTER_TOKEN_FILE "
+        "names, is the\n"
+        "server's OPAL_AUTH_MASTER_TOKEN.\n"
         "Exit status: 0 the token is on standard output, 1 no token, 2 wrong arguments.\n\n"
         "  --server-url URL       URL of the server [default: http://localhost:7002]\n"
         "  --type TYPE            client, datasource or listener [default: client]\n"
@@ -147,7 +150,9 @@ static int check_obtain(const struct obtain_token *obtain)
 {
     struct json_document document = {0};
     if (!obtain->master || !*obtain->master) {
-        fprintf(stderr, "opald: MASTER_TOKEN is missing (or OPAL_MASTER_TOKEN in the environment)\n");
+        fprintf(stderr,
+            "opald: MASTER_TOKEN is missing (or OPAL_MASTER_TOKEN or OPAL_MASTER_TOKEN_FILE in the "
+            "environment)\n");
         return -1;
     }
     if (strcmp(obtain->type, "client") != 0 && strcmp(obtain->type, "datasource") != 0 &&
@@ -229,9 +234,20 @@ int command_obtain_token(const struct options_command *command)
         return EXIT_USAGE;
     if (given.help)
         return print_obtain_help();
-    if (!given.master)
-        given.master = getenv("OPAL_MASTER_TOKEN");
-    return check_obtain(&given) < 0 ? EXIT_USAGE : obtain(&given);
+    char *from_environment = NULL;
+    if (!given.master) {
+        struct error err = {0};
+        if (secret_from_environment("OPAL_MASTER_TOKEN", &from_environment, &err) < 0) {
+            fprintf(stderr, "opald: %s\n", err.text);
+            return EXIT_USAGE;
+        }
+        given.master = from_environment;
+    }
+    int status = check_obtain(&given) < 0 ? EXIT_USAGE : obtain(&given);
+    if (from_environment)
+        OPENSSL_cleanse(from_environment, strlen(from_environment));
+    free(from_environment);
+    return status;
 }
 
 /* ---- generate-secret ---- */

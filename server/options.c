@@ -4,23 +4,21 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "server/common/log.h"
 #include "server/common/log_redact.h"
 #include "server/common/memory.h"
 #include "server/common/text.h"
 #include "server/options_table.h"
+#include "server/secret_file.h"
 #include "server/worker_count.h"
 
-#define NAME_MAX_BYTES        96
-#define SECRET_FILE_MAX_BYTES (64 * 1024)
-#define WORKERS_MAX_LEAST     16
-#define VALUE_SHOWN_MAX       120
+#define NAME_MAX_BYTES    96
+#define WORKERS_MAX_LEAST 16
+#define VALUE_SHOWN_MAX   120
 
 extern char **environ;
 
@@ -239,40 +237,10 @@ static void scan_arguments(struct loader *loader, int argc, char **argv, struct 
 /* NULL after telling the problem. */
 static char *read_secret_file(struct loader *loader, const char *source, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        problem(loader, "%s='%s': must be a file that can be read (%s)", source, path, strerror(errno));
-        return NULL;
-    }
-    char *content = memory_allocate(SECRET_FILE_MAX_BYTES + 2);
-    size_t length = 0;
-    ssize_t count;
-    while (length <= SECRET_FILE_MAX_BYTES &&
-           (count = read(fd, content + length, SECRET_FILE_MAX_BYTES + 1 - length)) != 0) {
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0) {
-            problem(loader, "%s='%s': must be a file that can be read (%s)", source, path, strerror(errno));
-            length = SIZE_MAX;
-            break;
-        }
-        length += (size_t)count;
-    }
-    close(fd);
-    if (length != SIZE_MAX && (length > SECRET_FILE_MAX_BYTES || memchr(content, '\0', length))) {
-        problem(
-            loader, "%s='%s': must be a text file of at most %d bytes", source, path, SECRET_FILE_MAX_BYTES);
-        length = SIZE_MAX;
-    }
-    if (length == SIZE_MAX) {
-        free(content);
-        return NULL;
-    }
-    if (length && content[length - 1] == '\n')
-        content[--length] = '\0';
-    if (length && content[length - 1] == '\r')
-        content[--length] = '\0';
-    content[length] = '\0';
+    struct error err = {0};
+    char *content = secret_file_read(path, &err);
+    if (!content)
+        problem(loader, "%s='%s': %s", source, path, err.text);
     return content;
 }
 

@@ -284,7 +284,7 @@ def test_one_token_on_many_workers_and_many_tokens(secure, pairs):
 
 # ---- the command line
 
-def test_obtain_token(secure, pairs):
+def test_obtain_token(secure, pairs, work):
     import jwt
     url = f"http://127.0.0.1:{secure.port}"
     status, out, err = run("obtain-token", MASTER, "--server-url", url)
@@ -294,6 +294,16 @@ def test_obtain_token(secure, pairs):
     reply = eval(out)  # a Python dict, as the reference prints it
     claims = jwt.decode(reply["token"], options={"verify_signature": False})
     assert (claims["peer_type"], claims["exp"] - claims["iat"], claims["permitted_topics"], claims["x"]) == ("datasource", 300, ["a"], "é")
+    secret = work / "master-token"
+    secret.write_text(MASTER + "\n")
+    status, out, err = run("obtain-token", "--server-url", url, env={"OPAL_MASTER_TOKEN_FILE": secret, "OPAL_MASTER_TOKEN": ""})
+    assert (status, err) == (0, "") and jwt.decode(out.strip(), options={"verify_signature": False})["peer_type"] == "client"
+    assert run("obtain-token", "--server-url", url, MASTER, env={"OPAL_MASTER_TOKEN_FILE": "/none"})[0] == 0  # the argument wins
+    for env, words in (({"OPAL_MASTER_TOKEN_FILE": "/none"}, "OPAL_MASTER_TOKEN_FILE='/none': must be a file that can be read"),
+                       ({"OPAL_MASTER_TOKEN_FILE": secret, "OPAL_MASTER_TOKEN": MASTER}, "must not both be set"),
+                       ({"OPAL_MASTER_TOKEN_FILE": "/dev/null"}, "MASTER_TOKEN is missing"), ({"OPAL_MASTER_TOKEN_FILE": "/dev/zero"}, "a text file of at most")):
+        status, out, err = run("obtain-token", "--server-url", url, env=env)
+        assert status == 2 and not out and words in err and MASTER not in err, (env, status, out, err)
     theirs = eval(opal_client_command("obtain-token", MASTER, "--server-url", url, "--type", "datasource", "--no-just-the-token").splitlines()[-1])
     assert list(reply) == list(theirs) and list(reply["details"]) == list(theirs["details"])
     for arguments, code, words in ((["wrong", "--server-url", url], 1, "401"), ([MASTER, "--server-url", "http://127.0.0.1:1"], 1, "cannot connect"),
@@ -325,6 +335,10 @@ def test_publish_data_update(secure, pairs, work):
         done = run("publish-data-update", *([token] if token else []), *arguments)
         assert done[0] == status and words in done[1], done
     assert run("publish-data-update", *arguments, env={"OPAL_CLIENT_TOKEN": pairs["rsa"].token("datasource")})[0] == 0
+    (work / "token").write_text(pairs["rsa"].token("datasource") + "\n")
+    assert run("publish-data-update", *arguments, env={"OPAL_CLIENT_TOKEN_FILE": work / "token"})[0] == 0
+    status, out, err = run("publish-data-update", *arguments, env={"OPAL_CLIENT_TOKEN_FILE": "/none"})
+    assert status == 2 and "OPAL_CLIENT_TOKEN_FILE='/none'" in err
 
 
 def test_https(secure, pairs, work):
@@ -367,6 +381,55 @@ def test_https(secure, pairs, work):
         assert status == 1 and not out and "certificate" in err, (out, err)
     status, out, err = run("obtain-token", MASTER, "--server-url", f"https://localhost:{secure.port}", env=trusted)
     assert status == 1 and not out and err, (out, err)
+    listener.close()
+
+
+def test_no_old_tls(work):
+    """Where the system's OpenSSL allows TLS 1.1, the commands do not: a server that has nothing better is refused."""
+    import socket
+    import ssl
+    import threading
+    import warnings
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                    "-keyout", work / "old-key.pem", "-out", work / "old-cert.pem"], check=True, stderr=subprocess.DEVNULL)
+    (work / "openssl.cnf").write_text("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMinProtocol = TLSv1\nCipherString = ALL:@SECLEVEL=0\n")
+
+    def old(protocol):
+        context = ssl.SSLContext(protocol)
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+        return context
+
+    front, back = old(ssl.PROTOCOL_TLS_SERVER), old(ssl.PROTOCOL_TLS_CLIENT)
+    front.load_cert_chain(work / "old-cert.pem", work / "old-key.pem")
+    back.load_verify_locations(work / "old-cert.pem")
+    listener = socket.create_server(("127.0.0.1", 0))
+    spoken = []
+
+    def serve():
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                with front.wrap_socket(plain, server_side=True) as secure:
+                    spoken.append(secure.version())
+                    secure.recv(65536)
+                    secure.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"token": "abc"}')
+            except OSError:
+                pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    port = listener.getsockname()[1]
+    with back.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as client:
+        assert client.version() == "TLSv1.1"  # so there is something to refuse
+        client.sendall(b"x")
+        assert client.recv(10)
+    status, out, err = run("obtain-token", MASTER, "--server-url", f"https://localhost:{port}", env={"SSL_CERT_FILE": work / "old-cert.pem", "OPENSSL_CONF": work / "openssl.cnf"})
+    assert status == 1 and not out and "protocol" in err and spoken == ["TLSv1.1"], (out, err, spoken)
     listener.close()
 
 
