@@ -3,6 +3,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <git2.h>
 #include <limits.h>
 #include <stdio.h>
@@ -256,6 +257,18 @@ static int make_commit(struct unpacking *unpacking, char *hash, struct error *er
     return result;
 }
 
+/* All that was written, at once: libgit2's own way, an fsync for each object, took 3.2 and 6.9 s for 2000 files where this took 0.7 and 0.8.
+ * Without it a crash of the machine could leave empty objects behind a branch that names them, and libgit2 would not write them again. */
+static int make_durable(struct unpacking *unpacking, struct error *err)
+{
+    int folder = open(git_repository_path(unpacking->repository), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result =
+        folder < 0 || syncfs(folder) < 0 ? error_set_errno(err, errno, "cannot write to the disk") : 0;
+    if (folder >= 0)
+        close(folder);
+    return result;
+}
+
 static int open_repository(struct unpacking *unpacking, struct error *err)
 {
     git_repository_init_options options;
@@ -284,6 +297,8 @@ int api_unpack_run(const struct api_unpack *unpack, char *hash, struct error *er
         result = read_archive(&unpacking, err);
     if (result == 0)
         result = make_commit(&unpacking, hash, err);
+    if (result == 0)
+        result = make_durable(&unpacking, err);
     git_pathspec_free(unpacking.pattern);
     git_index_free(unpacking.index);
     git_repository_free(unpacking.repository);

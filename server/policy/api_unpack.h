@@ -25,7 +25,7 @@ struct api_unpack {
 };
 
 /* `hash` (41 bytes) becomes the commit: a new one on top of the branch, or the branch's own when the files are the same. The branch itself
- * moves only when there was none. -1 with `err`. */
+ * moves only when there was none. All of it is on the disk then. -1 with `err`. */
 int api_unpack_run(const struct api_unpack *unpack, char *hash, struct error *err);
 /* Pure: the path as it goes into the tree ("./a//b" is "a/b"), at most `size` bytes with its NUL. 1: there is nothing left of it ("./"); -1
  * with `err`: refused. */
