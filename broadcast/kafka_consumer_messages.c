@@ -45,6 +45,8 @@ static bool kafka_consumer_is_history(
         "topic '%s', partition %" PRId32
         ": was reported missing but holds older events; those are skipped (offset %" PRId64 ")",
         consumer->settings->channel, message->partition, message->offset);
+    /* Or whoever wrote it has a clock that is minutes slow, and it is news. */
+    kafka_resync_want(consumer->resync, SLICE_LITERAL("events that looked older than their partition"));
     return true;
 }
 

@@ -20,6 +20,7 @@ struct good_slot {
 struct refused_slot {
     unsigned char digest[DIGEST_BYTES];
     enum token_verdict verdict; /* TOKEN_GOOD: empty */
+    double at; /* wall-clock seconds, which may be set back: what had expired then need not have now */
 };
 
 struct auth_cache {
@@ -70,8 +71,10 @@ enum token_verdict auth_cache_verify(struct auth_cache *cache, const struct toke
     struct refused_slot *refused = &cache->refused[slot_of(digest, REFUSED_SLOTS)];
     if (good->claims && memcmp(good->digest, digest, DIGEST_BYTES) == 0)
         return verify_again(good, now, claims);
-    if (refused->verdict != TOKEN_GOOD && memcmp(refused->digest, digest, DIGEST_BYTES) == 0)
-        return refused->verdict;
+    if (refused->verdict != TOKEN_GOOD && memcmp(refused->digest, digest, DIGEST_BYTES) == 0) {
+        if (refused->verdict != TOKEN_EXPIRED || now >= refused->at)
+            return refused->verdict;
+    }
 
     enum token_verdict verdict = token_verify(rules, token, now, claims);
     if (verdict == TOKEN_GOOD) {
@@ -80,6 +83,7 @@ enum token_verdict auth_cache_verify(struct auth_cache *cache, const struct toke
         memcpy(good->digest, digest, DIGEST_BYTES);
     } else if (verdict != TOKEN_EARLY) {
         refused->verdict = verdict;
+        refused->at = now;
         memcpy(refused->digest, digest, DIGEST_BYTES);
     }
     return verdict;

@@ -95,6 +95,18 @@ def test_topic_made_later(strict_kafka, topic, driver):
     assert one.close() == 0
 
 
+def test_a_writer_whose_clock_is_slow(strict_kafka, topic, driver):
+    """In a topic that was not there a moment ago events that seem to be old may be news: what is skipped is made up for."""
+    one = driver(strict_kafka.uri, topic)
+    one.wait(lambda: "--create --topic" in one.log(), 10, "advice to create the topic")
+    strict_kafka.create_topic(topic)
+    strict_kafka.produce(topic, notification(0), timestamp_ms=int(time.time() * 1000) - 600000)
+    strict_kafka.produce(topic, notification(1))
+    assert numbers(one.wait_events(1)) == [1]
+    assert "looked older" in one.wait_line("gap")
+    assert one.close() == 0
+
+
 def test_topic_made_by_the_broker(kafka, topic, driver):
     one = driver(kafka.uri, topic, A).up()
     two = driver(kafka.uri, topic, B).up()

@@ -153,11 +153,11 @@ class KafkaBroker:
                 await admin.close()
         asyncio.run(add())
 
-    def produce(self, topic: str, *values, partition: int | None = None, key: bytes | None = None, headers=None):
+    def produce(self, topic: str, *values, **how):
         """Writes each value (bytes, str, or None for a tombstone) and waits for the acknowledgement."""
-        asyncio.run(self.produce_async(topic, *values, partition=partition, key=key, headers=headers))
+        asyncio.run(self.produce_async(topic, *values, **how))
 
-    async def produce_async(self, topic: str, *values, partition: int | None = None, key: bytes | None = None, headers=None):
+    async def produce_async(self, topic: str, *values, partition: int | None = None, key: bytes | None = None, headers=None, timestamp_ms=None):
         from aiokafka import AIOKafkaProducer
         producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, max_request_size=64 << 20)
         await producer.start()
@@ -169,7 +169,7 @@ class KafkaBroker:
                     to = [] if partition is None else ["-p", str(partition)]
                     await asyncio.to_thread(kcat, self, "-P", "-Z", "-K:", "-t", topic, *to, stdin=b":\n")
                     continue
-                await producer.send_and_wait(topic, value, key=key, partition=partition, headers=headers)
+                await producer.send_and_wait(topic, value, key=key, partition=partition, headers=headers, timestamp_ms=timestamp_ms)
         finally:
             await producer.stop()
 

@@ -85,6 +85,20 @@ static void verdicts_are_remembered(void **state)
     auth_cache_close(cache);
 }
 
+/* A machine that starts with a wrong clock, which is then set right: its clients are let in. */
+static void the_clock_is_set_back(void **state)
+{
+    struct auth_cache *cache = auth_cache_open();
+    struct text token = make_token(",\"exp\":1795516200");
+    (void)state;
+    assert_int_equal(ask(cache, &token, 1895516200.0), TOKEN_EXPIRED);
+    assert_int_equal(ask(cache, &token, 1895516201.0), TOKEN_EXPIRED);
+    assert_int_equal(ask(cache, &token, 1795516100.0), TOKEN_GOOD);
+    assert_int_equal(ask(cache, &token, 1795516200.0), TOKEN_EXPIRED);
+    text_free(&token);
+    auth_cache_close(cache);
+}
+
 static void a_flood_of_bad_tokens_leaves_the_good_ones(void **state)
 {
     struct auth_cache *cache = auth_cache_open();
@@ -201,6 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verdicts_are_remembered),
+        cmocka_unit_test(the_clock_is_set_back),
         cmocka_unit_test(a_flood_of_bad_tokens_leaves_the_good_ones),
         cmocka_unit_test(newcomers_take_slots),
         cmocka_unit_test(pace),
