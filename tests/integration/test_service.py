@@ -325,7 +325,7 @@ def test_unit_file_is_tight():
 
 def test_unit_file_says_what_the_program_does():
     text = UNIT.read_text()
-    for line in ("Type=notify", "NotifyAccess=main", "KillMode=mixed", "Restart=always", "WantedBy=multi-user.target"):
+    for line in ("Type=notify", "NotifyAccess=main", "KillMode=mixed", "Restart=always", "ExecReload=/bin/kill -HUP $MAINPID", "WantedBy=multi-user.target"):
         assert line in text.splitlines(), line
     stop = int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.M).group(1))
     status, out, _ = run("print-config")
