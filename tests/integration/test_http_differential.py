@@ -242,7 +242,7 @@ def normal(data: bytes, port: int) -> str:
     return re.sub(r"(?m)^date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r$", "date: DATE\r", data.decode("latin-1").replace(f":{port}", ":PORT").replace("allow: HEAD, GET\r", "allow: GET, HEAD\r"))  # a set's order
 
 
-def exchange(port: int, pieces: list) -> tuple:
+def exchange(port: int, pieces: list, quiet: float = QUIET) -> tuple:
     """(everything the server says, whether it closed)."""
     with HttpConnection(port) as connection:
         ended = False
@@ -255,7 +255,7 @@ def exchange(port: int, pieces: list) -> tuple:
             pass  # refused before all was sent: the reply may still be there
         while not ended:
             before = len(connection.buffer)
-            ended = connection.is_closed_by_peer(QUIET if before else 3 * QUIET)
+            ended = connection.is_closed_by_peer(quiet if before else 3 * quiet)
             if not ended and len(connection.buffer) == before:
                 break
         return normal(connection.buffer, port), ended
@@ -282,9 +282,11 @@ def answers(shared_reference, shared_opald):
 
 @pytest.mark.sanitize
 @pytest.mark.parametrize("name", RAW)
-def test_same_as_the_reference(name, answers):
+def test_same_as_the_reference(name, answers, shared_reference, shared_opald):
     theirs, ours = (future.result() for future in answers[name])
     if name not in DIFFERENT:
+        if ours != theirs:  # silence looks like the end on a busy machine: once more, alone and with more patience
+            theirs, ours = (exchange(server.port, RAW[name], 5 * QUIET) for server in (shared_reference, shared_opald))
         assert ours == theirs
         return
     _, why, wanted = DIFFERENT[name]

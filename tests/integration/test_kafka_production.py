@@ -201,6 +201,7 @@ def test_missing_topic(opald, broker, topic):
     makes = backbone_up(opald(broadcast_uri=broker.uri, channel=topic, args=["--kafka-create-topic", "true"], name="makes"))
     assert f"topic '{topic}' was missing: made it, with one partition" in makes.log()
     backbone_up(waits)
+    waits.wait_for_log("resyncing this worker's clients", 10)  # which would end one that connects before
 
     async def go():
         async with RawClient.open(waits.port) as client:

@@ -487,6 +487,7 @@ def test_ttin_and_ttou(opald):
         await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 3, 5, "a third worker")
         server.send_signal(signal.SIGTTIN)
         await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 4, 5, "a fourth worker")
+        await asyncio.to_thread(server.wait_for_log, r"Worker \d+ started, pid", 10, 4)  # the last one may still be on its way
         assert await publisher.publish("t", 1)
         for client in clients:
             await client.expect(1)
