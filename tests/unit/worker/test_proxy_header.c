@@ -116,6 +116,10 @@ static void test_version_2(void **state)
     assert_string_equal(TOLD(SIGNATURE "\x21\x11\0\x13" V4 "\x03\0\x04\x20\xec\x95\x49"), "192.0.2.1 56324");
     assert_string_equal(
         TOLD(SIGNATURE "\x21\x21\0\x31" V6 "\x04\0\0\x03\0\x04\xe4\x7d\xe8\xa2\x01\0\0"), "2001:db8::1 4711");
+    /* as haproxy 2.6 sends it with proxy-v2-options crc32c */
+    assert_string_equal(
+        TOLD(SIGNATURE "\x21\x11\0\x13\x7f\0\0\x01\x7f\0\0\x01\x82\xda\xb6\x17\x03\0\x04\x17\x50\xb4\x42"),
+        "127.0.0.1 33498");
     assert_string_equal(TOLD(SIGNATURE "\x21\0\0\x07\x03\0\x04\x3e\xc9\x89\x4e"), "none");
     assert_string_equal(TOLD(SIGNATURE "\x20\0\0\x07\x03\0\x04\0\0\0\0"), "none"); /* LOCAL: ignored */
     assert_string_equal(TOLD(SIGNATURE "\x21\x21\0\x27" V6 "\x04\0\0"), "2001:db8::1 4711");
