@@ -24,17 +24,23 @@
  * connection that holds. A partition of which nothing was read has no mark; there a topic that was gone for KAFKA_MISSING_NS is a new one.
  */
 #include <inttypes.h>
+#include <string.h>
 
 #include "broadcast/kafka_consumer_internal.h"
 
 #define KAFKA_SHORT_NS   (2 * CLOCK_SECOND)
-#define KAFKA_MARK_BYTES 512 /* of each end of a message */
+#define KAFKA_MARK_BYTES 64 /* of each end of a message */
 
+/* Eight bytes a step: it is made of every message. */
 static uint64_t kafka_mark_add(uint64_t mark, const void *data, size_t length)
 {
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < length; i++)
-        mark = (mark ^ bytes[i]) * 0x100000001b3u; /* FNV-1a */
+    const char *bytes = data;
+    for (size_t i = 0; i < length; i += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + i, length - i < sizeof word ? length - i : sizeof word);
+        mark = (mark ^ word) * 0x9e3779b97f4a7c15u;
+        mark ^= mark >> 32;
+    }
     return mark;
 }
 
@@ -43,7 +49,7 @@ static uint64_t kafka_mark_of(const rd_kafka_message_t *message)
     rd_kafka_timestamp_type_t type;
     int64_t timestamp = rd_kafka_message_timestamp(message, &type);
     size_t part = message->len < KAFKA_MARK_BYTES ? message->len : KAFKA_MARK_BYTES;
-    uint64_t mark = 0xcbf29ce484222325u;
+    uint64_t mark = 1;
     mark = kafka_mark_add(mark, &timestamp, sizeof timestamp);
     mark = kafka_mark_add(mark, &message->len, sizeof message->len);
     if (message->payload) {
