@@ -14,15 +14,13 @@
 #include "server/common/clock.h"
 #include "server/common/log.h"
 #include "server/common/memory.h"
-#include "server/policy/change.h"
-#include "server/policy/clone_folder.h"
 #include "server/policy/git_access.h"
 #include "server/policy/git_command.h"
 #include "server/policy/policy_source_internal.h"
+#include "server/policy/source_base.h"
 
 #define RETRY_FIRST_SECONDS 0.5
 #define RETRY_MOST_SECONDS  30.0
-#define LOCK_RETRY_SECONDS  5.0
 /* After a clone that was too large. */
 #define RETRY_LARGE_FIRST_SECONDS 4.0
 #define RETRY_LARGE_MOST_SECONDS  600.0
@@ -31,62 +29,29 @@
 /* Fetches with changes between two looks whether the clone should be packed anew. */
 #define COLLECT_EVERY 50
 
-enum git_state { GIT_LOCKING, GIT_OPENING, GIT_CLONING, GIT_IDLE, GIT_FETCHING, GIT_CHANGING };
-
 struct git_source {
-    struct policy *policy;
-    struct clone_folder *folder;
+    struct source_base base;
     struct git_access access;
-    enum git_state state;
-    struct job *job;
-    struct change *change;
-    struct event *retry;
-    char *repository; /* where the clone is; NULL: not known */
-    char *work;       /* a clone being made, and where it goes */
-    char *place;
-    char head[POLICY_HASH_LENGTH + 1];
-    char fetched[POLICY_HASH_LENGTH + 1];
-    char **leftovers; /* being removed */
-    bool again;       /* another check when this one is done */
-    bool ready;       /* polling has begun */
-    bool fresh;       /* cloned, and nothing fetched since: another clone would be no smaller */
-    bool measured;    /* `bytes` is what the clone has now */
+    char *place;   /* where a clone being made goes */
+    bool fresh;    /* cloned, and nothing fetched since: another clone would be no smaller */
+    bool measured; /* `bytes` is what the clone has now */
     uint64_t bytes;
     unsigned failures;
     unsigned changes;
     uint64_t clone_since_ns;
-    struct log_limiter limit_lock;
 };
 
-static void git_begin(struct git_source *source);
 static void git_clone(struct git_source *source);
 static void git_fetch(struct git_source *source);
 
 static const char *branch_of(const struct git_source *source)
 {
-    return source->policy->config->policy_repo_main_branch;
+    return source->base.policy->config->policy_repo_main_branch;
 }
 
-static void git_retry_after(struct git_source *source, double seconds)
-{
-    struct timeval delay = clock_timeval(seconds);
-    delay.tv_usec++; /* never at once */
-    event_add(source->retry, &delay);
-}
-
-typedef void git_done(void *context, const struct job_result *result);
-
-static void git_run(
-    struct git_source *source, const char *repository, const char *const *arguments, git_done *done)
-{
-    const struct git_command command = {
-        .repository = repository, .arguments = arguments, .done = done, .context = source};
-    source->job = git_command_start(source->policy, &command);
-}
-
-/* The same over the network: with source->access, and no pack may get larger than that (0: no limit). */
+/* Over the network: with source->access, and no pack may get larger than that (0: no limit). */
 static void git_run_remote(struct git_source *source, const char *repository, const char *const *arguments,
-    uint64_t pack_bytes_max, git_done *done)
+    uint64_t pack_bytes_max, void (*done)(void *context, const struct job_result *result))
 {
     const struct git_command command = {.repository = repository,
         .environment = (const char *const *)source->access.variables,
@@ -95,158 +60,85 @@ static void git_run_remote(struct git_source *source, const char *repository, co
         .remote = true,
         .done = done,
         .context = source};
-    source->job = git_command_start(source->policy, &command);
+    source->base.job = git_command_start(source->base.policy, &command);
 }
 
 static uint64_t bytes_max_of(const struct git_source *source)
 {
-    return (uint64_t)source->policy->config->policy_repo_max_bytes;
-}
-
-/* The first line when it is a commit's hash. */
-static bool take_hash(struct slice output, char *hash)
-{
-    if (output.length < POLICY_HASH_LENGTH)
-        return false;
-    for (size_t i = 0; i < POLICY_HASH_LENGTH; i++)
-        if (text_hex_value(output.data[i]) < 0)
-            return false;
-    memcpy(hash, output.data, POLICY_HASH_LENGTH);
-    hash[POLICY_HASH_LENGTH] = '\0';
-    return true;
-}
-
-/* ---- away with what is not needed ---- */
-
-static void git_on_removed(void *context, const struct job_result *result)
-{
-    struct git_source *source = context;
-    (void)result; /* rm tells the operator nothing that the next clone's failure would not */
-    clone_folder_free_list(source->leftovers);
-    source->leftovers = NULL;
-}
-
-static void git_remove_leftovers(struct git_source *source)
-{
-    size_t count = 0;
-    if (source->leftovers)
-        return; /* the next time */
-    /* A damaged clone is served until there is another one. */
-    source->leftovers = clone_folder_leftovers(
-        source->folder, source->repository ? source->repository : source->policy->repository);
-    while (source->leftovers[count])
-        count++;
-    const char **argv = memory_allocate(sizeof *argv * (count + 4));
-    argv[0] = "rm";
-    argv[1] = "-rf";
-    argv[2] = "--";
-    for (size_t i = 0; i < count; i++) {
-        if (clone_folder_is_repository(source->leftovers[i]))
-            log_write(LOG_WARNING, POLICY_LOGGER,
-                "Found previous policy repo clone: %s, removing it to avoid conflicts.",
-                source->leftovers[i]);
-        argv[3 + i] = source->leftovers[i];
-    }
-    const struct job_settings settings = {.argv = argv,
-        .stall_seconds = 3600,
-        .output_max = GIT_OUTPUT_SMALL,
-        .done = git_on_removed,
-        .context = source};
-    if (count > 0) {
-        job_start(source->policy, &settings);
-    } else {
-        clone_folder_free_list(source->leftovers);
-        source->leftovers = NULL;
-    }
-    free(argv);
+    return (uint64_t)source->base.policy->config->policy_repo_max_bytes;
 }
 
 /* ---- serving ---- */
 
 static void git_become_ready(struct git_source *source)
 {
-    source->state = GIT_IDLE;
     source->failures = 0;
-    git_remove_leftovers(source);
-    if (!source->ready) {
-        source->ready = true;
-        policy_source_ready(source->policy);
-    }
-    if (source->again) {
-        source->again = false;
-        git_fetch(source);
-    }
+    source_base_remove_leftovers(&source->base);
+    source_base_idle(&source->base);
 }
 
 /* ---- cloning ---- */
 
 static void git_clone_failed(struct git_source *source, struct slice reason)
 {
-    const struct config *config = source->policy->config;
+    const struct config *config = source->base.policy->config;
     uint64_t spent = clock_monotonic_ns() - source->clone_since_ns;
     source->failures++;
     log_write(LOG_ERROR, POLICY_LOGGER, "cannot clone policy repo: %.*s", (int)reason.length, reason.data);
-    policy_count(source->policy, COUNTER_POLICY_CHECKS_FAILED, 1);
-    free(source->work);
-    source->work = NULL;
-    git_remove_leftovers(source);
+    policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
+    free(source->base.work);
+    source->base.work = NULL;
+    source_base_remove_leftovers(&source->base);
     if (config->policy_repo_clone_timeout > 0 &&
         spent > (uint64_t)config->policy_repo_clone_timeout * CLOCK_SECOND) {
         log_write(LOG_ERROR, POLICY_LOGGER,
             "policy watcher failed with exception: no clone within OPAL_POLICY_REPO_CLONE_TIMEOUT=%lld "
             "seconds",
             (long long)config->policy_repo_clone_timeout);
-        policy_source_give_up(source->policy);
+        policy_source_give_up(source->base.policy);
         return;
     }
-    git_retry_after(source, policy_source_backoff(source->failures, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS));
+    source_base_retry_after(
+        &source->base, policy_source_backoff(source->failures, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS));
 }
 
 static void git_clone_too_large(struct git_source *source, struct slice reason)
 {
     struct text text = {0};
-    policy_count(source->policy, COUNTER_POLICY_REPO_TOO_LARGE, 1);
+    policy_count(source->base.policy, COUNTER_POLICY_REPO_TOO_LARGE, 1);
     text_append_format(&text, "it is larger than OPAL_POLICY_REPO_MAX_BYTES=%lld allows (%.*s)",
         (long long)bytes_max_of(source), (int)reason.length, reason.data);
     git_clone_failed(source, text_slice(&text));
     text_free(&text);
     /* Each try brings that many bytes: not as often as others. */
-    if (event_pending(source->retry, EV_TIMEOUT, NULL))
-        git_retry_after(source,
+    if (event_pending(source->base.retry, EV_TIMEOUT, NULL))
+        source_base_retry_after(&source->base,
             policy_source_backoff(source->failures, RETRY_LARGE_FIRST_SECONDS, RETRY_LARGE_MOST_SECONDS));
 }
-
-static void git_on_changed(void *context, bool ok);
 
 static void git_on_clone_read(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
     struct error err = {0};
-    source->job = NULL;
-    if (!result->ok || !take_hash(result->output, source->fetched)) {
+    source->base.job = NULL;
+    if (!result->ok || !source_base_take_hash(result->output, source->base.fetched)) {
         git_clone_failed(source, result->ok ? SLICE_LITERAL("git rev-parse gave no commit") : result->reason);
         return;
     }
-    if (clone_folder_move(source->folder, source->work, source->place, &err) < 0) {
+    char *place = source->place;
+    source->place = NULL;
+    if (source_base_settle(&source->base, place, &err) < 0) {
         git_clone_failed(source, slice_from_string(err.text));
         return;
     }
-    free(source->work);
-    source->work = NULL;
-    free(source->repository);
-    source->repository = source->place;
-    source->place = NULL;
     source->fresh = true;
     log_write(LOG_INFO, POLICY_LOGGER, "Clone succeeded");
-    if (source->head[0] && strcmp(source->head, source->fetched) != 0) {
+    if (source->base.head[0] && strcmp(source->base.head, source->base.fetched) != 0) {
         /* In place of a damaged one: what the clients know is older. */
-        source->state = GIT_CHANGING;
-        source->change = change_start(source->policy, source->repository, source->head, source->fetched,
-            branch_of(source), git_on_changed, source);
+        source_base_change(&source->base, branch_of(source));
         return;
     }
-    memcpy(source->head, source->fetched, sizeof source->head);
-    policy_set_head(source->policy, source->repository, source->head);
+    source_base_serve(&source->base, source->base.fetched);
     git_become_ready(source);
 }
 
@@ -254,7 +146,7 @@ static void git_on_cloned(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
     static const char *const arguments[] = {"rev-parse", "--verify", "HEAD^{commit}", NULL};
-    source->job = NULL;
+    source->base.job = NULL;
     if (!result->ok) {
         if (result->file_too_large)
             git_clone_too_large(source, result->reason);
@@ -262,27 +154,26 @@ static void git_on_cloned(void *context, const struct job_result *result)
             git_clone_failed(source, result->reason);
         return;
     }
-    git_run(source, source->work, arguments, git_on_clone_read);
+    source_base_git(&source->base, source->base.work, arguments, git_on_clone_read);
 }
 
 static void git_clone(struct git_source *source)
 {
     struct error err = {0};
-    source->state = GIT_CLONING;
+    source->base.state = SOURCE_CLONING;
     if (source->failures == 0)
         source->clone_since_ns = clock_monotonic_ns();
-    free(source->work);
-    source->work = clone_folder_new_work(source->folder);
+    source_base_new_work(&source->base);
     free(source->place);
-    source->place = clone_folder_new_place(source->folder);
-    if (git_access_open(source->policy->config, &source->access, &err) < 0) {
+    source->place = clone_folder_new_place(source->base.folder);
+    if (git_access_open(source->base.policy->config, &source->access, &err) < 0) {
         git_access_free(&source->access);
         git_clone_failed(source, slice_from_string(err.text));
         return;
     }
     /* --no-local: through the same checks of every object as over a network, also from a path. */
     const char *const arguments[] = {"clone", "--progress", "--no-checkout", "--no-tags", "--single-branch",
-        "--no-local", "--branch", branch_of(source), "--", source->access.url, source->work, NULL};
+        "--no-local", "--branch", branch_of(source), "--", source->access.url, source->base.work, NULL};
     log_write(LOG_INFO, POLICY_LOGGER, "Cloning repo from '%s' to '%s' (branch: '%s')", source->access.url,
         source->place, branch_of(source));
     git_run_remote(source, NULL, arguments, bytes_max_of(source), git_on_cloned);
@@ -294,9 +185,8 @@ static void git_clone(struct git_source *source)
 static void git_discard(struct git_source *source, const char *why)
 {
     log_write(LOG_WARNING, POLICY_LOGGER, "the clone in %s is not used (%s): cloning anew",
-        source->repository, why);
-    free(source->repository);
-    source->repository = NULL;
+        source->base.repository, why);
+    source_base_forget(&source->base);
     source->failures = 0;
     source->measured = false;
     git_clone(source);
@@ -305,13 +195,13 @@ static void git_discard(struct git_source *source, const char *why)
 static void git_on_opened(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
-    source->job = NULL;
-    if (result->ok && take_hash(result->output, source->head)) {
+    source->base.job = NULL;
+    if (result->ok && source_base_take_hash(result->output, source->base.head)) {
         log_write(LOG_INFO, POLICY_LOGGER,
             "SKIPPED cloning policy repo, found existing repo at '%s' with remotes: ['%s']",
-            source->repository, source->policy->config->policy_repo_url);
-        policy_set_head(source->policy, source->repository, source->head);
-        source->again = true; /* it may be of long ago */
+            source->base.repository, source->base.policy->config->policy_repo_url);
+        source_base_serve(&source->base, source->base.head);
+        source->base.again = true; /* it may be of long ago */
         git_become_ready(source);
         return;
     }
@@ -325,23 +215,23 @@ static void git_on_remote_read(void *context, const struct job_result *result)
     bool same = false;
     const char *at = result->output.data;
     const char *end = at ? at + result->output.length : NULL;
-    source->job = NULL;
+    source->base.job = NULL;
     while (at && at < end) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         char *url = memory_copy(at, (size_t)((stop ? stop : end) - at));
-        same = same || git_access_same_url(source->policy->config, url);
+        same = same || git_access_same_url(source->base.policy->config, url);
         free(url);
         at = stop ? stop + 1 : end;
     }
     if (!same) {
-        if (source->policy->config->policy_repo_reuse_clone_path) {
+        if (source->base.policy->config->policy_repo_reuse_clone_path) {
             /* Whatever it is, it is not ours to delete. */
             log_write(LOG_ERROR, POLICY_LOGGER,
                 "policy watcher failed with exception: Existing repo has wrong remote url: %s is no clone of "
                 "the "
                 "configured repository; move it away or set another OPAL_POLICY_REPO_CLONE_PATH",
-                source->repository);
-            policy_source_give_up(source->policy);
+                source->base.repository);
+            policy_source_give_up(source->base.policy);
             return;
         }
         git_discard(source, "Existing repo has wrong remote url");
@@ -349,69 +239,43 @@ static void git_on_remote_read(void *context, const struct job_result *result)
     }
     text_append_format(&commit, "refs/heads/%s^{commit}", branch_of(source));
     const char *const arguments[] = {"rev-parse", "--verify", commit.data, NULL};
-    git_run(source, source->repository, arguments, git_on_opened);
+    source_base_git(&source->base, source->base.repository, arguments, git_on_opened);
     text_free(&commit);
 }
 
-static void git_open_clone(struct git_source *source)
+static void git_open(void *context)
 {
+    struct git_source *source = context;
     static const char *const arguments[] = {"config", "--local", "--get-all", "remote.origin.url", NULL};
-    source->state = GIT_OPENING;
-    clone_folder_unlock(source->repository);
-    git_run(source, source->repository, arguments, git_on_remote_read);
-}
-
-static void git_begin(struct git_source *source)
-{
-    struct error err = {0};
-    source->state = GIT_LOCKING;
-    if (clone_folder_lock(source->folder, &err) < 0) {
-        log_write_limited(&source->limit_lock, LOG_ERROR, POLICY_LOGGER, "%s", err.text);
-        git_retry_after(source, LOCK_RETRY_SECONDS);
-        return;
-    }
-    free(source->repository);
-    source->repository = clone_folder_find(source->folder);
-    if (source->repository && clone_folder_is_repository(source->repository)) {
-        git_open_clone(source);
-        return;
-    }
-    free(source->repository);
-    source->repository = NULL;
-    git_clone(source);
+    source_base_git(&source->base, source->base.repository, arguments, git_on_remote_read);
 }
 
 /* ---- looking for changes ---- */
 
 static void git_check_done(struct git_source *source)
 {
-    source->state = GIT_IDLE;
     source->failures = 0;
-    event_del(source->retry);
-    if (source->again) {
-        source->again = false;
-        git_fetch(source);
-    }
+    source_base_idle(&source->base);
 }
 
 static void git_check_failed(struct git_source *source, struct slice reason)
 {
     source->failures++;
-    source->state = GIT_IDLE;
-    policy_count(source->policy, COUNTER_POLICY_CHECKS_FAILED, 1);
+    source->base.state = SOURCE_IDLE;
+    policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
     double seconds = policy_source_backoff(source->failures, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS);
     log_write(LOG_ERROR, POLICY_LOGGER,
         "cannot pull changes of the policy repo: %.*s; trying again in %.1f s (failure %u)",
         (int)reason.length, reason.data, seconds, source->failures);
-    source->again = false;
-    clone_folder_unlock(source->repository);
-    git_retry_after(source, seconds);
+    source->base.again = false;
+    clone_folder_unlock(source->base.repository);
+    source_base_retry_after(&source->base, seconds);
 }
 
 static void git_on_collected(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
-    source->job = NULL;
+    source->base.job = NULL;
     source->measured = false;
     if (!result->ok)
         log_write(LOG_WARNING, POLICY_LOGGER, "the clone could not be packed: %.*s",
@@ -419,20 +283,18 @@ static void git_on_collected(void *context, const struct job_result *result)
     git_check_done(source);
 }
 
-static void git_on_changed(void *context, bool ok)
+static void git_changed(void *context, bool ok)
 {
     struct git_source *source = context;
-    source->change = NULL;
     if (!ok) {
         git_discard(source, "it can't be read or written");
         return;
     }
-    memcpy(source->head, source->fetched, sizeof source->head);
     source->measured = false;
-    git_remove_leftovers(source); /* a damaged clone in whose place this one came */
+    source_base_remove_leftovers(&source->base); /* a damaged clone in whose place this one came */
     if (++source->changes % COLLECT_EVERY == 0) {
         static const char *const arguments[] = {"-c", "gc.auto=1000", "gc", "--auto", "--quiet", NULL};
-        git_run(source, source->repository, arguments, git_on_collected);
+        source_base_git(&source->base, source->base.repository, arguments, git_on_collected);
         return;
     }
     git_check_done(source);
@@ -441,30 +303,28 @@ static void git_on_changed(void *context, bool ok)
 static void git_on_fetched_read(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
-    source->job = NULL;
-    if (!result->ok || !take_hash(result->output, source->fetched)) {
+    source->base.job = NULL;
+    if (!result->ok || !source_base_take_hash(result->output, source->base.fetched)) {
         git_discard(source, "what was fetched can't be read");
         return;
     }
-    if (strcmp(source->fetched, source->head) == 0) {
-        log_write(LOG_INFO, POLICY_LOGGER, "No new commits: HEAD is at '%s'", source->head);
+    if (strcmp(source->base.fetched, source->base.head) == 0) {
+        log_write(LOG_INFO, POLICY_LOGGER, "No new commits: HEAD is at '%s'", source->base.head);
         git_check_done(source);
         return;
     }
-    log_write(LOG_INFO, POLICY_LOGGER, "Found new commits: old HEAD was '%s', new HEAD is '%s'", source->head,
-        source->fetched);
+    log_write(LOG_INFO, POLICY_LOGGER, "Found new commits: old HEAD was '%s', new HEAD is '%s'",
+        source->base.head, source->base.fetched);
     source->fresh = false;
-    source->state = GIT_CHANGING;
-    source->change = change_start(source->policy, source->repository, source->head, source->fetched,
-        branch_of(source), git_on_changed, source);
+    source_base_change(&source->base, branch_of(source));
 }
 
 /* What is there and what would come are too much together. A clone made anew holds nothing that the remote has taken back; if that is
  * too large as well, it is tried again and again, and the old one goes on being served. */
 static void git_no_room(struct git_source *source)
 {
-    policy_count(source->policy, COUNTER_POLICY_REPO_TOO_LARGE, 1);
-    clone_folder_unlock(source->repository);
+    policy_count(source->base.policy, COUNTER_POLICY_REPO_TOO_LARGE, 1);
+    clone_folder_unlock(source->base.repository);
     git_discard(source, "it would get larger than OPAL_POLICY_REPO_MAX_BYTES allows");
 }
 
@@ -472,7 +332,7 @@ static void git_on_fetched(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
     struct text commit = {0};
-    source->job = NULL;
+    source->base.job = NULL;
     if (!result->ok) {
         if (result->file_too_large)
             git_no_room(source);
@@ -482,7 +342,7 @@ static void git_on_fetched(void *context, const struct job_result *result)
     }
     text_append_format(&commit, "refs/remotes/origin/%s^{commit}", branch_of(source));
     const char *const arguments[] = {"rev-parse", "--verify", commit.data, NULL};
-    git_run(source, source->repository, arguments, git_on_fetched_read);
+    source_base_git(&source->base, source->base.repository, arguments, git_on_fetched_read);
     text_free(&commit);
 }
 
@@ -499,7 +359,7 @@ static void git_fetch_now(struct git_source *source)
         }
         room = room < ROOM_LEAST ? ROOM_LEAST : room;
     }
-    if (git_access_open(source->policy->config, &source->access, &err) < 0) {
+    if (git_access_open(source->base.policy->config, &source->access, &err) < 0) {
         git_access_free(&source->access);
         git_check_failed(source, slice_from_string(err.text));
         return;
@@ -509,7 +369,7 @@ static void git_fetch_now(struct git_source *source)
     /* fetch.unpackLimit: one pack, however few objects come, so that its limit is that of all that comes. */
     const char *const arguments[] = {"-c", "fetch.unpackLimit=1", "fetch", "--progress", "--no-tags",
         "--no-write-fetch-head", "--no-recurse-submodules", "--", source->access.url, refspec.data, NULL};
-    git_run_remote(source, source->repository, arguments, room, git_on_fetched);
+    git_run_remote(source, source->base.repository, arguments, room, git_on_fetched);
     git_access_free(&source->access);
     text_free(&refspec);
 }
@@ -517,7 +377,7 @@ static void git_fetch_now(struct git_source *source)
 static void git_on_measured(void *context, const struct job_result *result)
 {
     struct git_source *source = context;
-    source->job = NULL;
+    source->base.job = NULL;
     if (!result->ok) {
         git_discard(source, "its size can't be read");
         return;
@@ -531,65 +391,57 @@ static void git_fetch(struct git_source *source)
 {
     static const char *const arguments[] = {"count-objects", "-v", NULL};
     log_write(LOG_INFO, POLICY_LOGGER, "Pulling changes from remote: 'origin'");
-    policy_count(source->policy, COUNTER_POLICY_CHECKS, 1);
-    source->state = GIT_FETCHING;
-    event_del(source->retry);
+    policy_count(source->base.policy, COUNTER_POLICY_CHECKS, 1);
+    source->base.state = SOURCE_FETCHING;
+    event_del(source->base.retry);
     if (bytes_max_of(source) > 0 && !source->measured)
-        git_run(source, source->repository, arguments, git_on_measured);
+        source_base_git(&source->base, source->base.repository, arguments, git_on_measured);
     else
         git_fetch_now(source);
 }
 
-static void git_on_retry(evutil_socket_t descriptor, short what, void *context)
+/* ---- life ---- */
+
+static void git_load(void *context)
+{
+    git_clone(context);
+}
+
+static void git_check(void *context)
+{
+    git_fetch(context);
+}
+
+static void git_retry(void *context)
 {
     struct git_source *source = context;
-    (void)descriptor;
-    (void)what;
-    if (source->state == GIT_LOCKING)
-        git_begin(source);
-    else if (source->state == GIT_CLONING)
+    if (source->base.state == SOURCE_CLONING)
         git_clone(source);
-    else if (source->state == GIT_IDLE)
+    else
         git_fetch(source);
 }
 
-/* ---- life ---- */
-
 static void *git_source_open(struct policy *policy)
 {
+    static const struct source_steps steps = {
+        .open = git_open, .load = git_load, .fetch = git_check, .retry = git_retry, .changed = git_changed};
     struct git_source *source = memory_allocate(sizeof *source);
-    source->policy = policy;
-    source->folder = clone_folder_open(policy->config);
-    source->retry = event_new(policy->base, -1, 0, git_on_retry, source);
-    source->state = GIT_LOCKING;
-    event_active(source->retry, EV_TIMEOUT, 0);
+    source_base_open(&source->base, policy, &steps, source);
     return source;
 }
 
 static void git_source_close(void *context)
 {
     struct git_source *source = context;
-    if (source->job)
-        job_abandon(source->job);
-    if (source->change)
-        change_abandon(source->change);
-    event_free(source->retry);
-    if (source->leftovers)
-        clone_folder_free_list(source->leftovers);
-    free(source->repository);
-    free(source->work);
+    source_base_close(&source->base);
     free(source->place);
-    clone_folder_close(source->folder);
     free(source);
 }
 
 static void git_source_check(void *context)
 {
     struct git_source *source = context;
-    if (source->state == GIT_IDLE)
-        git_fetch(source);
-    else
-        source->again = true;
+    source_base_check(&source->base);
 }
 
 const struct source_kind git_source_kind = {git_source_open, git_source_close, git_source_check};
