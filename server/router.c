@@ -70,12 +70,10 @@ static void router_check_stall(struct router *router)
 void *router_reserve(struct router *router, enum ring_type type, uint32_t length)
 {
     void *body = ring_writer_reserve(router->ring, type, length);
-    if (!body) {
+    if (!body)
         router_note_full(router);
-    } else {
+    else /* there was room for this one; who waits for more still watches the slowest reader */
         router->ring_full = false;
-        router->stall_since_ns = 0;
-    }
     return body;
 }
 
@@ -337,6 +335,8 @@ static void router_on_full_poll(evutil_socket_t descriptor, short what, void *co
         router_take_in(router);
     else
         router_note_full(router);
+    if (!event_pending(router->full_poll, EV_TIMEOUT, NULL))
+        router->stall_since_ns = 0; /* nobody waits for room any more */
 }
 
 /* ---- life cycle ---- */

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from harness import RawClient, WireClient, close_all, connect_many, group_pids, http_request, process_state, scaled, wait_until
+from harness.backbones import RedisServer
+from harness.metrics import counter
 from harness.wire import TEXT, frame
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
 
 
 async def holders(server, clients):
@@ -222,6 +231,38 @@ def test_a_stopped_worker_is_replaced_and_others_go_on(opald):
         await close_all(clients + fresh + [publisher])
 
     asyncio.run(go())
+
+
+def test_a_full_ring_that_still_takes_small_events_is_no_stall(opald, redis, topic):
+    """A worker pauses, large events fill the ring and wait, small ones from another server still fit: the pause is far below the limit."""
+    small = {"OPAL_RING_BYTES": "2m", "OPAL_EVENT_MAX_BYTES": "200k", "OPAL_RING_STALL_SECONDS": "20"}
+    server = opald(workers=2, broadcast_uri=redis.uri, channel=topic, env=small)
+    other = opald(workers=1, broadcast_uri=redis.uri, channel=topic, env=small, name="other")
+
+    async def go():
+        clients = await connect_many(server.port, 8, "t", "u")
+        publisher, afar = next(c for c in clients), await RawClient.connect(other.port)
+        held = server.workers_of([client.local_port for client in clients])
+        stopped = next(pid for pid in held.values() if pid != held[publisher.local_port])
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            for i in range(15):  # more than the ring takes
+                assert await publisher.publish("t", ["x" * 150000, i], sync=False)
+            await asyncio.to_thread(server.wait_for_log, "the ring is full")
+            for i in range(100):
+                assert await afar.publish("u", i)
+                await asyncio.sleep(0.005)
+            assert process_state(stopped) == "T", "not killed"
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        for client in clients:
+            await client.until(lambda c: sum(n.topic == "u" for n in c.notifies) == 100, 10, "the other server's events")
+            if client is not publisher:
+                await client.until(lambda c: [n.data[1] for n in c.notifies if n.topic == "t"] == list(range(15)), 10, "the large ones")
+        await close_all([*clients, afar])
+
+    asyncio.run(go())
+    assert counter(server, "workers_killed_stuck") == 0
 
 
 @pytest.mark.limit(120)
