@@ -65,8 +65,11 @@ void kafka_consumer_mark(struct kafka_partition *partition, const rd_kafka_messa
     int64_t timestamp = rd_kafka_message_timestamp(message, &type);
     partition->mark = kafka_mark_of(message);
     partition->has_mark = true;
-    if (type != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp > partition->seen_ms)
-        partition->seen_ms = timestamp;
+    if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || timestamp <= partition->seen_ms)
+        return;
+    /* A writer's clock may be hours fast; another log's events must not look old beside its. */
+    int64_t now = kafka_consumer_wall_ms();
+    partition->seen_ms = timestamp < now ? timestamp : now;
 }
 
 static void kafka_consumer_check_partition(struct kafka_consumer *consumer, int32_t number)
