@@ -294,6 +294,25 @@ def test_topic_made_anew(strict_kafka, topic, driver):
     assert one.close() == 0
 
 
+def test_topic_made_anew_while_the_ring_is_full(strict_kafka, topic, driver):
+    """A message of the old topic still waits for room: its offset says nothing about the new one."""
+    strict_kafka.create_topic(topic)
+    one = driver(strict_kafka.uri, topic).up()
+    strict_kafka.produce(topic, *[notification(i) for i in range(20)])
+    one.wait_events(20)
+    one.say("pause")
+    strict_kafka.produce(topic, notification(20))
+    admin(strict_kafka, lambda c: c.delete_topics([topic]))
+    one.wait_line("state GAP", 20)
+    strict_kafka.create_topic(topic)
+    one.wait_line("state UP", 20, count=2)
+    strict_kafka.produce(topic, *[notification(100 + i) for i in range(5)])
+    one.say("resume")
+    one.wait(lambda: set(range(100, 105)) <= set(numbers(one.events())), 20, "the new topic's events")
+    assert "made anew" in one.wait_line("gap")
+    assert one.close() == 0
+
+
 def test_too_large(strict_kafka, topic, driver):
     """The broker's limit is below ours: only what is too large is given up, also when it went out together with others."""
     strict_kafka.create_topic(topic, config={"max.message.bytes": 3000})
