@@ -86,6 +86,16 @@ static int postgres_check_names(const char *channel, const char *schema, struct 
     return 0;
 }
 
+static const char *postgres_schema(const struct broadcast_settings *settings)
+{
+    return settings->postgres_schema ? settings->postgres_schema : POSTGRES_SCHEMA_DEFAULT;
+}
+
+static int postgres_check_settings(const struct broadcast_settings *settings, struct error *err)
+{
+    return postgres_check_names(settings->channel, postgres_schema(settings), err);
+}
+
 static void *postgres_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err)
 {
@@ -98,9 +108,9 @@ static void *postgres_open(struct event_base *base, const struct broadcast_setti
         .probe = postgres_probe,
         .fetch_rows = postgres_fetch_rows,
         .wait = postgres_wait};
-    const char *schema = settings->postgres_schema ? settings->postgres_schema : POSTGRES_SCHEMA_DEFAULT;
+    const char *schema = postgres_schema(settings);
     struct text table = {0};
-    if (postgres_check_names(settings->channel, schema, err) < 0)
+    if (postgres_check_settings(settings, err) < 0)
         return NULL;
     struct postgres *postgres = memory_allocate(sizeof *postgres);
     unsigned user_timeout_ms = (unsigned)(relay_deadline_ns(settings) / 2 / CLOCK_MILLISECOND);
@@ -165,4 +175,5 @@ const struct broadcast_backend broadcast_postgres = {.schemes = postgres_schemes
     .publish = postgres_publish,
     .resume = postgres_resume,
     .message_max = postgres_message_max,
-    .close = postgres_close};
+    .close = postgres_close,
+    .check_settings = postgres_check_settings};

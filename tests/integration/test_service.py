@@ -42,6 +42,7 @@ WRONG = {
     "uri_scheme": (["run", "--broadcast-uri", "http://x:1"], {}, ["http://x:1"]),
     "uri_no_host": (["run", "--broadcast-uri", "kafka://"], {}, ["kafka://"]),
     "uri_bad_port": (["run", "--broadcast-uri", "kafka://h:99999"], {}, ["99999"]),
+    "postgres_channel": (["run", "--broadcast-uri", "postgres://h/d"], {"OPAL_BROADCAST_CHANNEL_NAME": "x" * 64}, ["64 bytes", "63"]),
     "bool_word": (["run"], {"OPAL_BROADCAST_HEALTHCHECK_ENABLED": "perhaps"}, ["OPAL_BROADCAST_HEALTHCHECK_ENABLED", "perhaps"]),
     "log_level": (["run"], {"OPAL_LOG_LEVEL": "LOUD"}, ["OPAL_LOG_LEVEL", "LOUD"]),
     "env_number": (["run"], {"OPAL_BROADCAST_KEEPALIVE_INTERVAL": "1.5"}, ["OPAL_BROADCAST_KEEPALIVE_INTERVAL", "1.5"]),
@@ -69,7 +70,7 @@ def test_a_wrong_setting_ends_with_2_and_one_line(name):
         assert word in lines[0], lines[0]
 
 
-@pytest.mark.parametrize("name", ["port_word", "bool_word", "uri_scheme", "json_neither"])
+@pytest.mark.parametrize("name", ["port_word", "bool_word", "uri_scheme", "json_neither", "postgres_channel"])
 def test_check_config_tells_the_same(name):
     arguments, env, named = WRONG[name]
     status, out, err = run("check-config", *arguments[1:], env=env)
