@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -115,7 +116,10 @@ def _end_opald(server: Opald) -> list:
         problems.append(f"{server.name}: exit status {code} after SIGTERM")
     if server.sanitizer_report():
         problems.append(f"{server.name}: {server.sanitizer_report()}")
-    left = process_module.group_pids(server.pid)
+    # one that was killed with its parent (a builder with hundreds of megabytes) may take a moment to be gone
+    deadline = time.monotonic() + 2
+    while (left := process_module.group_pids(server.pid)) and time.monotonic() < deadline:
+        time.sleep(0.02)
     if left:
         problems.append(f"{server.name}: processes left behind: {left}")
     return problems
