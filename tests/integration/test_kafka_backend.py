@@ -257,7 +257,7 @@ def test_lost_offset(strict_kafka, topic, driver):
     one = driver(strict_kafka.uri, topic).up()
     strict_kafka.produce(topic, notification(0))
     one.wait_events(1)
-    one.process.send_signal(signal.SIGSTOP)
+    freeze(one.process.pid)
     for i in range(1, 20):
         strict_kafka.produce(topic, notification(i))
     admin(strict_kafka, lambda c: c.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=20)}))

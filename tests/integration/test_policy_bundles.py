@@ -14,7 +14,7 @@ import pytest
 from harness import close_all, connect_many, expect_all, scaled
 from harness.policy_history import History
 from harness.policy_repo import PolicyRepo
-from harness.process import live_children, process_state, wait_until
+from harness.process import freeze, live_children, process_state, wait_until
 from harness.servers import Opald, Reference
 
 NOBODY = "0123456789012345678901234567890123456789"
@@ -189,7 +189,7 @@ def test_head_before_requests(follow, repo):
     with server.connection() as connection:
         assert connection.request("GET", "/policy").json()["hash"] == repo.head
         worker = server.worker_pids()[0]
-        os.kill(worker, signal.SIGSTOP)
+        freeze(worker)
         connection.send(b"GET /policy HTTP/1.1\r\nhost: x\r\n\r\n")  # readable before the link is
         time.sleep(0.1)
         repo.commit({"n.rego": "package n\n"})
@@ -348,7 +348,7 @@ def test_deaths_of_builder_and_policy_process(follow, repo):
     wait_until(lambda: process_state(pid) in ("", "Z"), 5, "its end")
     assert server.request("GET", "/policy?path=a").status == 200
     pid = builder_pid(server, but=pid)
-    os.kill(pid, signal.SIGSTOP)  # at work: it dies with a question unanswered, another one answers it
+    freeze(pid)  # at work: it dies with a question unanswered, another one answers it
     with server.connection() as connection:
         connection.send(b"GET /policy?path=b HTTP/1.1\r\nhost: x\r\n\r\n")
         time.sleep(0.3)
@@ -356,7 +356,7 @@ def test_deaths_of_builder_and_policy_process(follow, repo):
         assert connection.read_response().status == 200
     assert counter(server, "bundle_builders_died") in (1, 2)  # two when the first one was given a question before its end was noticed
     [old] = server.policy_pids()
-    os.kill(old, signal.SIGSTOP)  # what a worker holds is served without it; what it does not hold waits for the next one
+    freeze(old)  # what a worker holds is served without it; what it does not hold waits for the next one
     assert server.request("GET", "/policy?path=b").status == 200
     with server.connection(timeout=40) as connection:
         connection.send(b"GET /policy?path=a&path=b HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -370,7 +370,7 @@ def test_deaths_of_builder_and_policy_process(follow, repo):
 def test_a_builder_that_hangs(follow, repo):
     server = follow(repo, env={"OPAL_BUNDLE_BUILD_SECONDS": 1})
     pid = builder_pid(server)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     started = time.monotonic()
     response = server.request("GET", "/policy?path=a", timeout=20)
     assert response.status == 503 and time.monotonic() - started < scaled(6)

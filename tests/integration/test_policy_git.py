@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import GitDaemon, GitHttp, PolicyRemote, RawClient, Sshd, git, process_state, wait_until
-from harness.process import child_pids, command_line
+from harness.process import child_pids, command_line, freeze
 
 DIRECTORIES = [".", "a", "a/b", "a/b/c", "users", "newdir", "d e", "été", "日本", "moved", "moved/deep"]
 TOPICS = [f"policy:{d}" for d in DIRECTORIES]
@@ -505,7 +505,7 @@ def test_a_policy_process_that_hangs_is_replaced(opald, work):
     repo = PolicyRemote(work)
     server = opald(env=policy_env(work, repo.remote, WORKER_HANG_SECONDS=1))
     server.wait_for_log("Clone succeeded")
-    os.kill(server.policy_pids()[0], signal.SIGSTOP)
+    freeze(server.policy_pids()[0])
     server.wait_for_log("killing policy process .*: no heartbeat within the limit", 10)
     head = repo.commit({"a/n.rego": "package n\n"})
     trigger(server, repo.remote)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import RawClient, WireClient, close_all, connect_many, group_pids, http_request, process_state, scaled, wait_until
+from harness import RawClient, WireClient, close_all, connect_many, freeze, group_pids, http_request, process_state, scaled, wait_until
 from harness.backbones import RedisServer
 from harness.metrics import counter
 from harness.wire import TEXT, frame
@@ -213,7 +213,7 @@ def test_a_stopped_worker_is_replaced_and_others_go_on(opald):
         publisher = await RawClient.connect(server.port)
         living = server.worker_of(publisher.local_port)
         stopped = next(pid for pid in by_worker if pid != living)
-        os.kill(stopped, signal.SIGSTOP)
+        freeze(stopped)
         text = "x" * 100_000
         for i in range(400):  # 40 MB through a ring of 16
             assert await publisher.publish("t", [i, text], timeout=20) is True
@@ -244,7 +244,7 @@ def test_a_full_ring_that_still_takes_small_events_is_no_stall(opald, redis, top
         publisher, afar = next(c for c in clients), await RawClient.connect(other.port)
         held = server.workers_of([client.local_port for client in clients])
         stopped = next(pid for pid in held.values() if pid != held[publisher.local_port])
-        os.kill(stopped, signal.SIGSTOP)
+        freeze(stopped)
         try:
             for i in range(15):  # more than the ring takes
                 assert await publisher.publish("t", ["x" * 150000, i], sync=False)
@@ -269,7 +269,7 @@ def test_a_full_ring_that_still_takes_small_events_is_no_stall(opald, redis, top
 def test_a_hung_idle_worker_is_replaced(opald):
     server = opald(workers=2, args=["--worker-hang-seconds", "2"])
     stopped = server.worker_pids()[0]
-    os.kill(stopped, signal.SIGSTOP)
+    freeze(stopped)
     wait_until(lambda: process_state(stopped) in ("", "Z"), 15, "end of the hung worker")
     wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
 
@@ -283,7 +283,7 @@ def test_a_paused_container_keeps_its_workers(opald):
         client = await RawClient.connect(server.port)
         assert await client.subscribe("t")
         for pid in [server.pid, *workers]:
-            os.kill(pid, signal.SIGSTOP)
+            freeze(pid)
         await asyncio.sleep(3)
         for pid in [server.pid, *workers]:
             os.kill(pid, signal.SIGCONT)
@@ -312,7 +312,7 @@ def test_connections_given_to_a_worker_that_backs_off(opald):
     pid = victim()
     wait_until(lambda: f"pid {pid}" in server.log(), 10, "the worker's start")
     time.sleep(0.2)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     connections = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(40)]
     for connection in connections:
         connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -333,7 +333,7 @@ def test_connections_given_to_a_worker_that_stands_still(opald):
     stopped = server.worker_pids()[0]
     wait_until(lambda: f"pid {stopped}" in server.log(), 10, "the worker's start")
     time.sleep(0.6)
-    os.kill(stopped, signal.SIGSTOP)
+    freeze(stopped)
     connections = [socket.create_connection(("127.0.0.1", server.port), 15) for _ in range(60)]
     for connection in connections:
         connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -390,7 +390,7 @@ def test_what_workers_committed_before_their_end_leaves_with_the_server(opald, k
     kafka.create_topic(topic)
     server = opald(workers=2, broadcast_uri=kafka.uri, channel=topic)
     clients = [WireClient(server.port) for _ in range(4)]
-    os.kill(server.pid, signal.SIGSTOP)
+    freeze(server.pid)
     try:
         for number, client in enumerate(clients):
             client.send(b"".join(frame(TEXT, json.dumps({"request": {"method": "publish", "arguments": {

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from harness import OPALD, RawClient, clean_environment, close_all, connect_many, free_port, http_request, scaled, wait_until
+from harness import OPALD, RawClient, clean_environment, close_all, connect_many, free_port, freeze, http_request, scaled, wait_until
 from harness.paths import ROOT, SANITIZER
 from harness.process import Process
 from harness.servers import sanitizer_environment
@@ -232,7 +232,7 @@ def test_watchdog_only_while_the_workers_beat(opald, work):
 
     # at least each half of the three seconds
     assert beats(6) >= 4
-    os.kill(server.pid, signal.SIGSTOP)
+    freeze(server.pid)
     time.sleep(0.2)
     assert beats(4) == 0
     os.kill(server.pid, signal.SIGCONT)
@@ -245,7 +245,7 @@ def test_watchdog_through_the_life_of_a_hung_worker(opald, work):
     server = opald(workers=2, env={"NOTIFY_SOCKET": notify.address, "WATCHDOG_USEC": "900000"}, args=["--worker-hang-seconds", "3"])
     hung = server.worker_pids()[0]
     wait_until(notify.beats, 5, "WATCHDOG=1")
-    os.kill(hung, signal.SIGSTOP)
+    freeze(hung)
     wait_until(lambda: hung not in server.worker_pids(), 15, "end of the hung worker")
     ended = time.monotonic()
     wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")

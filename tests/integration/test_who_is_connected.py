@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from harness import OpalClient, Opald, Reference, WireClient, scaled
+from harness import OpalClient, Opald, Reference, WireClient, freeze, scaled
 from harness.backbones import PostgresServer, RedisServer
 from harness.wire import CLOSE, frame
 
@@ -152,7 +152,7 @@ def test_client_info_while_a_worker_hangs(opald):
     """Not half of the truth: 503 until the master has replaced it."""
     server = opald(workers=2, env={"OPAL_WORKER_HANG_SECONDS": "4"})
     pids = server.worker_pids()
-    os.kill(pids[0], signal.SIGSTOP)
+    freeze(pids[0])
     try:
         reply = None
         for _ in range(10):
@@ -196,7 +196,7 @@ def test_client_info_for_many_who_ask_at_once(opald):
         for one in opened:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             one.connect(("127.0.0.1", server.port))
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         try:
             for one in opened:
                 one.sendall(ask)
@@ -352,7 +352,7 @@ def test_fleet_of_ours(backbone, opald):
         assert eventually(lambda: clients(server) == {f"c{one.port}": {f"r{one.port}"}}, 15), server.name
     # one stands still for so long that it is forgotten, and is known again when it goes on
     for pid in [one.pid, *one.worker_pids()]:
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     try:
         assert eventually(lambda: clients(three) == {}, 15)
     finally:

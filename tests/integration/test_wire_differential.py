@@ -695,7 +695,8 @@ def server_pings_after_20_seconds(port, log):
     peer = Peer(port, "a", log)
     began = time.monotonic()
     got = peer.wire.read(25)
-    log.append((got[0], len(got[1]), "after 20 s" if 19.5 < time.monotonic() - began < 20.5 + scaled(0.5) else f"after {time.monotonic() - began:.1f} s"))
+    # the reference's after 20 s, ours from 10 s on ("first-ping" in harness/differences.py)
+    log.append((got[0], len(got[1]), "in time" if 9.5 < time.monotonic() - began < 20.5 + scaled(0.5) else f"after {time.monotonic() - began:.1f} s"))
     peer.send(frame(PONG, got[1]))
     began = time.monotonic()
     got = peer.wire.read(25)
@@ -705,10 +706,10 @@ def server_pings_after_20_seconds(port, log):
 @slow
 def silent_peer_is_closed_with_1011(port, log):
     peer = Peer(port, "a", log)
-    began = time.monotonic()
     peer.wire.read(25)
+    began = time.monotonic()
     log.append(peer.wire.read(25))
-    log.append(("after 40 s" if 39.5 < time.monotonic() - began < 40.5 + scaled(0.5) else f"after {time.monotonic() - began:.1f} s",))
+    log.append(("20 s after the ping" if 19.5 < time.monotonic() - began < 20.5 + scaled(0.5) else f"after {time.monotonic() - began:.1f} s",))
     log.append(peer.wire.read(5))
 
 

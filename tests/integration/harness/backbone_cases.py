@@ -14,6 +14,7 @@ import pytest
 from .backbone_driver import A, B
 from .backbones import FakeServer, Proxy, proxied
 from .paths import SANITIZER, scaled
+from .process import freeze
 
 
 def numbers(driver, topic="n"):
@@ -359,7 +360,7 @@ def not_there_at_first(server, driver, channel):
 def this_process_stands_still(server, driver, channel):
     """Stopped, or the machine slept: longer than the deadline, and yet no sign that the backbone is deaf."""
     one, two = driver(server.uri, channel, A).up(), driver(server.uri, channel, B, deadline=2).up()
-    two.process.send_signal(signal.SIGSTOP)
+    freeze(two.process.pid)
     one.say(*(f"publish n {i}" for i in range(100)))
     time.sleep(4)
     two.process.send_signal(signal.SIGCONT)

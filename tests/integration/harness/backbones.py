@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from .ports import free_port
-from .process import Process, child_pids, clean_environment, process_state, wait_until
+from .process import Process, child_pids, clean_environment, freeze, process_state, wait_until
 
 
 def _descendants(pid: int) -> list[int]:
@@ -41,7 +41,11 @@ class _Killable:
         wait_until(lambda: not any(process_state(pid) not in ("", "Z") for pid in pids), 10, "end of all server processes")
 
     def pause(self):
-        self._signal_all(signal.SIGSTOP)
+        for pid in _descendants(self.process.pid):
+            try:
+                freeze(pid)
+            except ProcessLookupError:
+                pass
 
     def resume(self):
         self._signal_all(signal.SIGCONT)

@@ -10,7 +10,7 @@ from pathlib import Path
 from .backbones import Proxy
 from .paths import KAFKA_LIBS, scaled
 from .ports import free_port
-from .process import Process, clean_environment, wait_until
+from .process import Process, clean_environment, freeze, wait_until
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 
@@ -109,7 +109,7 @@ class KafkaBroker:
         self.process.kill()
 
     def pause(self):
-        os.kill(self.process.pid, signal.SIGSTOP)
+        freeze(self.process.pid)
 
     def resume(self):
         os.kill(self.process.pid, signal.SIGCONT)

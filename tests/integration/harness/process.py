@@ -151,6 +151,12 @@ def process_state(pid: int) -> str:
     return stat.rpartition(")")[2].split()[0]
 
 
+def freeze(pid: int):
+    """SIGSTOP, until it holds: the threads of a process go on until one of them has been given the processor to take the signal."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: process_state(pid) in ("T", "Z", ""), 10, f"standstill of process {pid}", interval=0.001)
+
+
 def command_line(pid: int) -> list[bytes]:
     """Its words; none when it is gone."""
     try:
