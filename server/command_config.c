@@ -10,6 +10,7 @@
 #include "server/router.h"
 #include "worker/auth.h"
 #include "worker/data_sources.h"
+#include "worker/tls.h"
 #include "worker/webhook_params.h"
 
 static void print_problem(void *context, const char *line)
@@ -79,6 +80,23 @@ bool command_check_auth(const struct config *config, char *line, size_t size)
     return good;
 }
 
+/* Only asked here: a run reads them itself, as its first step. */
+static bool check_certificate(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct tls_material material;
+    if (!config->tls_certificate)
+        return true;
+    bool good = tls_material_read(config, &material, &err) == 0;
+    if (good) {
+        good = tls_material_check(config, &material, &err) == 0;
+        tls_material_free(&material);
+    }
+    if (!good)
+        snprintf(line, size, "%s", err.text);
+    return good;
+}
+
 int command_check_config(int argc, char **argv)
 {
     struct config config;
@@ -103,6 +121,10 @@ int command_check_config(int argc, char **argv)
         problems++;
     }
     if (!problems && !command_check_webhook(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    if (!problems && !check_certificate(&config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }

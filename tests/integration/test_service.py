@@ -14,6 +14,7 @@ import time
 import pytest
 
 from harness import OPALD, RawClient, clean_environment, close_all, connect_many, free_port, freeze, http_request, scaled, wait_until
+from harness.backbones import Authority
 from harness.paths import ROOT, SANITIZER
 from harness.process import Process
 from harness.servers import sanitizer_environment
@@ -77,6 +78,15 @@ def test_check_config_tells_the_same(name):
     assert status == 2
     for word in named:
         assert word in out + err
+
+
+def test_check_config_looks_at_the_certificate(work):
+    files = Authority(work).issue("localhost")
+    good = {"OPAL_TLS_CERTIFICATE": str(files[0]), "OPAL_TLS_KEY": str(files[1])}
+    assert run("check-config", env=good)[0] == 0
+    for wrong in ({"OPAL_TLS_CERTIFICATE": "/nowhere.pem"}, {"OPAL_TLS_KEY": str(files[0])}):
+        status, out, _ = run("check-config", env={**good, **wrong})
+        assert status == 2 and "OPAL_TLS" in out and "good" not in out, out
 
 
 def test_check_config_tells_everything_that_is_wrong():
