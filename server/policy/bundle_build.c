@@ -152,6 +152,25 @@ static bool revision_is_plain(struct slice base)
     return true;
 }
 
+/* Whether `revision` begins with the hash of a file, perhaps abbreviated, or with an ambiguous one: libgit2 would inflate what it finds whole,
+ * however large it is, only to see that it is no commit. */
+static bool revision_is_file(git_repository *repository, const char *revision)
+{
+    size_t digits = strspn(revision, "0123456789abcdefABCDEF");
+    git_oid brief, whole;
+    git_odb *store;
+    git_object_t type = GIT_OBJECT_COMMIT;
+    size_t length;
+    if (digits < GIT_OID_MINPREFIXLEN || digits > BUNDLE_HASH_LENGTH ||
+        git_oid_fromstrn(&brief, revision, digits) < 0 || git_repository_odb(&store, repository) < 0)
+        return false;
+    int found = git_odb_exists_prefix(&whole, store, &brief, digits);
+    if (found == 0 && git_odb_read_header(&length, &type, store, &whole) < 0)
+        type = GIT_OBJECT_COMMIT; /* what is wrong with it is seen when it is looked up */
+    git_odb_free(store);
+    return found == GIT_EAMBIGUOUS || type == GIT_OBJECT_BLOB;
+}
+
 /* Sets job->old_hash to the commit that `base` names. False: `base` is not that hash itself, and the result says what to ask with. */
 static bool job_take_base(struct bundle_job *job, struct slice base)
 {
@@ -160,7 +179,8 @@ static bool job_take_base(struct bundle_job *job, struct slice base)
     if (base.length == 0)
         return true;
     char *revision = memory_copy(base.data, base.length);
-    if (revision_is_plain(base) && git_revparse_single(&object, job->builder->repository, revision) == 0 &&
+    if (revision_is_plain(base) && !revision_is_file(job->builder->repository, revision) &&
+        git_revparse_single(&object, job->builder->repository, revision) == 0 &&
         git_object_peel(&commit, object, GIT_OBJECT_COMMIT) == 0)
         git_oid_tostr(job->old_hash, sizeof job->old_hash, git_object_id(commit));
     else

@@ -44,6 +44,10 @@ def builder_pid(server, but: int = 0) -> int:
         lambda: next((b for policy in server.policy_pids() for b in live_children(policy, "--as-bundle-builder") if b != but), None), 10, "bundle builder")
 
 
+def builder_peak_kib(server) -> int:
+    return int(re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{builder_pid(server)}/status").read_text(), re.M).group(1))
+
+
 @pytest.fixture
 def repo(work):
     return PolicyRepo(work / "repo", {"a/a.rego": "package a\n", "b/b.rego": "package b\n", "data.json": '{"k": 1}\n'})
@@ -283,13 +287,26 @@ def test_a_huge_manifest(follow, repo):
         server.wait_until(lambda: server.request("GET", "/policy").status == 500, 20, "a bundle of the new commit")
         assert server.request("GET", "/policy?path=a").json() == {"detail": "the policy manifests are larger than 1048576 bytes"}
         assert counter(server, "bundle_builds_failed") >= before + 2
-    peak = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{builder_pid(server)}/status").read_text(), re.M)
-    assert int(peak.group(1)) < 48 * 1024
+    assert builder_peak_kib(server) < 48 * 1024
     server.wait_for_log("The manifest file '.manifest' is too large")
     assert len(re.findall("The manifest file .* is too large", server.log())) < 3  # however many ask
     fixed = repo.commit({".manifest": "b/b.rego\n", "b/.manifest": None})
     look_now(server)
     assert wait_bundle(server, fixed).json()["manifest"] == ["b/b.rego", "data.json", "a/a.rego"]
+
+
+def test_a_base_that_is_a_huge_file(follow, repo):
+    """It is seen to be none without being inflated, however it is spelled; a full bundle is given."""
+    repo.commit({"huge.bin": bytes(64 * 1024 * 1024)})
+    server = follow(repo)
+    full = server.request("GET", "/policy").body
+    blob = repo.git("rev-parse", "HEAD:huge.bin")
+    for base in (blob, blob[:12], blob.upper(), f"{blob}^0", f"{blob}~1", f"{blob[:9]}^^"):
+        assert server.request("GET", f"/policy?base_hash={base}").body == full, base
+    for base in (repo.head, repo.head[:12], f"{repo.head}~1"):
+        assert server.request("GET", f"/policy?base_hash={base}").status == 200
+    assert server.request("GET", f"/policy?base_hash={repo.head[:12]}~1").json()["old_hash"] == repo.git("rev-parse", "HEAD~1")
+    assert builder_peak_kib(server) < 48 * 1024
 
 
 @pytest.mark.sanitize
