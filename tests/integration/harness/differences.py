@@ -190,6 +190,18 @@ DIFFERENCES = (
         ("unit/policy/test_bundle_diff.c::test_changes",),
     ),
     Difference(
+        "repository-size",
+        "a repository of any size is cloned, and fills the disk",
+        "`OPAL_POLICY_REPO_MAX_BYTES` (4 GiB; 0: no limit) stops it; what was served still is",
+        ("test_policy_git.py::test_a_repository_that_is_too_large",),
+    ),
+    Difference(
+        "manifest-size",
+        "a `.manifest` of any size is read",
+        "all of them together may have `OPAL_BUNDLE_MAX_BYTES`; then 500 with that limit",
+        ("test_policy_bundles.py::test_a_huge_manifest",),
+    ),
+    Difference(
         "bundle-once",
         "a bundle is built for each request",
         "once; `ETag`, 304, gzip",
