@@ -159,6 +159,8 @@ void connection_http_timeout(struct connection *connection);
 /* The held refusal's time has come. */
 void connection_http_refuse(struct connection *connection);
 void connection_http_backbone_late(struct connection *connection);
+/* The grace time is over. */
+void connection_http_stop(struct connection *connection);
 /* Bytes of a request that is not whole, as far as worker->held_bytes has them. */
 size_t connection_http_held(const struct connection *connection);
 bool connection_http_wants_input(const struct connection *connection);

@@ -391,6 +391,11 @@ void connection_http_backbone_late(struct connection *connection)
         connection->http->session); /* as when the publish is decided: settles by itself */
 }
 
+void connection_http_stop(struct connection *connection)
+{
+    http_session_stop(connection->http->session);
+}
+
 void connection_http_drain(struct connection *connection)
 {
     char byte;

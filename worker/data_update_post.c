@@ -55,11 +55,19 @@ static void reply_outcome(struct http_exchange *exchange, enum publish_outcome o
     }
 }
 
-void data_update_late(struct http_exchange *exchange)
+void data_update_late(struct http_exchange *exchange, bool stopping)
 {
     static struct log_limiter limiter;
     double seconds = exchange->services->config->publish_wait_seconds;
     counter_add(exchange->services->segment, exchange->services->slot, COUNTER_ACKNOWLEDGEMENTS_LATE, 1);
+    if (stopping) {
+        log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER,
+            "%s: the backbone has not acknowledged a data update, and this server stops", exchange->peer);
+        http_reply_detail(&exchange->reply, 504,
+            "this server stops, and the backbone has not acknowledged the update yet: other servers may not "
+            "get it");
+        return;
+    }
     log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER,
         "%s: the backbone has not acknowledged a data update within %g s", exchange->peer, seconds);
     http_reply_detail(&exchange->reply, 504,

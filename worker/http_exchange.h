@@ -37,8 +37,8 @@ typedef enum http_answer http_handler(struct http_exchange *exchange);
 /* ---- the handlers that are more than a constant ---- */
 http_handler data_sources_get; /* GET data_config_route */
 http_handler data_update_post; /* POST data_config_route */
-/* Sets the reply of an update that the backbone did not acknowledge in time; its publish was cancelled. */
-void data_update_late(struct http_exchange *exchange);
+/* Sets the reply of an update that the backbone did not acknowledge in time, or before this server stops; its publish was cancelled. */
+void data_update_late(struct http_exchange *exchange, bool stopping);
 http_handler data_all_get;         /* GET all_data_route */
 http_handler callback_report_post; /* POST data_callback_default_route */
 http_handler token_post;           /* POST /token */

@@ -364,15 +364,29 @@ static void exchange_finished(struct http_exchange *exchange)
     text_free(&backlog);
 }
 
+static void session_give_up_waiting(struct http_session *session, bool stopping)
+{
+    publisher_cancel(session->services->publisher, session->exchange.ticket);
+    data_update_late(&session->exchange, stopping);
+    exchange_finished(&session->exchange);
+}
+
 void http_session_backbone_late(struct http_session *session)
 {
     if (session->magic != HTTP_SESSION_MAGIC)
         abort();
-    if (!session->pending)
+    if (session->pending)
+        session_give_up_waiting(session, false);
+}
+
+void http_session_stop(struct http_session *session)
+{
+    if (session->magic != HTTP_SESSION_MAGIC)
+        abort();
+    if (!session->pending || !session->exchange.waits_backbone)
         return;
-    publisher_cancel(session->services->publisher, session->exchange.ticket);
-    data_update_late(&session->exchange);
-    exchange_finished(&session->exchange);
+    session->peer_done = true; /* what came behind it is not begun any more */
+    session_give_up_waiting(session, true);
 }
 
 void http_session_timeout(struct http_session *session)

@@ -95,6 +95,8 @@ bool http_session_input(struct http_session *session, const void *bytes, size_t 
 void http_session_timeout(struct http_session *session);
 /* HTTP_DEADLINE_BACKBONE passed: the pending reply is 504, and the session goes on. From the loop, not from within http_session_input. */
 void http_session_backbone_late(struct http_session *session);
+/* The grace time is over: a reply that waits for the backbone is 504, the last one of the session. From the loop as well. */
+void http_session_stop(struct http_session *session);
 /* False while the session does not want more input (a reply is pending): the connection stops reading. */
 bool http_session_wants_input(const struct http_session *session);
 

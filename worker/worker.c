@@ -160,6 +160,9 @@ static void worker_on_drain(evutil_socket_t fd, short what, void *argument)
     if (late)
         log_write(LOG_WARNING, WORKER_LOGGER, "Grace time is over: ending with %u connection(s) open",
             worker->connection_count);
+    for (struct connection *at = worker->connections; at; at = at->next)
+        if (at->state == CONNECTION_HTTP)
+            connection_http_stop(at);
     event_base_loopbreak(worker->base);
 }
 

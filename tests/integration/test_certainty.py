@@ -295,6 +295,24 @@ def test_redis_away(opald, own_redis, topic):
     assert results[2][0].status == 200
 
 
+def test_a_server_that_stops_answers_who_waits(opald, own_redis, topic):
+    server = opald(broadcast_uri=own_redis.uri, channel=topic, env={"OPAL_GRACE_SECONDS": "2"})
+    assert ask(server, 0)[0].status == 200
+    own_redis.pause()
+    results = []
+    try:
+        thread = threading.Thread(target=lambda: results.append(ask(server, 1)))
+        thread.start()
+        time.sleep(0.5)
+        server.send_signal(signal.SIGTERM)
+        thread.join()
+        assert server.wait() == 0
+    finally:
+        own_redis.resume()
+    response, took = results[0]
+    assert response.status == 504 and "this server stops" in response.json()["detail"] and took < scaled(4)
+
+
 # ---- the backends tell each message's fate
 def test_driver_acknowledges(kafka, redis, postgres, topic, driver):
     kafka.create_topic(topic)
