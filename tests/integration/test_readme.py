@@ -41,6 +41,15 @@ def test_tables_are_the_present_ones(name):
     assert parts(README.read_text(), name)[1].strip() == TABLES[name]().strip()
 
 
+def test_variables_are_named_as_they_are_read():
+    """TLS_CERTIFICATE instead of OPAL_TLS_CERTIFICATE would be ignored in silence, and the listener be a plain one."""
+    text = README.read_text()
+    read = {name for line in options().splitlines() if line.startswith("| `--") for name in re.findall(r"`([A-Z][A-Z_]+)`", line.split("|")[2])}
+    named = set(re.findall(r"`([A-Z][A-Z_]+)(?:=[^`]*)?`", text))
+    assert "OPAL_TLS_CERTIFICATE" in read & named
+    assert not {name for name in named - read if f"OPAL_{name}" in read}
+
+
 def test_differences_have_tests():
     texts = {}
     wrong = []
