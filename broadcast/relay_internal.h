@@ -86,6 +86,7 @@ struct relay {
     uint64_t recovering_since_ns; /* when it first came back in this gap; 0: not yet */
     uint64_t recover_at_ns;       /* end of the settle time */
     uint64_t resync_at_ns;        /* callbacks.gap not before this: the others replay until then */
+    uint64_t give_up_ns;          /* callbacks.gap now, replayed or not */
     uint64_t resynced_ns;         /* the last callbacks.gap */
     size_t
         replay_left;  /* messages to be acknowledged before callbacks.gap; counted from the end of the hold */

@@ -23,8 +23,11 @@
 #include "broadcast/relay_internal.h"
 #include "server/common/clock.h"
 
+#define RELAY_OVERDUE_NS ((uint64_t)RELAY_OVERDUE_SECONDS * CLOCK_SECOND)
+/* What the replay itself may take beside the two settle times. */
+#define RELAY_REPLAY_NS (5 * CLOCK_SECOND)
 /* A resync that another server asked for comes at most this often. */
-#define RELAY_RESYNC_LEAST_NS ((uint64_t)RELAY_OVERDUE_SECONDS * CLOCK_SECOND)
+#define RELAY_RESYNC_LEAST_NS RELAY_OVERDUE_NS
 
 static void recovery_arm(struct relay *relay, uint64_t at_ns)
 {
@@ -44,8 +47,7 @@ static void recovery_begin_gap(struct relay *relay, uint64_t since_ns, const cha
 
 static bool recovery_is_overdue(const struct relay *relay, uint64_t now)
 {
-    return relay->recovering_since_ns &&
-           now - relay->recovering_since_ns >= (uint64_t)RELAY_OVERDUE_SECONDS * CLOCK_SECOND;
+    return relay->recovering_since_ns && now - relay->recovering_since_ns >= RELAY_OVERDUE_NS;
 }
 
 void relay_recovery_listener_lost(struct relay *relay, bool was_live, const char *why)
@@ -67,8 +69,14 @@ void relay_recovery_listener_live(struct relay *relay)
     relay->gap_end_ns = now;
     if (!relay->recovering_since_ns)
         relay->recovering_since_ns = now;
-    relay->recover_at_ns = recovery_is_overdue(relay, now) ? now : now + relay->settle_ns;
+    bool overdue = recovery_is_overdue(relay, now);
+    relay->recover_at_ns = overdue ? now : now + relay->settle_ns;
     relay->resync_at_ns = relay->recover_at_ns;
+    /* A return in time may take its course, or clients would be closed in the midst of the replays. */
+    uint64_t course_ns = now + 2 * relay->settle_ns + RELAY_REPLAY_NS;
+    relay->give_up_ns = relay->recovering_since_ns + RELAY_OVERDUE_NS;
+    if (!overdue && relay->give_up_ns < course_ns)
+        relay->give_up_ns = course_ns;
     recovery_arm(relay, relay->recover_at_ns);
 }
 
@@ -114,9 +122,9 @@ static void recovery_advance(struct relay *relay)
         return;
     bool replayed = relay_is_live(relay, RELAY_SENDER) && !relay->held && !relay->replay_left;
     /* A sender that can't be had must not keep this host's clients stale. */
-    if (!recovery_is_overdue(relay, now) && (!replayed || now < relay->resync_at_ns)) {
-        uint64_t overdue_ns = relay->recovering_since_ns + (uint64_t)RELAY_OVERDUE_SECONDS * CLOCK_SECOND;
-        recovery_arm(relay, replayed && relay->resync_at_ns < overdue_ns ? relay->resync_at_ns : overdue_ns);
+    if (now < relay->give_up_ns && (!replayed || now < relay->resync_at_ns)) {
+        bool soon = replayed && relay->resync_at_ns < relay->give_up_ns;
+        recovery_arm(relay, soon ? relay->resync_at_ns : relay->give_up_ns);
         return;
     }
     uint64_t gap_ns = relay->gap_end_ns > relay->gap_since_ns ? relay->gap_end_ns - relay->gap_since_ns : 0;
@@ -154,6 +162,7 @@ void relay_recovery_want_resync(struct relay *relay, const char *why)
     recovery_begin_gap(relay, now, why);
     relay->recovering_since_ns = now;
     relay->gap_end_ns = now;
+    relay->give_up_ns = now + RELAY_OVERDUE_NS;
     relay->recover_at_ns = now + relay->settle_ns;
     if (relay->resynced_ns && relay->recover_at_ns < relay->resynced_ns + RELAY_RESYNC_LEAST_NS)
         relay->recover_at_ns = relay->resynced_ns + RELAY_RESYNC_LEAST_NS;

@@ -165,6 +165,7 @@ def run(fleet, kind, fault):
         assert worst == [0, 0, 0], "shorter than the heartbeat's limit: nobody notices"
     elif fault == "cut":
         assert all(1 <= x[2] <= 2 + SECONDS // 15 for x in outcome), "refetched at each cut instead of once in a while"
+        assert worst[0] < sum(sent.values()) // 4, "clients were sent away while the others replayed"
     else:
         assert all(x[2] == 1 for x in outcome), "each client is asked to refetch, once"
     local = {one.port: "a", two.port: "b"}
