@@ -179,7 +179,7 @@ $(BENCH_GOALS): deps
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench $(bench_$@)
 	$(if $(bench_policy_$@),@tests/bench/policy --opald $(OUT)/opald --programs $(OUT)/bench $(bench_policy_$@))
 bench_bench        = --out $(OUT)/bench
-bench_bench-readme = --out $(OUT)/bench --readme
+bench_bench-readme = --out $(OUT)/bench --readme --scale-rounds 3
 bench_bench-peers  = --out $(OUT)/bench/peers --only peers
 bench_bench-scale  = --out $(OUT)/bench/scale --only scale --scale-rounds 3
 bench_policy_bench        = --out $(OUT)/bench
