@@ -44,9 +44,9 @@
 #define FANOUT_DELIVERIES_MAX 262144 /* of one batch; the event that passes it is the batch's last */
 #define FANOUT_BREATH_MS      5      /* at least 200 batches a second in any case */
 #define FANOUT_MOMENTS_MS     32 /* since the last batch: eight workers on two cores take turns of 13 ms */
-#define FANOUT_STEPS_ASIDE \
-    2 /* of 32 events in flight a send carries 15 without, 19 with one, 22 with two or four */
-#define FANOUT_BLOCKED_MS 2 /* how often a full uplink is tried again when nothing else wakes the worker */
+/* Of 32 events in flight a send carries 15 without stepping aside, 19 with one step, 22 with two or four. */
+#define FANOUT_STEPS_ASIDE 2
+#define FANOUT_BLOCKED_MS  2 /* how often a full uplink is tried again when nothing else wakes the worker */
 
 struct fanout_delivery {
     const struct subscription *subscription;
