@@ -109,6 +109,7 @@ struct config {
     int64_t websocket_message_max_bytes; /* 16 MiB as the reference */
     int64_t subscriptions_max;           /* per client */
     int64_t client_queue_max_bytes;      /* what a client may leave unread */
+    int64_t client_unsent_max_bytes;     /* what the kernel keeps for it beside what is on its way to it */
     int64_t clients_memory_max_bytes;    /* what all of a worker's clients together may make it hold */
     double client_queue_max_seconds;     /* ... and for how long nothing may drain */
     double websocket_ping_interval;      /* 20 */

@@ -52,7 +52,17 @@ static int listeners_from_systemd(struct listeners *listeners, struct error *err
     return 1;
 }
 
-static int listener_bind(const struct addrinfo *address, int backlog)
+/* Accepted sockets inherit both. A small frame must leave at once. And what a client does not take must wait in our memory, once for
+ * all clients, counted and limited: by itself the kernel keeps up to tcp_wmem's 4 MiB for each, and copying that for a thousand slow
+ * clients holds up the fast ones. Fails harmlessly on other sockets than TCP's, which systemd may pass. */
+static void listener_tune(int descriptor, int unsent_max_bytes)
+{
+    int on = 1;
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof unsent_max_bytes);
+}
+
+static int listener_bind(const struct addrinfo *address, const struct listener_settings *settings)
 {
     int on = 1;
     int descriptor = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -61,9 +71,9 @@ static int listener_bind(const struct addrinfo *address, int backlog)
     setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->ai_family == AF_INET6)
         setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    /* Accepted sockets inherit it: a small frame must leave at once. */
-    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (bind(descriptor, address->ai_addr, address->ai_addrlen) < 0 || listen(descriptor, backlog) < 0) {
+    listener_tune(descriptor, settings->unsent_max_bytes);
+    if (bind(descriptor, address->ai_addr, address->ai_addrlen) < 0 ||
+        listen(descriptor, settings->backlog) < 0) {
         int saved = errno;
         close(descriptor);
         errno = saved;
@@ -72,30 +82,32 @@ static int listener_bind(const struct addrinfo *address, int backlog)
     return descriptor;
 }
 
-int listeners_open(struct listeners *listeners, const char *host, int port, int backlog, struct error *err)
+int listeners_open(struct listeners *listeners, const struct listener_settings *settings, struct error *err)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     char service[16];
     *listeners = (struct listeners){0};
     int systemd = listeners_from_systemd(listeners, err);
+    for (int i = 0; i < listeners->count; i++)
+        listener_tune(listeners->descriptors[i], settings->unsent_max_bytes);
     if (systemd)
         return systemd < 0 ? -1 : 0;
 
-    snprintf(service, sizeof service, "%d", port);
-    int failure = getaddrinfo(host, service, &hints, &found);
+    snprintf(service, sizeof service, "%d", settings->port);
+    int failure = getaddrinfo(settings->host, service, &hints, &found);
     if (failure)
-        return error_set(
-            err, EINVAL, "cannot resolve the address to listen on, '%s': %s", host, gai_strerror(failure));
+        return error_set(err, EINVAL, "cannot resolve the address to listen on, '%s': %s", settings->host,
+            gai_strerror(failure));
     for (struct addrinfo *address = found; address && listeners->count < LISTENERS_MAX;
          address = address->ai_next) {
-        int descriptor = listener_bind(address, backlog);
+        int descriptor = listener_bind(address, settings);
         if (descriptor < 0) {
             /* "localhost" may resolve to ::1 on a machine without IPv6: no reason to fail while another
              * address works. */
             if ((errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) && (listeners->count || address->ai_next))
                 continue;
-            error_set_errno(err, errno, "cannot listen on %s port %d", host, port);
+            error_set_errno(err, errno, "cannot listen on %s port %d", settings->host, settings->port);
             freeaddrinfo(found);
             listeners_close(listeners);
             return -1;
@@ -104,7 +116,8 @@ int listeners_open(struct listeners *listeners, const char *host, int port, int 
     }
     freeaddrinfo(found);
     if (!listeners->count)
-        return error_set(err, EADDRNOTAVAIL, "cannot listen on %s port %d: no usable address", host, port);
+        return error_set(err, EADDRNOTAVAIL, "cannot listen on %s port %d: no usable address", settings->host,
+            settings->port);
     return 0;
 }
 

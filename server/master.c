@@ -414,8 +414,11 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
         .webhook = master_on_webhook,
         .backbone_given_up = master_backbone_given_up,
         .context = master};
-    if (listeners_open(
-            &master->listeners, config->host, (int)config->port, (int)config->listen_backlog, err) < 0)
+    const struct listener_settings listener = {.host = config->host,
+        .port = (int)config->port,
+        .backlog = (int)config->listen_backlog,
+        .unsent_max_bytes = (int)config->client_unsent_max_bytes};
+    if (listeners_open(&master->listeners, &listener, err) < 0)
         return -1;
     if (master_open_keys(master, err) < 0)
         return -1;

@@ -278,6 +278,8 @@ const struct option options_table[] = {
         "SUBSCRIPTIONS_MAX", SECTION_CLIENTS, "1000", 1, 1000000, subscriptions_max, "topics of one client")},
     {SIZE("CLIENT_QUEUE_MAX_BYTES", SECTION_CLIENTS, "4m", 64 * KIB, 4 * GIB, client_queue_max_bytes,
         "what a client may leave unread before it is closed")},
+    {SIZE("CLIENT_UNSENT_MAX_BYTES", SECTION_CLIENTS, "256k", 16 * KIB, 1 * GIB, client_unsent_max_bytes,
+        "what the kernel may keep for a client beside what is on its way to it (TCP_NOTSENT_LOWAT)")},
     {SIZE("CLIENTS_MEMORY_MAX_BYTES", SECTION_CLIENTS, "256m", 1 * MIB, 1024 * GIB, clients_memory_max_bytes,
         "what all clients of a worker together may make it hold (unread output, unfinished messages, names "
         "of topics); "

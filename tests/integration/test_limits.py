@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from pathlib import Path
 
 import pytest
 import websockets
@@ -361,3 +362,24 @@ def test_pings_by_option(opald):
             answers.send(frame(10, got[1]))
         answers.request("ping")
         assert answers.read(2)[0] in ("text", "ping")
+
+
+def test_what_a_client_does_not_take_waits_in_our_memory(opald):
+    """Not in the kernel's, which would keep megabytes of copies for each: what it has not sent yet stays below the option."""
+    server = opald(env={"OPAL_CLIENT_UNSENT_MAX_BYTES": "64k", "OPAL_CLIENT_QUEUE_MAX_BYTES": "64m"})
+    with WireClient(server.port) as client:
+        client.request("subscribe", {"topics": ["t"]}, call_id="s")
+        assert client.read()[0] == "text"
+        for _ in range(24):
+            assert server.publish("t", {"x": "x" * 900_000}).status == 200
+        server.wait_until(lambda: counter(server, "deliveries") >= 24, 10, "deliveries")
+        ours, theirs = (f"0100007F:{port:04X}" for port in (server.port, client.socket.getsockname()[1]))
+
+        def queued(local, remote, which):
+            row = next(line.split() for line in Path("/proc/net/tcp").read_text().splitlines() if line.split()[1:3] == [local, remote])
+            return int(row[4].split(":")[which], 16)
+
+        # a queue of sending holds what was sent and not acknowledged too; the peer acknowledges what its window has room for
+        server.wait_until(lambda: queued(theirs, ours, 1) > 100_000, 10, "a full window")
+        time.sleep(0.3)
+        assert queued(ours, theirs, 0) < 300_000
