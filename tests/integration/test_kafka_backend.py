@@ -13,6 +13,7 @@ from harness.backbone_cases import memory_kib
 from harness.backbone_driver import A, B, driver, driver_program  # noqa: F401 (fixtures)
 from harness.kafka import KafkaBroker, kcat
 from harness.paths import SANITIZER, scaled
+from harness.process import freeze
 
 
 def numbers(events):
