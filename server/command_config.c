@@ -87,14 +87,12 @@ static bool check_certificate(const struct config *config, char *line, size_t si
     struct tls_material material;
     if (!config->tls_certificate)
         return true;
-    bool good = tls_material_read(config, &material, &err) == 0;
-    if (good) {
-        good = tls_material_check(config, &material, &err) == 0;
-        tls_material_free(&material);
-    }
-    if (!good)
+    if (tls_material_load(config, &material, &err) < 0) {
         snprintf(line, size, "%s", err.text);
-    return good;
+        return false;
+    }
+    tls_material_free(&material);
+    return true;
 }
 
 int command_check_config(int argc, char **argv)

@@ -31,11 +31,9 @@ struct tls_reload {
 static int load(const struct config *config, int store, struct error *err)
 {
     struct tls_material material;
-    if (tls_material_read(config, &material, err) < 0)
+    if (tls_material_load(config, &material, err) < 0)
         return -1;
-    int result = tls_material_check(config, &material, err);
-    if (result == 0)
-        result = tls_store_write(store, &material, err);
+    int result = tls_store_write(store, &material, err);
     tls_material_free(&material);
     return result;
 }

@@ -28,11 +28,11 @@ struct tls_material {
     struct text certificate;
     struct text key;
 };
-/* Reads OPAL_TLS_CERTIFICATE and OPAL_TLS_KEY (blocks: start and reload in the master only). */
-int tls_material_read(const struct config *config, struct tls_material *material, struct error *err);
+/* Reads OPAL_TLS_CERTIFICATE and OPAL_TLS_KEY and makes sure that a server can be made of them (blocks: start and reload in the master, and
+ * check-config). -1 with `err` set and nothing to free. */
+int tls_material_load(const struct config *config, struct tls_material *material, struct error *err);
 void tls_material_free(struct tls_material *material); /* wipes the key */
 /* -1 with a text that says what is wrong with certificate, key, password or cipher list. */
-int tls_material_check(const struct config *config, const struct tls_material *material, struct error *err);
 
 /* ---- the server's side: one a worker ---- */
 struct tls_server;

@@ -32,7 +32,7 @@ static int read_file(const char *option, const char *path, struct text *out, str
     return 0;
 }
 
-int tls_material_read(const struct config *config, struct tls_material *material, struct error *err)
+static int material_read(const struct config *config, struct tls_material *material, struct error *err)
 {
     const char *key = config->tls_key ? config->tls_key : config->tls_certificate;
     *material = (struct tls_material){0};
@@ -174,9 +174,14 @@ SSL_CTX *tls_context_make(const struct config *config, const struct tls_material
     return context;
 }
 
-int tls_material_check(const struct config *config, const struct tls_material *material, struct error *err)
+int tls_material_load(const struct config *config, struct tls_material *material, struct error *err)
 {
+    if (material_read(config, material, err) < 0)
+        return -1;
     SSL_CTX *context = tls_context_make(config, material, err);
     SSL_CTX_free(context);
-    return context ? 0 : -1;
+    if (context)
+        return 0;
+    tls_material_free(material);
+    return -1;
 }
