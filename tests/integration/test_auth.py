@@ -3,8 +3,12 @@
 import asyncio
 import json
 import os
+import socket
+import ssl
 import subprocess
+import threading
 import time
+import warnings
 
 import pytest
 
@@ -341,15 +345,8 @@ def test_publish_data_update(secure, pairs, work):
     assert status == 2 and "OPAL_CLIENT_TOKEN_FILE='/none'" in err
 
 
-def test_https(secure, pairs, work):
-    """A TLS proxy before the server: the commands check its certificate."""
-    import socket
-    import ssl
-    import threading
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-                    "subjectAltName=DNS:localhost", "-keyout", work / "key.pem", "-out", work / "cert.pem"], check=True, stderr=subprocess.DEVNULL)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(work / "cert.pem", work / "key.pem")
+def tls_listener(context: ssl.SSLContext, answer) -> socket.socket:
+    """answer(socket) talks to each who comes in over TLS, one after the other, until the listener is closed."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -359,18 +356,32 @@ def test_https(secure, pairs, work):
             except OSError:
                 return
             try:
-                with context.wrap_socket(plain, server_side=True) as front, socket.create_connection(("127.0.0.1", secure.port)) as back:
-                    request = b""
-                    while b'"callbacks": []}}' not in request and b'"claims": {}}' not in request:
-                        request += front.recv(65536)
-                    back.sendall(request)
-                    while chunk := back.recv(65536):
-                        front.sendall(chunk)
+                with context.wrap_socket(plain, server_side=True) as front:
+                    answer(front)
             except OSError:
                 pass
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    threading.Thread(target=serve, daemon=True).start()
+    return listener
+
+
+def test_https(secure, pairs, work):
+    """A TLS proxy before the server: the commands check its certificate."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost", "-keyout", work / "key.pem", "-out", work / "cert.pem"], check=True, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(work / "cert.pem", work / "key.pem")
+
+    def answer(front):
+        with socket.create_connection(("127.0.0.1", secure.port)) as back:
+            request = b""
+            while b'"callbacks": []}}' not in request and b'"claims": {}}' not in request:
+                request += front.recv(65536)
+            back.sendall(request)
+            while chunk := back.recv(65536):
+                front.sendall(chunk)
+
+    listener = tls_listener(context, answer)
     port = listener.getsockname()[1]
     trusted = {"SSL_CERT_FILE": work / "cert.pem"}
     status, token, err = run("obtain-token", MASTER, "--type", "datasource", "--server-url", f"https://localhost:{port}", env=trusted)
@@ -386,10 +397,6 @@ def test_https(secure, pairs, work):
 
 def test_no_old_tls(work):
     """Where the system's OpenSSL allows TLS 1.1, the commands do not: a server that has nothing better is refused."""
-    import socket
-    import ssl
-    import threading
-    import warnings
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
                     "-keyout", work / "old-key.pem", "-out", work / "old-cert.pem"], check=True, stderr=subprocess.DEVNULL)
     (work / "openssl.cnf").write_text("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMinProtocol = TLSv1\nCipherString = ALL:@SECLEVEL=0\n")
@@ -405,24 +412,14 @@ def test_no_old_tls(work):
     front, back = old(ssl.PROTOCOL_TLS_SERVER), old(ssl.PROTOCOL_TLS_CLIENT)
     front.load_cert_chain(work / "old-cert.pem", work / "old-key.pem")
     back.load_verify_locations(work / "old-cert.pem")
-    listener = socket.create_server(("127.0.0.1", 0))
     spoken = []
 
-    def serve():
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                with front.wrap_socket(plain, server_side=True) as secure:
-                    spoken.append(secure.version())
-                    secure.recv(65536)
-                    secure.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"token": "abc"}')
-            except OSError:
-                pass
+    def answer(secure):
+        spoken.append(secure.version())
+        secure.recv(65536)
+        secure.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"token": "abc"}')
 
-    threading.Thread(target=serve, daemon=True).start()
+    listener = tls_listener(front, answer)
     port = listener.getsockname()[1]
     with back.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as client:
         assert client.version() == "TLSv1.1"  # so there is something to refuse
