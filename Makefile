@@ -45,7 +45,7 @@ $(OUT)/lib/common.a: | $(TSAN_THREADS)
 endif
 
 # One archive a folder: a unit test links only what its folder may know.
-sources   = $(wildcard $(1)/*.c)
+sources   = $(wildcard $(addsuffix /*.c,$(1)))
 objects   = $(patsubst %.c,$(OUT)/obj/%.o,$(call sources,$(1)))
 COMMON   := $(OUT)/lib/common.a
 JOSE     := $(OUT)/lib/jose.a
@@ -63,13 +63,13 @@ all: $(OUT)/opald
 $(OUT)/opald: $(MAIN) $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(COMMON): $(call objects,server/common)
-$(JOSE): $(call objects,server/jose)
-$(SHM): $(call objects,shm)
-$(BROADCAST): $(call objects,broadcast)
-$(WORKER): $(call objects,worker)
-$(POLICY): $(call objects,server/policy)
-$(SERVER): $(filter-out $(MAIN),$(call objects,server))
+$(COMMON): $(call objects,shm/common)
+$(JOSE): $(call objects,worker/jose)
+$(SHM): $(call objects,shm shm/link)
+$(BROADCAST): $(call objects,broadcast broadcast/kafka broadcast/net broadcast/postgres broadcast/redis broadcast/relay)
+$(WORKER): $(call objects,worker worker/api worker/auth worker/client worker/fanout worker/http worker/net worker/policy worker/rpc worker/topics worker/websocket)
+$(POLICY): $(call objects,server/policy server/policy/bundle server/policy/source)
+$(SERVER): $(filter-out $(MAIN),$(call objects,server server/command server/master server/options server/router server/statistics))
 $(COMMON) $(JOSE) $(SHM) $(BROADCAST) $(WORKER) $(POLICY) $(SERVER):
 	@mkdir -p $(@D)
 	@rm -f $@
@@ -80,7 +80,7 @@ $(OUT)/obj/%.o: %.c Makefile
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # what it has inside
-$(OUT)/obj/worker/http_docs.o: worker/openapi.json worker/docs.html
+$(OUT)/obj/worker/api/http_docs.o: worker/api/openapi.json worker/api/docs.html
 
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
 
@@ -220,12 +220,12 @@ $(OUT)/tests/bundle_driver: $(OUT)/obj/tests/integration/bundle_driver.o $(POLIC
 
 # ---- fuzzers: tests/fuzz/fuzz_NAME.c with the sources it names here; clang, with sanitizers of their own (tests/run runs them)
 fuzz_sources_json := $(wildcard server/common/*.c)
-fuzz_sources_proxy := worker/proxy_header.c $(wildcard server/common/*.c)
-fuzz_sources_websocket := worker/websocket_frame.c worker/websocket_utf8.c $(wildcard server/common/*.c)
-fuzz_sources_rpc := worker/rpc_message.c worker/rpc_number.c worker/rpc_topics.c worker/rpc_stock_reply.c $(wildcard server/common/*.c)
-fuzz_sources_http := $(filter-out worker/http_metrics.c,$(wildcard worker/http_*.c worker/forwarded.c worker/data_*.c worker/model*.c worker/topic_*.c)) worker/python_text.c \
-    worker/callback_report.c worker/webhook_params.c worker/webhook_payload.c worker/webhook_post.c worker/rpc_number.c worker/output_queue.c worker/tls.c worker/tls_context.c worker/bundle_get.c worker/bundle_cache.c worker/policy_client.c \
-    server/policy/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
+fuzz_sources_proxy := worker/net/proxy_header.c $(wildcard server/common/*.c)
+fuzz_sources_websocket := worker/websocket/websocket_frame.c worker/websocket/websocket_utf8.c $(wildcard server/common/*.c)
+fuzz_sources_rpc := worker/rpc/rpc_message.c worker/rpc/rpc_number.c worker/rpc/rpc_topics.c worker/rpc/rpc_stock_reply.c $(wildcard server/common/*.c)
+fuzz_sources_http := $(filter-out worker/api/http_metrics.c,$(wildcard worker/http_*.c worker/http/forwarded.c worker/data_*.c worker/model*.c worker/topic_*.c)) shm/common/python_text.c \
+    worker/api/callback_report.c worker/policy/webhook_params.c worker/policy/webhook_payload.c worker/policy/webhook_post.c worker/rpc/rpc_number.c worker/net/output_queue.c worker/net/tls.c worker/net/tls_context.c worker/policy/bundle_get.c worker/policy/bundle_cache.c worker/policy/policy_client.c \
+    shm/link/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
 fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
 fuzz_sources_bundle := $(addprefix server/policy/,bundle_diff.c bundle_key.c bundle_path.c bundle_text.c ignore_glob.c child_environment.c) $(wildcard server/common/*.c)
 fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "server/common/memory.h"
+#include "shm/common/memory.h"
 
 #define BROADCAST_MAGIC      0x62636173u
 #define BROADCAST_SCHEME_MAX 16

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <event2/event.h>
 #include "broadcast/notification.h"
-#include "server/common/error.h"
+#include "shm/common/error.h"
 
 enum broadcast_state {
     BROADCAST_CONNECTING,
@@ -56,7 +56,7 @@ struct broadcast_settings {
     int64_t reconnect_max_retries; /* failed attempts in a row after which to give up; 0: never */
     bool debug;                    /* librdkafka's own debug lines go to the log */
 
-    /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay.h). In each of these 0 stands for the
+    /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay/relay.h). In each of these 0 stands for the
      * default, a negative number for "off" where that makes sense. */
     bool no_reconnect;          /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
     int64_t replay_buffer_size; /* messages kept while away (10000; negative: none) */

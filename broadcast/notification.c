@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/common/memory.h"
+#include "shm/common/memory.h"
 
 #define NOTIFICATION_RESYNC      "opald_resync"
 #define NOTIFICATION_TOKENS_KEPT 65536 /* a decoder that once met a huge message gives the memory back */

@@ -4,8 +4,8 @@
 #ifndef OPALD_BROADCAST_NOTIFICATION_H
 #define OPALD_BROADCAST_NOTIFICATION_H
 
-#include "server/common/json.h"
-#include "server/common/text.h"
+#include "shm/common/json.h"
+#include "shm/common/text.h"
 
 #define NOTIFICATION_TOPICS_MAX 1024
 

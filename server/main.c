@@ -4,16 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/command.h"
-#include "server/common/log.h"
-#include "server/common/log_redact.h"
-#include "server/jwks_file.h"
-#include "server/master.h"
-#include "server/options.h"
-#include "server/policy/api_fetch.h"
-#include "server/policy/bundle_child.h"
-#include "server/policy_start.h"
-#include "server/worker_start.h"
+#include "server/command/command.h"
+#include "shm/common/log.h"
+#include "shm/common/log_redact.h"
+#include "server/master/jwks_file.h"
+#include "server/master/master.h"
+#include "server/options/options.h"
+#include "server/policy/source/api_fetch.h"
+#include "server/policy/bundle/bundle_child.h"
+#include "server/master/policy_start.h"
+#include "server/master/worker_start.h"
 #include "worker/worker.h"
 
 #define EXIT_USAGE 2

@@ -14,7 +14,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "server/common/text.h"
+#include "shm/common/text.h"
 
 #define EVENT_ORIGIN_BACKBONE UINT32_MAX
 

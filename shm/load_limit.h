@@ -11,7 +11,7 @@
 #define OPALD_SHM_LOAD_LIMIT_H
 
 #include <stdint.h>
-#include "server/common/rate_limit.h"
+#include "shm/common/rate_limit.h"
 #include "shm/segment.h"
 
 /* Uses each limit once, in order, up to the first one that is used up, which is returned. NULL: all had room. Any worker. */

@@ -14,7 +14,7 @@
 #include "shm/ring.h"
 
 #include <stdlib.h>
-#include "server/common/memory.h"
+#include "shm/common/memory.h"
 #include "shm/layout.h"
 
 #define RING_READER_MAGIC 0x7ead31c5u

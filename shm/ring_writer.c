@@ -25,7 +25,7 @@
 #include "shm/ring.h"
 
 #include <stdlib.h>
-#include "server/common/memory.h"
+#include "shm/common/memory.h"
 #include "shm/layout.h"
 #include "shm/worker_table.h"
 

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "server/common/memory.h"
+#include "shm/common/memory.h"
 #include "shm/layout.h"
 
 void segment_fail(const char *what)

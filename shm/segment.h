@@ -14,7 +14,7 @@
 #define OPALD_SHM_SEGMENT_H
 
 #include <stddef.h>
-#include "server/common/error.h"
+#include "shm/common/error.h"
 
 #define SEGMENT_WORKERS_MAX 128
 #define SEGMENT_SLOTS_MAX   (SEGMENT_WORKERS_MAX + 1) /* and one for the policy process */

@@ -20,7 +20,7 @@
 #include "shm/uplink.h"
 
 #include <stdlib.h>
-#include "server/common/memory.h"
+#include "shm/common/memory.h"
 #include "shm/layout.h"
 
 #define UPLINK_MAGIC 0x0b11c4d7u

@@ -3,7 +3,7 @@
  * acquire (G0, G1). */
 #include "shm/worker_table.h"
 
-#include "server/common/clock.h"
+#include "shm/common/clock.h"
 #include "shm/layout.h"
 
 static struct layout_entry *entry_of(const struct segment *segment, unsigned slot)

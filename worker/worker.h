@@ -7,8 +7,8 @@
 #ifndef OPALD_WORKER_WORKER_H
 #define OPALD_WORKER_WORKER_H
 
-#include "server/config.h"
-#include "server/policy/policy_link.h"
+#include "shm/common/config.h"
+#include "shm/link/policy_link.h"
 #include "shm/segment.h"
 
 #define WORKER_LISTENERS_MAX 8
@@ -19,7 +19,7 @@ struct worker_descriptors {
     int listeners[WORKER_LISTENERS_MAX]; /* listening, shared by all workers; made non-blocking by whoever
                                             opened them */
     int listener_count;
-    int tls_store; /* certificate and key (worker/tls_store.h); -1: plain */
+    int tls_store; /* certificate and key (worker/net/tls_store.h); -1: plain */
     int lifeline;  /* read end of a pipe the master holds open; EOF = the master is gone: exit at once */
     int keys;      /* of auth_keys_give; 0: none, they are loaded from the configuration if it has any */
     int handoff_receive; /* SOCK_SEQPACKET: accepted connections given by other workers arrive here; -1: none
@@ -28,7 +28,7 @@ struct worker_descriptors {
                                           */
     unsigned slot_count;                 /* entries of handoff_send in use */
     char policy_address
-        [POLICY_ADDRESS_MAX]; /* of the policy process (server/policy/policy_link.h); empty: there is none */
+        [POLICY_ADDRESS_MAX]; /* of the policy process (shm/link/policy_link.h); empty: there is none */
 };
 
 /*

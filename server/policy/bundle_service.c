@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/common/memory.h"
-#include "server/policy/bundle_child.h"
-#include "server/policy/bundle_link.h"
-#include "server/policy/bundle_store.h"
+#include "shm/common/memory.h"
+#include "server/policy/bundle/bundle_child.h"
+#include "shm/link/bundle_link.h"
+#include "server/policy/bundle/bundle_store.h"
 
 struct bundle_service {
     struct policy *policy;

@@ -2,7 +2,7 @@
 #ifndef OPALD_SERVER_POLICY_BUNDLE_SERVICE_H
 #define OPALD_SERVER_POLICY_BUNDLE_SERVICE_H
 
-#include "server/policy/policy_context.h"
+#include "server/policy/source/policy_context.h"
 
 struct bundle_service;
 

@@ -7,14 +7,14 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "server/common/clock.h"
-#include "server/common/log.h"
-#include "server/common/memory.h"
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
 #include "server/policy/bundle_service.h"
-#include "server/policy/job.h"
-#include "server/policy/policy_context.h"
-#include "server/policy/policy_source.h"
-#include "worker/publisher.h"
+#include "server/policy/source/job.h"
+#include "server/policy/source/policy_context.h"
+#include "server/policy/source/policy_source.h"
+#include "shm/link/publisher.h"
 
 #define HEARTBEAT_MS      500
 #define FLUSH_MS          10

@@ -3,10 +3,10 @@
  * server, beside the workers, started by the master as they are (`--as-policy`); its loop never waits: git and downloads run as its
  * children.
  */
-#ifndef OPALD_SERVER_POLICY_PROCESS_H
-#define OPALD_SERVER_POLICY_PROCESS_H
+#ifndef OPALD_SERVER_POLICY_POLICY_PROCESS_H
+#define OPALD_SERVER_POLICY_POLICY_PROCESS_H
 
-#include "server/config.h"
+#include "shm/common/config.h"
 #include "shm/segment.h"
 
 struct policy_descriptors {

@@ -9,9 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/common/log.h"
-#include "server/common/memory.h"
-#include "server/policy/policy_socket.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "shm/link/policy_socket.h"
 #include "shm/worker_table.h"
 
 #define LOGGER "opald.policy"

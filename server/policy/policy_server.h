@@ -2,13 +2,13 @@
  * The policy process's end of the link (policy_link.h): takes workers' connections, tells each the head, gives what they ask to whoever
  * handles it. A worker that does not take its answers is cut off; it connects again. Policy process's loop.
  */
-#ifndef OPALD_SERVER_POLICY_SERVER_H
-#define OPALD_SERVER_POLICY_SERVER_H
+#ifndef OPALD_SERVER_POLICY_POLICY_SERVER_H
+#define OPALD_SERVER_POLICY_POLICY_SERVER_H
 
 #include <stdint.h>
 #include <event2/event.h>
-#include "server/common/text.h"
-#include "server/policy/policy_link.h"
+#include "shm/common/text.h"
+#include "shm/link/policy_link.h"
 #include "shm/segment.h"
 
 struct policy_server;

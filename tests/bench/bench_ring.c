@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include "server/common/clock.h"
+#include "shm/common/clock.h"
 #include "shm/ring.h"
 
 #define RING_BYTES  (64u << 20)

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/policy/bundle_diff.h"
-#include "server/policy/bundle_key.h"
-#include "server/policy/bundle_path.h"
-#include "server/policy/bundle_text.h"
-#include "server/policy/ignore_glob.h"
+#include "server/policy/bundle/bundle_diff.h"
+#include "server/policy/bundle/bundle_key.h"
+#include "server/policy/bundle/bundle_path.h"
+#include "server/policy/bundle/bundle_text.h"
+#include "server/policy/bundle/ignore_glob.h"
 
 static void text(struct slice input)
 {

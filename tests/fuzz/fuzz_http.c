@@ -9,16 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/common/json.h"
-#include "server/common/log.h"
+#include "shm/common/json.h"
+#include "shm/common/log.h"
 #include "shm/load_limit.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
-#include "worker/http_exchange.h"
-#include "worker/data_update.h"
-#include "worker/http_routes.h"
-#include "worker/forwarded.h"
-#include "worker/http_session.h"
+#include "worker/http/http_exchange.h"
+#include "worker/api/data_update.h"
+#include "worker/http/http_routes.h"
+#include "worker/http/forwarded.h"
+#include "worker/http/http_session.h"
 
 #define EVENT_MAX       4096
 #define TOPICS_MAX      30

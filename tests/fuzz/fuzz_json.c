@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/common/json.h"
+#include "shm/common/json.h"
 
 #define MAX_TOKENS 4096
 #define REQUIRE(condition) \

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/proxy_header.h"
+#include "worker/net/proxy_header.h"
 
 #define REQUIRE(condition) \
     do { \

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/rpc_message.h"
-#include "worker/rpc_stock_reply.h"
-#include "worker/rpc_topics.h"
+#include "worker/rpc/rpc_message.h"
+#include "worker/rpc/rpc_stock_reply.h"
+#include "worker/rpc/rpc_topics.h"
 
 static void check(int condition, const char *what)
 {

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/common/memory.h"
-#include "server/jose/base64url.h"
-#include "server/jose/ssh_key.h"
-#include "server/jose/token.h"
+#include "shm/common/memory.h"
+#include "worker/jose/base64url.h"
+#include "worker/jose/ssh_key.h"
+#include "worker/jose/token.h"
 
 #define NOW 1795516119.5
 

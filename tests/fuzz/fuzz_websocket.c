@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/websocket_frame.h"
+#include "worker/websocket/websocket_frame.h"
 
 #define MESSAGE_MAX 300
 

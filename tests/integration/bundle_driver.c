@@ -10,9 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "server/common/log.h"
-#include "server/common/memory.h"
-#include "server/policy/bundle_build.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "server/policy/bundle/bundle_build.h"
 
 #define FIELDS_MAX 200
 

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "broadcast/broadcast.h"
-#include "server/common/clock.h"
-#include "server/common/log.h"
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
 
 struct driver {
     struct event_base *base;

@@ -1,4 +1,4 @@
-"""server/common/json.c against Python's own json on generated and mutated texts: same verdict, same message, same
+"""shm/common/json.c against Python's own json on generated and mutated texts: same verdict, same message, same
 offset, same value."""
 
 import json

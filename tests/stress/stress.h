@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-#include "server/common/clock.h"
+#include "shm/common/clock.h"
 #include "shm/layout.h"
 
 #define STRESS_FAIL(...) \

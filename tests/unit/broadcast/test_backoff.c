@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include <math.h>
-#include "broadcast/backoff.h"
+#include "broadcast/relay/backoff.h"
 
 #define HALF UINT64_C(0x8000000000000000)
 

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "broadcast/inbox.h"
+#include "broadcast/relay/inbox.h"
 
 static void expect_front(struct inbox *inbox, enum inbox_front kind, const char *text, uint64_t wanted_row)
 {

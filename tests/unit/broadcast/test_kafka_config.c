@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "broadcast/broadcast.h"
-#include "broadcast/kafka_config.h"
-#include "broadcast/kafka_extra.h"
-#include "broadcast/kafka_outbox.h"
-#include "broadcast/kafka_stats.h"
+#include "broadcast/kafka/kafka_config.h"
+#include "broadcast/kafka/kafka_extra.h"
+#include "broadcast/kafka/kafka_outbox.h"
+#include "broadcast/kafka/kafka_stats.h"
 
 static void test_good_uris(void **state)
 {

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broadcast/kafka_consumer_internal.h"
-#include "server/common/log.h"
+#include "broadcast/kafka/kafka_consumer_internal.h"
+#include "shm/common/log.h"
 
 #define TOPIC "t"
 #define MOST  512

@@ -11,9 +11,9 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
-#include "broadcast/kafka_producer.h"
-#include "server/common/clock.h"
-#include "server/common/log.h"
+#include "broadcast/kafka/kafka_producer.h"
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
 
 #define TOPIC           "EventNotifier"
 #define REQUEST_PRODUCE 0 /* Kafka protocol, API key */

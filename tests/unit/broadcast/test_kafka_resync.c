@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broadcast/kafka_resync.h"
+#include "broadcast/kafka/kafka_resync.h"
 
 static unsigned gaps;
 static char last_why[512];

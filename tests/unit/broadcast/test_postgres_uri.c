@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "broadcast/postgres_uri.h"
+#include "broadcast/postgres/postgres_uri.h"
 
 static struct postgres_uri parse(const char *text)
 {

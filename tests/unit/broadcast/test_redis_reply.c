@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include <string.h>
-#include "broadcast/redis_reply.h"
+#include "broadcast/redis/redis_reply.h"
 
 static struct redis_reply *get(redisReader *reader)
 {

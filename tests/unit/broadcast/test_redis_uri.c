@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include <string.h>
-#include "broadcast/redis_uri.h"
+#include "broadcast/redis/redis_uri.h"
 
 static void check(const char *text, bool tls, const char *host, int port, const char *user,
     const char *password, int database)

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "broadcast/replay_buffer.h"
+#include "broadcast/relay/replay_buffer.h"
 
 static size_t append(struct replay_buffer *buffer, const char *message)
 {

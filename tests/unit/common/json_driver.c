@@ -3,13 +3,13 @@
  * then the bytes) and prints for each one line: failure check-failure error-character message | type start
  * end next size decoded-hex ; ...
  */
-#include "server/common/json.h"
+#include "shm/common/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/common/memory.h"
+#include "shm/common/memory.h"
 
 static void print_tokens(const struct json_document *document)
 {

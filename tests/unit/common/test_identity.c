@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "server/common/identity.h"
+#include "shm/common/identity.h"
 
 #define COUNT 100000
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "server/common/json.h"
+#include "shm/common/json.h"
 
 #define PAGE          65536u
 #define TEXT(literal) literal, sizeof(literal) - 1

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "server/common/json.h"
-#include "server/common/log.h"
-#include "server/common/log_redact.h"
+#include "shm/common/json.h"
+#include "shm/common/log.h"
+#include "shm/common/log_redact.h"
 
 #define TIME_PATTERN "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}[+-][0-9]{4}"
 

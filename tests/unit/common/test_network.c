@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
-#include "server/common/memory.h"
-#include "server/common/network.h"
+#include "shm/common/memory.h"
+#include "shm/common/network.h"
 
 static bool parse(const char *text, struct network_address *address)
 {

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server/common/rate_limit.h"
+#include "shm/common/rate_limit.h"
 
 #define MINUTE UINT64_C(60000)
 

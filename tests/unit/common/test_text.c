@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
-#include "server/common/text.h"
+#include "shm/common/text.h"
 
 #define TEXT(literal) literal, sizeof(literal) - 1
 

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/jose/base64url.h"
-#include "server/jose/token.h"
+#include "worker/jose/base64url.h"
+#include "worker/jose/token.h"
 
 #define NOW  1795516119.5
 #define BASE "\"aud\":\"A\",\"iss\":\"I\",\"sub\":\"7e1f3a52-8a0b-4c1d-9e2f-000000000001\""

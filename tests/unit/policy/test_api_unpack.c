@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "server/policy/api_unpack.h"
+#include "server/policy/source/api_unpack.h"
 
 static char folder[] = "/tmp/opald-unpack-XXXXXX";
 static unsigned calls;

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/policy/bundle_diff.h"
-#include "server/policy/bundle_modules.h"
+#include "server/policy/bundle/bundle_diff.h"
+#include "server/policy/bundle/bundle_modules.h"
 
 #define A "0123456789012345678901234567890123456789"
 #define B "abcdefabcdefabcdefabcdefabcdefabcdefabcd"

@@ -12,10 +12,10 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "server/common/memory.h"
-#include "server/policy/bundle_child.h"
-#include "server/policy/bundle_key.h"
-#include "server/policy/bundle_store.h"
+#include "shm/common/memory.h"
+#include "server/policy/bundle/bundle_child.h"
+#include "server/policy/bundle/bundle_key.h"
+#include "server/policy/bundle/bundle_store.h"
 
 static char folder[] = "/tmp/opald-bundle-store-XXXXXX";
 static char first[41], second[41], third[41];

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/policy/bundle_path.h"
-#include "server/policy/bundle_text.h"
+#include "server/policy/bundle/bundle_path.h"
+#include "server/policy/bundle/bundle_text.h"
 
 static void assert_slice(struct slice got, const char *wanted)
 {

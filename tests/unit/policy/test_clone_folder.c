@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "server/policy/clone_folder.h"
+#include "server/policy/source/clone_folder.h"
 
 static struct clone_folder *open_folder(char *base, char *prefix)
 {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "server/policy/git_access.h"
+#include "server/policy/source/git_access.h"
 
 static const char *variable(const struct git_access *access, const char *name)
 {

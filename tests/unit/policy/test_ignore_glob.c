@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "server/policy/ignore_glob.h"
+#include "server/policy/bundle/ignore_glob.h"
 
 static bool matches(const char *pattern, const char *path)
 {

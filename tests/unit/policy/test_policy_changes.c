@@ -6,8 +6,8 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server/policy/api_unpack.h"
-#include "server/policy/policy_changes.h"
+#include "server/policy/source/api_unpack.h"
+#include "server/policy/source/policy_changes.h"
 
 static char *extensions[] = {".rego", ".json"};
 static char *ignored[] = {"skip/**"};

@@ -12,11 +12,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/common/clock.h"
-#include "server/common/passed_descriptor.h"
-#include "server/policy/bundle_wire.h"
+#include "shm/common/clock.h"
+#include "shm/common/passed_descriptor.h"
+#include "server/policy/bundle/bundle_wire.h"
 #include "server/policy/policy_server.h"
-#include "server/policy/policy_socket.h"
+#include "shm/link/policy_socket.h"
 #include "shm/worker_table.h"
 
 static unsigned open_descriptors(void)

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "server/certainty.h"
+#include "server/router/acknowledgement.h"
 
 static uint64_t begin(struct certainty *certainty, uint32_t origin, uint64_t ticket, uint64_t deadline)
 {

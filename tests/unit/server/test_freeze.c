@@ -10,9 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "server/common/log.h"
-#include "server/common/memory.h"
-#include "server/freeze.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "server/router/freeze.h"
 
 static struct config config_on(void)
 {

@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "server/handoff.h"
+#include "server/master/handoff.h"
 
 static void open_pair(int pair[2])
 {

@@ -9,11 +9,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "server/common/json.h"
-#include "server/common/text.h"
-#include "server/options.h"
-#include "server/options_table.h"
-#include "server/worker_count.h"
+#include "shm/common/json.h"
+#include "shm/common/text.h"
+#include "server/options/options.h"
+#include "server/options/options_table.h"
+#include "server/options/worker_count.h"
 
 extern char **environ;
 

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server/common/clock.h"
-#include "server/statistics.h"
+#include "shm/common/clock.h"
+#include "server/statistics/statistics.h"
 
 #define SECOND CLOCK_SECOND
 

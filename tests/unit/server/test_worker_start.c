@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/worker_start.h"
+#include "server/master/worker_start.h"
 
 static struct worker_descriptors example(void)
 {

@@ -1,6 +1,6 @@
 /* Gauges, the fan-out's histogram, HTTP answers, lag and gaps: what the processes of one host see of each other. */
 #include "tests/unit/shm/shm_test.h"
-#include "server/common/clock.h"
+#include "shm/common/clock.h"
 #include "shm/figures.h"
 #include "shm/ring.h"
 #include "shm/worker_table.h"

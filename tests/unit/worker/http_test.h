@@ -1,4 +1,4 @@
-/* What the HTTP tests share: a connection that keeps what is sent, and a publisher (in place of worker/publisher.c at link time) that
+/* What the HTTP tests share: a connection that keeps what is sent, and a publisher (in place of shm/link/publisher.c at link time) that
  * keeps what is published and decides when told. */
 #ifndef OPALD_TESTS_UNIT_WORKER_HTTP_TEST_H
 #define OPALD_TESTS_UNIT_WORKER_HTTP_TEST_H
@@ -11,11 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server/common/log.h"
-#include "server/common/memory.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
 #include "shm/worker_table.h"
-#include "worker/forwarded.h"
-#include "worker/http_session.h"
+#include "worker/http/forwarded.h"
+#include "worker/http/http_session.h"
 
 /* ---- the fake publisher ---- */
 

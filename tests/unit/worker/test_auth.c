@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/auth_cache.h"
-#include "worker/refusal_pace.h"
-#include "worker/token_request.h"
+#include "worker/auth/auth_cache.h"
+#include "worker/net/refusal_pace.h"
+#include "worker/api/token_request.h"
 
 #define NOW 1795516119.0
 

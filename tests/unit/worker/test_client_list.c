@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include "worker/client_list.h"
+#include "worker/client/client_list.h"
 
 static void add(
     struct text *list, const char *host, uint16_t port, uint64_t us, const char *query, const char *topic)

@@ -1,7 +1,7 @@
 /* GET /data/config and the option behind it. */
 #include "http_test.h"
 
-#include "worker/data_sources.h"
+#include "worker/api/data_sources.h"
 
 static void expect_get(const char *sources, const char *headers, const char *reply)
 {

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "server/common/clock.h"
-#include "worker/deadline.h"
+#include "shm/common/clock.h"
+#include "worker/net/deadline.h"
 
 struct item {
     struct deadline deadline;

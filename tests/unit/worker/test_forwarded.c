@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server/common/memory.h"
-#include "worker/forwarded.h"
+#include "shm/common/memory.h"
+#include "worker/http/forwarded.h"
 
 #define LISTS_MAX 5
 

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "server/common/text.h"
-#include "worker/output_queue.h"
+#include "shm/common/text.h"
+#include "worker/net/output_queue.h"
 
 static void pair_open(int pair[2])
 {

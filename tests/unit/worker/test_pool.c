@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "worker/pool.h"
+#include "worker/net/pool.h"
 
 #define COUNT 20000
 

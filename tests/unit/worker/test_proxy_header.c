@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server/common/memory.h"
-#include "worker/proxy_header.h"
+#include "shm/common/memory.h"
+#include "worker/net/proxy_header.h"
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 

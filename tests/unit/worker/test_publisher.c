@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "server/common/log.h"
+#include "shm/common/log.h"
 #include "shm/event.h"
 #include "shm/ring.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
-#include "worker/notify.h"
-#include "worker/publisher.h"
+#include "shm/link/notify.h"
+#include "shm/link/publisher.h"
 
 struct fixture {
     struct segment *master;

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "worker/rpc_message.h"
+#include "worker/rpc/rpc_message.h"
 
 static const struct {
     const char *text;

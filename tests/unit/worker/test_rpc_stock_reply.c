@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "tests/unit/worker/guard_page.h"
-#include "worker/rpc_message.h"
-#include "worker/rpc_stock_reply.h"
-#include "worker/websocket_frame.h"
+#include "worker/rpc/rpc_message.h"
+#include "worker/rpc/rpc_stock_reply.h"
+#include "worker/websocket/websocket_frame.h"
 
 #define LIMIT 500
 

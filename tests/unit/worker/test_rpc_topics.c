@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "worker/rpc_topics.h"
+#include "worker/rpc/rpc_topics.h"
 
 static const struct rpc_topics_limits limits = {
     .count_max = 4, .bytes_max = 40, .purge_channel = "__opal_scope_purge__"};

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "worker/subscriptions.h"
+#include "worker/topics/subscriptions.h"
 
 static unsigned count_of(struct subscriptions *index, const char *name, const void *owner)
 {

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "worker/tls.h"
+#include "worker/net/tls.h"
 
 static void append_pem(struct text *out, BIO *memory)
 {

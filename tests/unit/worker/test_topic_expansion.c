@@ -5,8 +5,8 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
-#include "worker/topic_expansion.h"
-#include "worker/topic_set.h"
+#include "worker/topics/topic_expansion.h"
+#include "worker/topics/topic_set.h"
 
 static void expect(const char *topic, const char *expanded)
 {

@@ -6,8 +6,8 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
-#include "worker/webhook_params.h"
-#include "worker/webhook_payload.h"
+#include "worker/policy/webhook_params.h"
+#include "worker/policy/webhook_payload.h"
 
 static bool matches(const char *json, const char *url)
 {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "tests/unit/worker/guard_page.h"
-#include "worker/websocket_frame.h"
+#include "worker/websocket/websocket_frame.h"
 
 #define LIMIT 1000
 #define FINAL 0x80

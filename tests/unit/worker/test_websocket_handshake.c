@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "worker/websocket_handshake.h"
+#include "worker/websocket/websocket_handshake.h"
 
 #define KEY "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="
 #define BAD "Failed to open a WebSocket connection: "

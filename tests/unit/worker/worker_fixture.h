@@ -16,8 +16,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "server/common/clock.h"
-#include "server/common/text.h"
+#include "shm/common/clock.h"
+#include "shm/common/text.h"
 #include "shm/event.h"
 #include "shm/ring.h"
 #include "shm/uplink.h"

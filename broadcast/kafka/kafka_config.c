@@ -1,0 +1,234 @@
+#include "broadcast/kafka/kafka_config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "shm/common/log.h"
+
+#define LOGGER "opald.broadcast"
+
+/* ---- URI ---- */
+
+bool kafka_config_is_mock(const char *uri)
+{
+    return strncasecmp(uri, "kafka+mock://", strlen("kafka+mock://")) == 0;
+}
+
+static int kafka_config_check_broker(const char *broker, size_t length, struct error *err)
+{
+    const char *host_end = broker + length;
+    const char *port = NULL;
+    if (length && broker[0] == '[') { /* [IPv6]:port */
+        const char *bracket = memchr(broker, ']', length);
+        if (!bracket)
+            return error_set(err, -1, "backbone URI: '%.*s' lacks the closing bracket", (int)length, broker);
+        host_end = bracket + 1;
+        if (host_end < broker + length && *host_end != ':')
+            return error_set(err, -1, "backbone URI: '%.*s' is no [address]:port", (int)length, broker);
+        port = host_end < broker + length ? host_end + 1 : NULL;
+    } else {
+        const char *colon = memchr(broker, ':', length);
+        if (colon) {
+            host_end = colon;
+            port = colon + 1;
+        }
+    }
+    if (host_end == broker)
+        return error_set(err, -1, "backbone URI: a broker has no name; write kafka://host1:9092,host2:9092");
+    for (const char *c = broker; c < broker + length; c++)
+        if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7f)
+            return error_set(
+                err, -1, "backbone URI: a broker's name has a blank or a character outside ASCII");
+    if (port) {
+        long number = 0;
+        const char *c = port;
+        for (; c < broker + length && *c >= '0' && *c <= '9' && number <= 65535; c++)
+            number = number * 10 + (*c - '0');
+        if (c == port || c != broker + length || number < 1 || number > 65535)
+            return error_set(
+                err, -1, "backbone URI: '%.*s' has no valid port (1 to 65535)", (int)length, broker);
+    }
+    return 0;
+}
+
+int kafka_config_parse_uri(const char *uri, struct text *brokers, struct error *err)
+{
+    const char *authority = strstr(uri, "://");
+    if (!authority)
+        return error_set(err, -1, "the backbone URI has no scheme");
+    authority += strlen("://");
+    size_t length = strcspn(authority, "/?#");
+    if (kafka_config_is_mock(uri)) {
+        if (length)
+            return error_set(err, -1,
+                "kafka+mock:// takes no broker: the trial cluster runs inside the server. For a real one "
+                "write "
+                "kafka://host:9092");
+        return 0;
+    }
+    if (memchr(authority, '@', length))
+        return error_set(err, -1,
+            "backbone URI: Kafka takes no user and password in the URI; set KAFKA_SECURITY_PROTOCOL, "
+            "KAFKA_SASL_MECHANISM, KAFKA_PLAIN_USERNAME and KAFKA_PLAIN_PASSWORD");
+    if (!length)
+        return error_set(err, -1, "backbone URI: no broker is named; write kafka://host1:9092,host2:9092");
+    for (const char *broker = authority;;) {
+        size_t rest = length - (size_t)(broker - authority);
+        const char *comma = memchr(broker, ',', rest);
+        size_t size = comma ? (size_t)(comma - broker) : rest;
+        if (kafka_config_check_broker(broker, size, err) < 0)
+            return -1;
+        if (broker != authority)
+            text_append_char(brokers, ',');
+        text_append(brokers, broker, size);
+        if (!comma)
+            return 0;
+        broker = comma + 1;
+    }
+}
+
+/* ---- librdkafka ---- */
+
+int kafka_config_set(rd_kafka_conf_t *conf, const char *name, const char *value, struct error *err)
+{
+    char reason[256];
+    if (!conf || rd_kafka_conf_set(conf, name, value, reason, sizeof reason) == RD_KAFKA_CONF_OK)
+        return 0;
+    /* librdkafka's reason may quote the value: not for what may be secret. */
+    if (strstr(name, "password") || strstr(name, "username"))
+        return error_set(err, -1, "Kafka: librdkafka refuses the value of %s", name);
+    return error_set(err, -1, "Kafka: librdkafka refuses %s: %s", name, reason);
+}
+
+int kafka_config_set_number(rd_kafka_conf_t *conf, const char *name, long long value, struct error *err)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%lld", value);
+    return kafka_config_set(conf, name, text, err);
+}
+
+/* ---- security ---- */
+
+static const char *kafka_config_environment(const char *name, const char *otherwise)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : otherwise;
+}
+
+static int kafka_config_choose(
+    const char *name, const char *value, const char *const *choices, struct error *err)
+{
+    struct text known = {0};
+    for (size_t i = 0; choices[i]; i++) {
+        if (strcmp(value, choices[i]) == 0) {
+            text_free(&known);
+            return 0;
+        }
+        text_append_format(&known, "%s%s", i ? ", " : "", choices[i]);
+    }
+    error_set(err, -1, "%s=%s is not possible; it can be %s", name, value, known.data);
+    text_free(&known);
+    return -1;
+}
+
+static int kafka_config_apply_sasl(rd_kafka_conf_t *conf, struct error *err)
+{
+    static const char *const mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", NULL};
+    const char *mechanism = kafka_config_environment("KAFKA_SASL_MECHANISM", "PLAIN");
+    const char *user = kafka_config_environment("KAFKA_PLAIN_USERNAME", NULL);
+    const char *password = kafka_config_environment("KAFKA_PLAIN_PASSWORD", NULL);
+    if (kafka_config_choose("KAFKA_SASL_MECHANISM", mechanism, mechanisms, err) < 0)
+        return -1;
+    if (!user || !password)
+        return error_set(err, -1, "KAFKA_SECURITY_PROTOCOL asks for SASL, but %s is not set",
+            user ? "KAFKA_PLAIN_PASSWORD" : "KAFKA_PLAIN_USERNAME");
+    if (kafka_config_set(conf, "sasl.mechanisms", mechanism, err) < 0 ||
+        kafka_config_set(conf, "sasl.username", user, err) < 0 ||
+        kafka_config_set(conf, "sasl.password", password, err) < 0)
+        return -1;
+    return 0;
+}
+
+static int kafka_config_apply_tls(rd_kafka_conf_t *conf, struct error *err)
+{
+    static const struct {
+        const char *variable;
+        const char *property;
+    } files[] = {
+        {"KAFKA_SSL_CERTFILE", "ssl.certificate.location"},
+        {"KAFKA_SSL_KEYFILE", "ssl.key.location"},
+        {"KAFKA_SSL_KEY_PASSWORD", "ssl.key.password"},
+    };
+    const char *file = kafka_config_environment("KAFKA_SSL_CAFILE", NULL);
+    const char *folder = kafka_config_environment("KAFKA_SSL_CAPATH", NULL);
+    if (file && folder && conf)
+        log_write(LOG_WARNING, LOGGER,
+            "KAFKA_SSL_CAFILE and KAFKA_SSL_CAPATH are both set: the file is used, the folder is not");
+    /* ssl.ca.location takes a file or a folder. */
+    if ((file || folder) && kafka_config_set(conf, "ssl.ca.location", file ? file : folder, err) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *value = kafka_config_environment(files[i].variable, NULL);
+        if (value && kafka_config_set(conf, files[i].property, value, err) < 0)
+            return -1;
+    }
+    if (kafka_config_environment("KAFKA_SSL_KEYFILE", NULL) &&
+        !kafka_config_environment("KAFKA_SSL_CERTFILE", NULL))
+        return error_set(err, -1, "KAFKA_SSL_KEYFILE is set without KAFKA_SSL_CERTFILE");
+    /* The reference's TLS context checks the broker's name; so do we. */
+    return kafka_config_set(conf, "ssl.endpoint.identification.algorithm", "https", err);
+}
+
+int kafka_config_apply_security(rd_kafka_conf_t *conf, struct error *err)
+{
+    static const char *const protocols[] = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL", NULL};
+    const char *protocol = kafka_config_environment("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT");
+    if (kafka_config_choose("KAFKA_SECURITY_PROTOCOL", protocol, protocols, err) < 0 ||
+        kafka_config_set(conf, "security.protocol", protocol, err) < 0)
+        return -1;
+    if (strncmp(protocol, "SASL", 4) == 0 && kafka_config_apply_sasl(conf, err) < 0)
+        return -1;
+    if (strstr(protocol, "SSL") && kafka_config_apply_tls(conf, err) < 0)
+        return -1;
+    return 0;
+}
+
+/* ---- common settings ---- */
+
+int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_settings *settings,
+    const char *brokers, bool secure, struct error *err)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+    } fixed[] = {
+        {"client.id", "opald"},
+        {"log.queue", "true"}, /* logs and events come to our loop, never from a thread of librdkafka */
+        {"socket.nagle.disable", "true"}, /* one small event must leave now */
+        {"socket.keepalive.enable", "true"},
+        {"socket.timeout.ms",
+            "10000"}, /* a broker that answers nothing for so long is given up (half-open connection) */
+        {"socket.connection.setup.timeout.ms", "10000"},
+        {"topic.metadata.refresh.interval.ms", "10000"}, /* new partitions are found within this */
+        {"topic.metadata.refresh.fast.interval.ms", "100"},
+    };
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        if (kafka_config_set(conf, fixed[i].name, fixed[i].value, err) < 0)
+            return -1;
+    long long least = (long long)(settings->reconnect_backoff_min * 1000);
+    long long most = (long long)(settings->reconnect_backoff_max * 1000);
+    if (least < 1)
+        least = 1;
+    if (most < least)
+        most = least;
+    if ((brokers && kafka_config_set(conf, "bootstrap.servers", brokers, err) < 0) ||
+        /* librdkafka adds its own jitter of -25% to +50% */
+        kafka_config_set_number(conf, "reconnect.backoff.ms", least, err) < 0 ||
+        kafka_config_set_number(conf, "reconnect.backoff.max.ms", most, err) < 0)
+        return -1;
+    if (settings->debug && kafka_config_set(conf, "debug", "broker,topic,metadata", err) < 0)
+        return -1;
+    return secure ? kafka_config_apply_security(conf, err) : 0;
+}

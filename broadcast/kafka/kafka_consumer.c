@@ -1,0 +1,328 @@
+/*
+ * The life of the consumer, and how the state that the master sees comes about:
+ *
+ *   open --> no word about the topic yet --.--> topic is there: read every partition from its END
+ *                                          '--> topic is not there: ask again each KAFKA_POKE_MS; when it comes, read from
+ *                                               its BEGINNING (nothing of it can have been heard before)
+ *   UP      every partition's starting offset is known and its broker is connected. An end offset is known by the first
+ *           message or by "end of partition at offset N"; nothing later than that can be missed.
+ *   GAP     was UP; no broker, or the topic is gone. librdkafka keeps the next offset in memory and goes on there, so what
+ *           was written meanwhile is read then: no `gap` callback.
+ *   `gap`   only when events may be lost: the offset is no longer in the log (auto.offset.reset=error shows it), or the topic
+ *           was made anew (kafka_consumer_incarnation.c tells the two from each other, and a new topic from the old). It is called once the new starting offset is known, so that what clients refetch on it can't be
+ *           older than what we read.
+ *
+ * How the topic's partitions are known without blocking: rd_kafka_metadata() with a time-out of 0 sends the request and returns; the
+ * answer updates librdkafka's view, which its statistics event (each KAFKA_STATISTICS_MS) shows. See kafka_stats.h.
+ *
+ * The low-level consumer interface is used because the high-level one needs a group, and rights on it.
+ */
+#include <stdlib.h>
+
+#include "broadcast/kafka/kafka_config.h"
+#include "broadcast/kafka/kafka_consumer_internal.h"
+#include "broadcast/kafka/kafka_extra.h"
+#include "broadcast/kafka/kafka_stats.h"
+#include "shm/common/clock.h"
+#include "shm/common/memory.h"
+
+#define KAFKA_POKE_MS       200 /* between questions for a topic that is not there */
+#define KAFKA_STATISTICS_MS 400
+#define KAFKA_DOWN_REPORTS  5 /* statistics in a row without a leader's connection: an outage (2 s) */
+
+/* ---- state ---- */
+
+static const char *kafka_consumer_gap_reason(const struct kafka_consumer *consumer)
+{
+    if (consumer->missing_told)
+        return "Kafka has no such topic any more";
+    if (!consumer->connected)
+        return "no connection to the broker that leads it; what others send is read later, from where we "
+               "stopped";
+    return "looking up where to go on reading";
+}
+
+static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broadcast_state state)
+{
+    enum broadcast_state old = consumer->state;
+    uint64_t now = clock_monotonic_ns();
+    if (old == state || old == BROADCAST_LOST)
+        return;
+    consumer->state = state;
+    if (state == BROADCAST_GAP) {
+        consumer->gap_since_ns = now;
+        log_write(LOG_WARNING, KAFKA_LOGGER,
+            "Broadcaster lost channel '%s': %s; events to send wait meanwhile", consumer->settings->channel,
+            kafka_consumer_gap_reason(consumer));
+    } else if (state == BROADCAST_LOST) {
+        log_write(LOG_ERROR, KAFKA_LOGGER, BROADCAST_GIVING_UP,
+            (unsigned)consumer->settings->reconnect_max_retries);
+    } else if (old == BROADCAST_GAP) {
+        log_write(LOG_INFO, KAFKA_LOGGER, "Broadcaster listener connected to channel '%s' again after %.1f s",
+            consumer->settings->channel, (double)(now - consumer->gap_since_ns) / (double)CLOCK_SECOND);
+        consumer->callbacks->count(consumer->context, BROADCAST_COUNT_RECONNECT, 1);
+    } else {
+        log_write(LOG_INFO, KAFKA_LOGGER, "Broadcaster listener connected to channel '%s'",
+            consumer->settings->channel);
+    }
+    if (state == BROADCAST_UP)
+        kafka_admin_learn_limit(consumer->admin);
+    consumer->callbacks->state(consumer->context, state);
+}
+
+/* The state's receiver asks for the limit each time. */
+static void kafka_consumer_on_limit(void *context)
+{
+    struct kafka_consumer *consumer = context;
+    if (consumer->limit_known)
+        consumer->limit_known(consumer->owner, kafka_admin_message_max(consumer->admin));
+    consumer->callbacks->state(consumer->context, consumer->state);
+}
+
+void kafka_consumer_update_state(struct kafka_consumer *consumer)
+{
+    bool up = consumer->connected && consumer->partition_count > 0;
+    for (int32_t i = 0; i < consumer->partition_count; i++)
+        up = up && consumer->partitions[i].known;
+    if (up)
+        kafka_consumer_set_state(consumer, BROADCAST_UP);
+    else if (consumer->state == BROADCAST_UP)
+        kafka_consumer_set_state(consumer, BROADCAST_GAP);
+}
+
+/* Behind a lost connection the topic may be deleted and made anew. */
+static void kafka_consumer_note_disconnect(struct kafka_consumer *consumer)
+{
+    if (consumer->connected)
+        kafka_consumer_want_check(consumer);
+    consumer->connected = false;
+}
+
+void kafka_consumer_note_start(
+    struct kafka_consumer *consumer, struct kafka_partition *partition, int64_t offset)
+{
+    if (partition->known)
+        return;
+    partition->known = true;
+    partition->next_offset = offset;
+    if (partition->lost_ns) {
+        uint64_t lost_ns = partition->lost_ns;
+        partition->lost_ns = 0;
+        consumer->callbacks->gap(consumer->context, clock_monotonic_ns() - lost_ns, partition->lost_why);
+    }
+    kafka_consumer_update_state(consumer);
+}
+
+/* ---- librdkafka's callbacks, from rd_kafka_poll ---- */
+
+static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t length, void *opaque)
+{
+    struct kafka_consumer *consumer = opaque;
+    struct kafka_stats stats;
+    (void)handle;
+    if (!kafka_stats_read(&consumer->statistics, text, length, consumer->settings->channel, &stats)) {
+        log_write_limited(&consumer->limit_error, LOG_ERROR, KAFKA_LOGGER,
+            "Kafka consumer: librdkafka's statistics can't be read: %zu bytes", length);
+        return 0;
+    }
+    bool served = stats.brokers_up > 0 && stats.leaders_up;
+    consumer->down_reports = served ? 0 : consumer->down_reports + 1;
+    if (served)
+        consumer->connected = true;
+    else if (consumer->down_reports >= KAFKA_DOWN_REPORTS)
+        kafka_consumer_note_disconnect(consumer);
+    if (stats.topic_answered && stats.brokers_up > 0) {
+        if (stats.partition_count > 0)
+            kafka_consumer_topic_there(consumer, stats.partition_count);
+        else
+            kafka_consumer_topic_missing(consumer);
+    }
+    kafka_consumer_update_state(consumer);
+    if (consumer->connected)
+        consumer->connects = stats.connects;
+    else if (consumer->settings->reconnect_max_retries &&
+             stats.connects - consumer->connects >= consumer->settings->reconnect_max_retries)
+        kafka_consumer_set_state(consumer, BROADCAST_LOST);
+    if (consumer->state == BROADCAST_UP)
+        kafka_admin_learn_limit(consumer->admin);
+    return 0; /* librdkafka frees the text */
+}
+
+static void kafka_consumer_on_error(rd_kafka_t *handle, int code, const char *reason, void *opaque)
+{
+    struct kafka_consumer *consumer = opaque;
+    (void)handle;
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        kafka_consumer_note_disconnect(consumer);
+        consumer->down_reports = KAFKA_DOWN_REPORTS;
+        kafka_consumer_update_state(consumer);
+    } else if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL) {
+        log_write_limited(&consumer->limit_error, LOG_ERROR, KAFKA_LOGGER, "Kafka refuses us: %s", reason);
+    } else {
+        log_write(LOG_DEBUG, KAFKA_LOGGER, "Kafka consumer: %s: %s", rd_kafka_err2name(code), reason);
+    }
+}
+
+static void kafka_consumer_on_log(const rd_kafka_t *handle, int level, const char *facility, const char *text)
+{
+    struct kafka_consumer *consumer = rd_kafka_opaque(handle);
+    kafka_log_write(&consumer->log, "consumer", level, facility, text);
+}
+
+static void kafka_consumer_on_main(void *context)
+{
+    struct kafka_consumer *consumer = context;
+    rd_kafka_poll(consumer->handle, 0);
+}
+
+/* ---- life cycle ---- */
+
+static int kafka_consumer_configure(struct kafka_consumer *consumer, rd_kafka_conf_t *conf,
+    const struct kafka_consumer_options *options, struct error *err)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+    } fixed[] = {
+        {"enable.partition.eof", "true"}, /* tells the end offset */
+        {"auto.offset.reset", "error"},   /* a lost offset must be seen */
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"isolation.level", "read_uncommitted"}, /* as the reference */
+        {"allow.auto.create.topics", "true"},    /* as the reference: the broker decides */
+        {"topic.metadata.propagation.max.ms",
+            "0"}, /* we judge ourselves how long a missing topic may be an error */
+        {"fetch.min.bytes", "1"},
+        {"fetch.error.backoff.ms", "50"},
+    };
+    const struct broadcast_settings *settings = consumer->settings;
+    long long most = (long long)settings->event_max_bytes + KAFKA_MESSAGE_SLACK;
+    long long queue_kb = most * 4 / 1024 > 16384 ? most * 4 / 1024 : 16384;
+    if (kafka_config_apply_common(conf, settings, options->brokers, options->secure, err) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        if (kafka_config_set(conf, fixed[i].name, fixed[i].value, err) < 0)
+            return -1;
+    if (kafka_config_set_number(conf, "fetch.wait.max.ms", options->fetch_wait_ms, err) < 0 ||
+        kafka_config_set_number(conf, "statistics.interval.ms", KAFKA_STATISTICS_MS, err) < 0 ||
+        /* What waits here while the ring is full; Kafka keeps the rest. */
+        kafka_config_set_number(
+            conf, "queued.max.messages.kbytes", queue_kb > 2097151 ? 2097151 : queue_kb, err) < 0 ||
+        kafka_config_set_number(conf, "fetch.message.max.bytes", most > 1000000000 ? 1000000000 : most, err) <
+            0)
+        return -1;
+    if (kafka_extra_apply(conf, KAFKA_EXTRA_CONSUMER, settings->kafka_config, err) < 0)
+        return -1;
+    rd_kafka_conf_set_opaque(conf, consumer);
+    rd_kafka_conf_set_stats_cb(conf, kafka_consumer_on_statistics);
+    rd_kafka_conf_set_error_cb(conf, kafka_consumer_on_error);
+    rd_kafka_conf_set_log_cb(conf, kafka_consumer_on_log);
+    return 0;
+}
+
+static rd_kafka_t *kafka_consumer_make_handle(
+    struct kafka_consumer *consumer, const struct kafka_consumer_options *options, struct error *err)
+{
+    char reason[512] = "";
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    if (kafka_consumer_configure(consumer, conf, options, err) < 0) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof reason);
+    if (!handle) {
+        rd_kafka_conf_destroy(conf);
+        error_set(err, -1, "Kafka consumer: %s", reason);
+    }
+    return handle;
+}
+
+int kafka_consumer_check(const struct broadcast_settings *settings,
+    const struct kafka_consumer_options *options, struct error *err)
+{
+    struct kafka_consumer consumer = {.magic = KAFKA_CONSUMER_MAGIC, .settings = settings};
+    rd_kafka_t *handle = kafka_consumer_make_handle(&consumer, options, err);
+    if (!handle)
+        return -1;
+    rd_kafka_destroy(handle);
+    return 0;
+}
+
+static int kafka_consumer_start(struct kafka_consumer *consumer, struct event_base *base,
+    const struct kafka_consumer_options *options, struct error *err)
+{
+    struct timeval poke = {0, KAFKA_POKE_MS * 1000};
+    consumer->handle = kafka_consumer_make_handle(consumer, options, err);
+    if (!consumer->handle)
+        return -1;
+    consumer->admin = kafka_admin_open(
+        base, consumer->handle, consumer->settings->channel, kafka_consumer_on_limit, consumer, err);
+    if (!consumer->admin)
+        return -1;
+    consumer->resync = kafka_resync_open(base, consumer->callbacks, consumer->context);
+    if (!consumer->resync)
+        return error_set(err, -1, "Kafka consumer: the event loop takes no more events");
+    rd_kafka_set_log_queue(consumer->handle, NULL);
+    consumer->topic = rd_kafka_topic_new(consumer->handle, consumer->settings->channel, NULL);
+    if (!consumer->topic)
+        return error_set(err, -1, "Kafka topic '%s': %s", consumer->settings->channel,
+            rd_kafka_err2str(rd_kafka_last_error()));
+    consumer->queue = rd_kafka_queue_new(consumer->handle);
+    consumer->poke = event_new(base, -1, EV_PERSIST, kafka_consumer_on_poke, consumer);
+    if (!consumer->poke || event_add(consumer->poke, &poke) < 0)
+        return error_set(err, -1, "Kafka consumer: the event loop takes no more events");
+    if (kafka_watch_open(
+            &consumer->messages, base, consumer->queue, kafka_consumer_on_messages, consumer, err) < 0)
+        return -1;
+    return kafka_watch_open(&consumer->main, base, rd_kafka_queue_get_main(consumer->handle),
+        kafka_consumer_on_main, consumer, err);
+}
+
+struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct broadcast_settings *settings,
+    const struct kafka_consumer_options *options, const struct broadcast_callbacks *callbacks, void *context,
+    struct error *err)
+{
+    struct kafka_consumer *consumer = memory_allocate(sizeof *consumer);
+    consumer->magic = KAFKA_CONSUMER_MAGIC;
+    consumer->settings = settings;
+    consumer->callbacks = callbacks;
+    consumer->context = context;
+    consumer->brokers = options->brokers;
+    consumer->limit_known = options->limit_known;
+    consumer->owner = options->owner;
+    consumer->state = BROADCAST_CONNECTING;
+    consumer->decoder = notification_decoder_make(settings->json_max_depth);
+    if (kafka_consumer_start(consumer, base, options, err) < 0) {
+        kafka_consumer_close(consumer);
+        return NULL;
+    }
+    return consumer;
+}
+
+uint64_t kafka_consumer_message_max(const struct kafka_consumer *consumer)
+{
+    return kafka_admin_message_max(consumer->admin);
+}
+
+void kafka_consumer_close(struct kafka_consumer *consumer)
+{
+    if (consumer->held)
+        rd_kafka_message_destroy(consumer->held);
+    for (int32_t i = 0; i < consumer->partition_count; i++)
+        rd_kafka_consume_stop(consumer->topic, i);
+    kafka_watch_close(&consumer->messages);
+    kafka_watch_close(&consumer->main);
+    kafka_admin_close(consumer->admin);
+    kafka_resync_close(consumer->resync);
+    if (consumer->poke)
+        event_free(consumer->poke);
+    if (consumer->topic)
+        rd_kafka_topic_destroy(consumer->topic);
+    if (consumer->handle)
+        rd_kafka_destroy(consumer->handle);
+    notification_decoder_free(consumer->decoder);
+    json_free(&consumer->statistics);
+    free(consumer->partitions);
+    consumer->magic = 0;
+    free(consumer);
+}

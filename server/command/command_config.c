@@ -1,0 +1,159 @@
+/* check-config, print-config, options: what the configuration is, without running it. */
+#include "server/command/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "broadcast/broadcast.h"
+#include "shm/common/log_redact.h"
+#include "server/options/options_table.h"
+#include "server/router/router.h"
+#include "worker/auth/auth.h"
+#include "worker/api/data_sources.h"
+#include "worker/net/tls.h"
+#include "worker/policy/webhook_params.h"
+
+static void print_problem(void *context, const char *line)
+{
+    struct text shown = {0};
+    (void)context;
+    log_redact(&shown, slice_from_string(line));
+    printf("%s\n", shown.data ? shown.data : "");
+    text_free(&shown);
+}
+
+static void print_note(void *context, const char *line)
+{
+    (void)context;
+    printf("note: %s\n", line);
+}
+
+bool command_check_backbone(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    const struct broadcast_settings settings = router_backbone_settings(config, "");
+    if (!config->broadcast_uri)
+        return true;
+    /* When the URI is good, it is not what the message is about. */
+    if (broadcast_check_uri(config->broadcast_uri, &err) == 0) {
+        if (broadcast_check_settings(&settings, &err) == 0)
+            return true;
+        snprintf(line, size, "%s", err.text);
+        return false;
+    }
+    struct text shown = {0};
+    options_append_url(&shown, config->broadcast_uri);
+    snprintf(line, size, "OPAL_BROADCAST_URI=%s: %s", text_slice(&shown).data, err.text);
+    text_free(&shown);
+    return false;
+}
+
+bool command_check_sources(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct data_sources *sources = NULL;
+    bool good = data_sources_load(config, &sources, &err) == 0;
+    data_sources_free(sources);
+    if (!good)
+        snprintf(line, size, "%s", err.text);
+    return good;
+}
+
+bool command_check_webhook(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct webhook_params *params = webhook_params_load(config, &err);
+    if (!params)
+        snprintf(line, size, "%s", err.text);
+    webhook_params_free(params);
+    return params != NULL;
+}
+
+bool command_check_auth(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct auth *auth = NULL;
+    bool good = auth_open(config, 0, &auth, &err) == 0;
+    auth_close(auth);
+    if (!good)
+        snprintf(line, size, "%s", err.text);
+    return good;
+}
+
+/* Only asked here: a run reads them itself, as its first step. */
+static bool check_certificate(const struct config *config, char *line, size_t size)
+{
+    struct error err = {0};
+    struct tls_material material;
+    if (!config->tls_certificate)
+        return true;
+    if (tls_material_load(config, &material, &err) < 0) {
+        snprintf(line, size, "%s", err.text);
+        return false;
+    }
+    tls_material_free(&material);
+    return true;
+}
+
+int command_check_config(int argc, char **argv)
+{
+    struct config config;
+    struct options_command command;
+    char line[ERROR_TEXT_MAX + 512];
+    size_t problems = options_load_all(&config, argc, argv, &command, print_problem, NULL);
+    if (command.argument_count) {
+        printf("%s: check-config has no such option\n", command.arguments[0]);
+        problems++;
+    }
+    if (!command_check_backbone(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    /* last, and only when nothing is wrong so far: the options have looked at its outline themselves */
+    if (!problems && !command_check_sources(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    if (!problems && !command_check_auth(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    if (!problems && !command_check_webhook(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    if (!problems && !check_certificate(&config, line, sizeof line)) {
+        print_problem(NULL, line);
+        problems++;
+    }
+    for (size_t i = 0; i < options_table_count; i++) {
+        if (options_table[i].status == OPTION_UNUSED && config.values->items[i].differs)
+            printf("note: %s is accepted, not used by this version\n", config.values->items[i].source);
+    }
+    options_report_unknown(print_note, NULL);
+    if (!problems)
+        printf("the configuration is good\n");
+    options_command_free(&command);
+    config_free(&config);
+    return problems ? 2 : 0;
+}
+
+int command_print_config(const struct config *config)
+{
+    options_print_config(config, stdout);
+    return 0;
+}
+
+int command_options(const struct options_command *command)
+{
+    if (command->argument_count == 0) {
+        options_print_help(stdout);
+        return 0;
+    }
+    if (command->argument_count == 1 && strcmp(command->arguments[0], "--markdown") == 0) {
+        options_print_markdown(stdout);
+        return 0;
+    }
+    fprintf(stderr, "opald: options takes --markdown or nothing\n");
+    return 2;
+}

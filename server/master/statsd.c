@@ -1,0 +1,209 @@
+#include "server/master/statsd.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "broadcast/net/resolver.h"
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "shm/common/text.h"
+#include "shm/figures.h"
+#include "shm/worker_table.h"
+
+#define LOGGER       "opald.statsd"
+#define PREFIX       "permit.opal."
+#define PACKET_BYTES 1432 /* DogStatsD's own limit: fits an Ethernet frame */
+
+struct statsd {
+    const struct config *config;
+    const struct segment *segment;
+    struct event_base *base;
+    struct event *tick;
+    struct resolver *resolver; /* while the name is looked up */
+    int socket;                /* -1: the agent's address is not known (yet) */
+    bool started;              /* "startup" was sent */
+    struct text packet;
+    uint64_t sent[COUNTER_COUNT]; /* of each counter, what the agent has been told */
+    struct log_limiter unreachable;
+};
+
+/* ---- packets ---- */
+
+static void drop_socket(struct statsd *statsd, int error)
+{
+    log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER,
+        "Error submitting packet: %s, dropping the packet (DogStatsD agent at %s:%lld)", strerror(error),
+        statsd->config->statsd_host, (long long)statsd->config->statsd_port);
+    close(statsd->socket);
+    statsd->socket = -1;
+}
+
+static void flush(struct statsd *statsd)
+{
+    if (statsd->packet.length > 0 && statsd->socket >= 0 &&
+        send(statsd->socket, statsd->packet.data, statsd->packet.length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+        errno != EAGAIN && errno != EINTR)
+        drop_socket(statsd, errno);
+    text_clear(&statsd->packet);
+}
+
+static void add_line(struct statsd *statsd, const struct text *line)
+{
+    if (statsd->packet.length + line->length + 1 > PACKET_BYTES)
+        flush(statsd);
+    if (statsd->packet.length > 0)
+        text_append_char(&statsd->packet, '\n');
+    text_append(&statsd->packet, line->data, line->length);
+}
+
+/* `name` is a metric's, perhaps with labels: events{direction="published"} becomes events and the tag direction:published. */
+static void add_metric(struct statsd *statsd, const char *name, uint64_t value, const char *type)
+{
+    struct text line = {0};
+    size_t length = strcspn(name, "{");
+    text_append_format(&line, PREFIX "opald.%.*s:%" PRIu64 "|%s", (int)length, name, value, type);
+    if (name[length] == '{') {
+        text_append_string(&line, "|#");
+        for (const char *byte = name + length + 1; *byte && *byte != '}'; byte++)
+            if (*byte != '"')
+                text_append_char(&line, *byte == '=' ? ':' : *byte);
+    }
+    add_line(statsd, &line);
+    text_free(&line);
+}
+
+/* ---- what is sent ---- */
+
+static void add_startup(struct statsd *statsd)
+{
+    struct text line = {0};
+    if (statsd->started)
+        return;
+    statsd->started = true;
+    text_append_string(&line, PREFIX "startup:1|c");
+    add_line(statsd, &line);
+    text_free(&line);
+}
+
+static void add_backbone(struct statsd *statsd)
+{
+    enum backbone_state state = backbone_state_read(statsd->segment);
+    struct text line = {0};
+    if (state == BACKBONE_NONE)
+        return;
+    text_append_format(&line, PREFIX "opal_server.broadcaster_reader_healthy:%d|g|#pid:%d",
+        state == BACKBONE_UP, (int)getpid());
+    add_line(statsd, &line);
+    text_free(&line);
+    add_metric(statsd, "backbone_up", state == BACKBONE_UP, "g");
+}
+
+static void add_counters(struct statsd *statsd)
+{
+    for (int i = 0; i < COUNTER_COUNT; i++) {
+        uint64_t sum = counter_sum(statsd->segment, (enum counter)i);
+        if (sum > statsd->sent[i])
+            add_metric(statsd, counter_name((enum counter)i), sum - statsd->sent[i], "c");
+        statsd->sent[i] = sum;
+    }
+}
+
+static void add_gauges(struct statsd *statsd)
+{
+    uint64_t connections = 0;
+    uint64_t ready = 0;
+    for (unsigned slot = 0; slot < segment_slot_count(statsd->segment); slot++) {
+        connections += worker_table_connections(statsd->segment, slot);
+        ready += worker_table_state(statsd->segment, slot) == WORKER_READY;
+    }
+    add_metric(statsd, "connections", connections, "g");
+    add_metric(statsd, "workers_ready", ready, "g");
+#define ADD_GAUGE(enumerator, name, help) \
+    add_metric(statsd, name, gauge_sum(statsd->segment, GAUGE_##enumerator), "g");
+    GAUGES(ADD_GAUGE)
+#undef ADD_GAUGE
+}
+
+static void send_all(struct statsd *statsd)
+{
+    if (statsd->socket < 0)
+        return;
+    add_startup(statsd);
+    add_backbone(statsd);
+    add_counters(statsd);
+    add_gauges(statsd);
+    flush(statsd);
+}
+
+/* ---- the agent's address ---- */
+
+static void on_resolved(
+    void *context, const struct resolver_address *addresses, size_t count, const char *failure)
+{
+    struct statsd *statsd = context;
+    statsd->resolver = NULL;
+    for (size_t i = 0; i < count && statsd->socket < 0; i++) {
+        int fd = socket(addresses[i].address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+            continue;
+        if (connect(fd, (const struct sockaddr *)&addresses[i].address, addresses[i].length) == 0)
+            statsd->socket = fd;
+        else
+            close(fd);
+    }
+    if (statsd->socket < 0)
+        log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER,
+            "no DogStatsD agent at %s: %s; the next attempt comes in %g s", statsd->config->statsd_host,
+            failure ? failure : "no address can be used", statsd->config->statsd_interval);
+    send_all(statsd);
+}
+
+static void on_tick(evutil_socket_t descriptor, short what, void *context)
+{
+    struct statsd *statsd = context;
+    (void)descriptor;
+    (void)what;
+    if (statsd->socket >= 0)
+        send_all(statsd);
+    else if (!statsd->resolver)
+        statsd->resolver = resolver_start(
+            statsd->base, statsd->config->statsd_host, (int)statsd->config->statsd_port, on_resolved, statsd);
+}
+
+struct statsd *statsd_open(
+    struct event_base *base, const struct config *config, const struct segment *segment)
+{
+    struct statsd *statsd = memory_allocate(sizeof *statsd);
+    double interval = config->statsd_interval;
+    struct timeval each = clock_timeval(interval);
+    statsd->config = config;
+    statsd->segment = segment;
+    statsd->base = base;
+    statsd->socket = -1;
+    statsd->tick = event_new(base, -1, EV_PERSIST, on_tick, statsd);
+    if (!statsd->tick)
+        abort(); /* only out of memory */
+    event_add(statsd->tick, &each);
+    log_write(LOG_INFO, LOGGER, "DogStatsD metrics enabled; statsd: %s:%lld", config->statsd_host,
+        (long long)config->statsd_port);
+    on_tick(-1, 0, statsd);
+    return statsd;
+}
+
+void statsd_close(struct statsd *statsd)
+{
+    if (!statsd)
+        return;
+    send_all(statsd);
+    resolver_cancel(statsd->resolver);
+    event_free(statsd->tick);
+    if (statsd->socket >= 0)
+        close(statsd->socket);
+    text_free(&statsd->packet);
+    free(statsd);
+}

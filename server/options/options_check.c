@@ -1,0 +1,190 @@
+/* What the values of a configuration have to do with each other. */
+#include "shm/common/config.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/common/error.h"
+#include "shm/common/json.h"
+#include "shm/common/network.h"
+#include "shm/common/rate_limit.h"
+#include "server/options/options.h"
+#include "server/options/options_table.h"
+
+#define SOURCES_DEPTH  64
+#define SOURCES_TOKENS 100000
+/* Header of a ring's or uplink's record and of the event in it: what an event needs beside its own bytes. */
+#define RECORD_OVERHEAD 256
+
+struct check {
+    options_report *report;
+    void *context;
+    size_t problems;
+};
+
+static void wrong(struct check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void wrong(struct check *check, const char *format, ...)
+{
+    char line[ERROR_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    check->problems++;
+    check->report(check->context, line);
+}
+
+static void check_sizes(struct check *check, const struct config *config)
+{
+    int64_t event = config->event_max_bytes;
+    if ((event + RECORD_OVERHEAD) * 8 > config->ring_bytes)
+        wrong(check,
+            "OPAL_EVENT_MAX_BYTES=%" PRId64 " does not fit OPAL_RING_BYTES=%" PRId64
+            ": the ring must be at least eight times the event and %d bytes more (%" PRId64 ")",
+            event, config->ring_bytes, RECORD_OVERHEAD * 8, (event + RECORD_OVERHEAD) * 8);
+    if ((event + RECORD_OVERHEAD) * 2 > config->uplink_bytes)
+        wrong(check,
+            "OPAL_EVENT_MAX_BYTES=%" PRId64 " does not fit OPAL_UPLINK_BYTES=%" PRId64
+            ": the uplink must be at least twice the event and %d bytes more (%" PRId64 ")",
+            event, config->uplink_bytes, RECORD_OVERHEAD * 2, (event + RECORD_OVERHEAD) * 2);
+    if (event > config->client_queue_max_bytes)
+        wrong(check,
+            "OPAL_EVENT_MAX_BYTES=%" PRId64 " is more than OPAL_CLIENT_QUEUE_MAX_BYTES=%" PRId64
+            ": a client could never be sent such an event",
+            event, config->client_queue_max_bytes);
+    if (event > config->kafka_queue_max_bytes)
+        wrong(check, "OPAL_EVENT_MAX_BYTES=%" PRId64 " is more than OPAL_KAFKA_QUEUE_MAX_BYTES=%" PRId64,
+            event, config->kafka_queue_max_bytes);
+    if (config->topic_max_bytes > event / 2)
+        wrong(check, "OPAL_TOPIC_MAX_BYTES=%" PRId64 " is more than half of OPAL_EVENT_MAX_BYTES=%" PRId64,
+            config->topic_max_bytes, event);
+}
+
+static void check_route(struct check *check, const char *name, const char *route)
+{
+    if (route && route[0] != '/')
+        wrong(check, "OPAL_%s='%s': must begin with /", name, route);
+}
+
+static void check_root_path(struct check *check, const char *path)
+{
+    size_t length = strlen(path);
+    if (path[0] != '/' || path[length - 1] == '/' || strpbrk(path, "?#% \t"))
+        wrong(check, "OPAL_ROOT_PATH='%s': must begin with / and not end with it, like /opal", path);
+}
+
+static void check_load_limit(struct check *check, const char *notation)
+{
+    struct rate_limits limits;
+    struct error err = {0};
+    if (rate_limits_parse(notation, &limits, &err) < 0)
+        wrong(check,
+            "OPAL_CLIENT_LOAD_LIMIT_NOTATION='%s': %s; like \"10/second\" or \"5 per 2 minutes; 100/hour\"",
+            notation, err.text);
+}
+
+/* Neither too little nor too much, as the reference asks for it. */
+static void check_sources(struct check *check, const char *text)
+{
+    struct json_document document = {0};
+    unsigned given = 0;
+    bool good = json_parse(&document, text, strlen(text), SOURCES_DEPTH, SOURCES_TOKENS) == JSON_OK &&
+                document.tokens[0].type == JSON_OBJECT;
+    if (good) {
+        uint32_t config = json_member(&document, 0, "config");
+        uint32_t external = json_member(&document, 0, "external_source_url");
+        bool has_config = config != JSON_ABSENT && document.tokens[config].type != JSON_NULL;
+        bool has_external = external != JSON_ABSENT && document.tokens[external].type != JSON_NULL;
+        given = (unsigned)has_config + (unsigned)has_external;
+        good = (!has_config || document.tokens[config].type == JSON_OBJECT) &&
+               (!has_external || document.tokens[external].type == JSON_STRING);
+    }
+    if (!good || given != 1)
+        wrong(check, "OPAL_DATA_CONFIG_SOURCES (value not shown): must be a JSON object with exactly one of "
+                     "\"config\" (an object) and \"external_source_url\" (a string)");
+    json_free(&document);
+}
+
+static void check_networks(struct check *check, const char *name, const struct config_list *list)
+{
+    struct network_list networks;
+    struct error err = {0};
+    if (network_list_parse(&networks, list->items, list->count, &err) < 0)
+        wrong(check, "OPAL_%s: %s", name, err.text);
+    else
+        network_list_free(&networks);
+}
+
+static void check_listener(struct check *check, const struct config *config)
+{
+    check_networks(check, "PROXY_PROTOCOL_FROM", &config->proxy_protocol_from);
+    if (!config->tls_certificate && (config->tls_key || config->tls_key_password))
+        wrong(check, "OPAL_TLS_KEY is set but not OPAL_TLS_CERTIFICATE: the listener would not be encrypted");
+}
+
+/* What can't be ignored without serving something else than was asked for. */
+static void check_refused(struct check *check, const struct config *config)
+{
+    for (size_t i = 0; config->values && i < options_table_count; i++) {
+        const struct option *option = &options_table[i];
+        const struct option_value *value = &config->values->items[i];
+        if (option->status != OPTION_REFUSED || !value->differs)
+            continue;
+        wrong(check, "%s='%s': must be false, this version has no scopes", value->source, value->given);
+    }
+}
+
+size_t config_check(const struct config *config, options_report *report, void *context)
+{
+    struct check check = {.report = report, .context = context};
+    check_sizes(&check, config);
+    check_networks(&check, "FORWARDED_ALLOW_IPS", &config->forwarded_allow_ips);
+    if (config->workers > config->workers_max)
+        wrong(&check, "--workers='%" PRId64 "': must not be more than OPAL_WORKERS_MAX=%" PRId64,
+            config->workers, config->workers_max);
+    if (config->broadcast_reconnect_backoff_min_seconds > config->broadcast_reconnect_backoff_max_seconds)
+        wrong(&check,
+            "OPAL_BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS=%g: must not be more than "
+            "OPAL_BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS=%g",
+            config->broadcast_reconnect_backoff_min_seconds, config->broadcast_reconnect_backoff_max_seconds);
+    check_route(&check, "DATA_CONFIG_ROUTE", config->data_config_route);
+    check_route(&check, "ALL_DATA_ROUTE", config->all_data_route);
+    check_route(&check, "DATA_CALLBACK_DEFAULT_ROUTE", config->data_callback_default_route);
+    check_route(&check, "AUTH_JWKS_URL", config->auth_jwks_url);
+    if (config->root_path && config->root_path[0])
+        check_root_path(&check, config->root_path);
+    if (config->client_load_limit_notation)
+        check_load_limit(&check, config->client_load_limit_notation);
+    if (config->data_config_sources)
+        check_sources(&check, config->data_config_sources);
+    check_listener(&check, config);
+    check_refused(&check, config);
+    return check.problems;
+}
+
+void config_free(struct config *config)
+{
+    for (size_t i = 0; i < options_table_count; i++) {
+        const struct option *option = &options_table[i];
+        if (config->values) {
+            free(config->values->items[i].given);
+            free(config->values->items[i].canonical);
+            free(config->values->items[i].source_owned);
+        }
+        if (option->offset == OPTION_NOWHERE)
+            continue;
+        void *where = (char *)config + option->offset;
+        if (option->type == OPTION_STRING || option->type == OPTION_JSON || option->type == OPTION_ENUM ||
+            option->type == OPTION_SETTINGS)
+            free(*(char **)where);
+        else if (option->type == OPTION_LIST)
+            config_list_free(where);
+    }
+    if (config->values)
+        free(config->values->items);
+    free(config->values);
+    *config = (struct config){0};
+}

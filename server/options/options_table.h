@@ -1,0 +1,110 @@
+/* The table of options, for server/options*.c and its tests alone. */
+#ifndef OPALD_SERVER_OPTIONS_OPTIONS_TABLE_H
+#define OPALD_SERVER_OPTIONS_OPTIONS_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "shm/common/error.h"
+#include "shm/common/config.h"
+
+enum option_type {
+    OPTION_STRING,
+    OPTION_BOOL,
+    OPTION_INT,
+    OPTION_FLOAT, /* usually seconds */
+    OPTION_SIZE,  /* bytes; k, m, g are powers of 1024 */
+    OPTION_LIST,
+    OPTION_ENUM,
+    OPTION_JSON,
+    OPTION_SETTINGS, /* key=value, one a line; everything that is given counts: file, environment, each flag. Stored as text */
+    OPTION_LOG_LEVEL,
+    OPTION_WORKERS, /* a number or "auto", which is 0 */
+};
+
+enum option_status {
+    OPTION_USED,
+    OPTION_UNUSED, /* the reference has it; accepted, not used by this version */
+    OPTION_REFUSED, /* running on as if it weren't set would be unsafe: the start fails when it is not the default */
+};
+
+enum option_secrecy {
+    OPTION_OPEN,
+    OPTION_SECRET,     /* never shown */
+    OPTION_SECRET_URL, /* shown without userinfo and sensitive query values */
+};
+
+/* The order is that of --help and README. */
+enum option_section {
+    SECTION_PROCESS,
+    SECTION_BACKBONE,
+    SECTION_EVENTS,
+    SECTION_HTTP,
+    SECTION_CLIENTS,
+    SECTION_POLICY,
+    SECTION_AUTH,
+    SECTION_MEMORY,
+    SECTION_LOG,
+    SECTION_REFERENCE, /* accepted for the reference's sake */
+    SECTION_COUNT,
+};
+
+#define OPTION_NOWHERE SIZE_MAX
+
+struct option {
+    const char *name;       /* SERVER_HOST: the environment's OPAL_SERVER_HOST, the flag --server-host */
+    const char *flag_alias; /* comma separated, without --; the first one is what the help shows */
+    const char *const
+        *environment; /* all names in order of precedence, NULL at the end; NULL: OPAL_<name> alone */
+    enum option_type type;
+    enum option_status status;
+    enum option_secrecy secrecy;
+    enum option_section section;
+    bool common;              /* the reference's second object of print-config */
+    const char *default_text; /* NULL: not set */
+    const char *choices;      /* OPTION_ENUM: "A|B" */
+    double minimum;           /* of numbers, inclusive */
+    double maximum;
+    size_t offset; /* in struct config, OPTION_NOWHERE */
+    const char *help;
+};
+
+extern const struct option options_table[];
+extern const size_t options_table_count;
+
+/* What a text means. `canonical` is how Python would show it ("True", "['*']", "0.5"). */
+struct option_meaning {
+    bool boolean;
+    int64_t integer;
+    double number;
+    enum log_level level;
+    struct config_list list;
+    char *canonical;
+};
+
+/* -1 with `err` saying what would be right ("a whole number from 0 to 65535"). The caller frees the meaning on success. */
+int option_parse(
+    const struct option *option, const char *text, struct option_meaning *meaning, struct error *err);
+void option_meaning_free(struct option_meaning *meaning);
+void config_list_free(struct config_list *list);
+/* "whole number", "seconds" ... for the help */
+const char *option_type_name(const struct option *option);
+
+/* One per row, kept in the config: what was given and where. */
+struct option_value {
+    char *given;        /* the text; NULL: the default holds */
+    char *canonical;    /* NULL: None */
+    const char *source; /* flag or variable */
+    char *source_owned;
+    bool differs; /* from the default */
+};
+struct options_values {
+    struct option_value *items; /* options_table_count */
+};
+
+/* "--broadcast-uri" for BROADCAST_URI. `size` 64 is enough. */
+void option_flag_name(const struct option *option, char *out, size_t size);
+void option_environment_name(const struct option *option, char *out, size_t size);
+const struct option *option_find(const char *name);
+
+#endif

@@ -1,0 +1,196 @@
+#include "server/policy/bundle/bundle_builder_process.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+
+#define BUILDER_LOGGER       "opald.policy.bundle"
+#define BUILDER_IDLE_SECONDS 60
+
+struct bundle_builder_process {
+    struct event_base *base;
+    struct bundle_builder_hooks hooks;
+    int socket;  /* -1: none is running */
+    int process; /* pidfd: a signal can't reach another process that got the number */
+    bool busy;
+    struct event *readable;
+    struct event *idle;
+    struct text buffer;
+    struct ended_builder *ended;
+};
+
+static void on_readable(evutil_socket_t socket, short what, void *argument);
+
+/* ---- ended builders: reaped when their end can be seen, whoever's SIGCHLD it is ---- */
+
+struct ended_builder {
+    struct ended_builder *next;
+    struct bundle_builder_process *owner;
+    int process;
+    struct event *event;
+};
+
+static void ended_free(struct ended_builder *ended)
+{
+    struct ended_builder **at = &ended->owner->ended;
+    while (*at != ended)
+        at = &(*at)->next;
+    *at = ended->next;
+    event_free(ended->event);
+    close(ended->process);
+    free(ended);
+}
+
+static void on_ended(evutil_socket_t process, short what, void *argument)
+{
+    siginfo_t info;
+    (void)what;
+    waitid(P_PIDFD, (id_t)process, &info, WEXITED | WNOHANG);
+    ended_free(argument);
+}
+
+static void reap_later(struct bundle_builder_process *process)
+{
+    struct ended_builder *ended = memory_allocate(sizeof *ended);
+    ended->owner = process;
+    ended->process = process->process;
+    ended->event = event_new(process->base, ended->process, EV_READ, on_ended, ended);
+    ended->next = process->ended;
+    process->ended = ended;
+    event_add(ended->event, NULL);
+}
+
+/* ---- start and end ---- */
+
+static int process_start(struct bundle_builder_process *process, struct error *err)
+{
+    int ends[2];
+    if (bundle_wire_pair(ends, err) < 0)
+        return -1;
+    int pid = process->hooks.start(ends[1], err);
+    close(ends[1]);
+    process->process = pid < 0 ? -1 : pidfd_open(pid, 0);
+    if (process->process < 0) {
+        if (pid >= 0) /* no descriptor is left: it ends by itself when its socket closes */
+            error_set_errno(err, errno, "cannot watch the bundle builder");
+        close(ends[0]);
+        return -1;
+    }
+    process->socket = ends[0];
+    process->readable = event_new(process->base, ends[0], EV_READ | EV_PERSIST, on_readable, process);
+    event_add(process->readable, NULL);
+    return 0;
+}
+
+/* The builder ends by itself at the end of its socket; in the middle of a build it has to be killed. */
+static void process_end(struct bundle_builder_process *process)
+{
+    if (process->socket < 0)
+        return;
+    if (process->busy)
+        pidfd_send_signal(process->process, SIGKILL, NULL, 0);
+    process->busy = false;
+    event_free(process->readable);
+    close(process->socket);
+    process->socket = -1;
+    reap_later(process);
+    event_del(process->idle);
+}
+
+static void on_idle(evutil_socket_t socket, short what, void *argument)
+{
+    struct bundle_builder_process *process = argument;
+    (void)socket;
+    (void)what;
+    if (!process->busy)
+        process_end(process);
+}
+
+struct bundle_builder_process *bundle_builder_process_open(
+    struct event_base *base, const struct bundle_builder_hooks *hooks)
+{
+    struct bundle_builder_process *process = memory_allocate(sizeof *process);
+    process->base = base;
+    process->hooks = *hooks;
+    process->socket = -1;
+    process->idle = event_new(base, -1, 0, on_idle, process);
+    return process;
+}
+
+void bundle_builder_process_close(struct bundle_builder_process *process)
+{
+    process_end(process);
+    while (process->ended)
+        ended_free(process->ended);
+    event_free(process->idle);
+    text_free(&process->buffer);
+    free(process);
+}
+
+void bundle_builder_process_kill(struct bundle_builder_process *process)
+{
+    process_end(process);
+}
+
+/* ---- work ---- */
+
+static int send_request(struct bundle_builder_process *process, const struct bundle_request *request)
+{
+    struct text message = {0};
+    bundle_wire_request_write(request, &message);
+    int result = bundle_wire_send(process->socket, text_slice(&message), -1);
+    text_free(&message);
+    return result;
+}
+
+int bundle_builder_process_ask(
+    struct bundle_builder_process *process, const struct bundle_request *request, struct error *err)
+{
+    if (process->socket >= 0 && send_request(process, request) < 0)
+        process_end(process); /* it died while idle, perhaps: once more with another one */
+    else if (process->socket >= 0)
+        process->busy = true;
+    if (!process->busy) {
+        if (process_start(process, err) < 0)
+            return -1;
+        if (send_request(process, request) < 0) {
+            error_set_errno(err, errno, "cannot ask the bundle builder");
+            process_end(process);
+            return -1;
+        }
+        process->busy = true;
+    }
+    event_del(process->idle);
+    return 0;
+}
+
+static void on_readable(evutil_socket_t socket, short what, void *argument)
+{
+    const struct timeval idle = {BUILDER_IDLE_SECONDS, 0};
+    struct bundle_builder_process *process = argument;
+    struct bundle_reply reply = {.descriptor = -1};
+    int descriptor;
+    (void)what;
+    ssize_t length = bundle_wire_receive(socket, &process->buffer, &descriptor);
+    bool good = length > 0 && bundle_wire_reply_read(text_slice(&process->buffer), descriptor, &reply) == 0;
+    bool busy = process->busy;
+    if (!good) {
+        process_end(process);
+        if (busy)
+            process->hooks.lost(process->hooks.context);
+        return;
+    }
+    process->busy = false;
+    event_add(process->idle, &idle);
+    if (busy)
+        process->hooks.reply(process->hooks.context, &reply);
+    else if (reply.descriptor >= 0)
+        close(reply.descriptor);
+}

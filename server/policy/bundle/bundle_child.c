@@ -1,0 +1,129 @@
+#include "server/policy/bundle/bundle_child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "server/policy/bundle/bundle_wire.h"
+
+#define CHILD_LOGGER    "opald.policy.bundle"
+#define CHILD_PATHS_MAX 65536
+
+/* ---- the builder ---- */
+
+static int answer_one(int socket, struct bundle_builder *builder, struct slice message, struct slice *paths)
+{
+    struct bundle_request request;
+    struct bundle_result result = {0};
+    struct text reply = {0};
+    uint64_t start = clock_monotonic_ns();
+    result.body.descriptor = -1;
+    if (bundle_wire_request_read(message, paths, CHILD_PATHS_MAX, &request) < 0) {
+        log_write(LOG_ERROR, CHILD_LOGGER, "The bundle builder got a request that it does not understand");
+        return -1;
+    }
+    bundle_builder_make(builder, &request, &result);
+    bundle_wire_reply_write(&result, clock_monotonic_ns() - start, &reply);
+    int descriptor = result.status == 200 ? result.body.descriptor : -1;
+    int sent = bundle_wire_send(socket, text_slice(&reply), descriptor);
+    if (descriptor >= 0)
+        close(descriptor);
+    text_free(&result.detail);
+    text_free(&reply);
+    return sent;
+}
+
+int bundle_child_serve(int socket, const struct bundle_rules *rules, const struct bundle_limits *limits)
+{
+    struct bundle_builder *builder = bundle_builder_open(rules, limits);
+    struct slice *paths = memory_allocate(CHILD_PATHS_MAX * sizeof *paths);
+    struct text buffer = {0};
+    int descriptor;
+    ssize_t length;
+    while ((length = bundle_wire_receive(socket, &buffer, &descriptor)) > 0)
+        if (answer_one(socket, builder, text_slice(&buffer), paths) < 0)
+            break;
+    text_free(&buffer);
+    free(paths);
+    bundle_builder_close(builder);
+    return length == 0 ? 0 : 1;
+}
+
+int bundle_child_main(const struct config *config)
+{
+    const struct bundle_rules rules = bundle_rules_of(config);
+    const struct bundle_limits limits = bundle_limits_of(config);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    fcntl(BUNDLE_CHILD_SOCKET, F_SETFD,
+        FD_CLOEXEC); /* not git's, or its end would not be seen while git runs */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN); /* a terminal's ^C reaches all; the policy process decides when this one ends */
+    return bundle_child_serve(BUNDLE_CHILD_SOCKET, &rules, &limits);
+}
+
+/* ---- its start ---- */
+
+/* Async-signal-safe calls only. */
+static void execute(char *const *argv, int socket) __attribute__((noreturn));
+
+static void execute(char *const *argv, int socket)
+{
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        if (number != SIGKILL && number != SIGSTOP && number != SIGPIPE)
+            signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (socket == BUNDLE_CHILD_SOCKET)
+        fcntl(socket, F_SETFD, 0);
+    else
+        dup2(socket, BUNDLE_CHILD_SOCKET);
+    execv("/proc/self/exe", argv);
+    _exit(127);
+}
+
+/* The arguments of this process with its --as-... replaced: from /proc, so that nobody has to carry them here. */
+static char **read_arguments(struct text *text)
+{
+    size_t count = 0, capacity = 16;
+    char **argv = memory_allocate(capacity * sizeof *argv);
+    int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    ssize_t length;
+    while (file >= 0 && (length = read(file, text_reserve(text, 4096), 4096)) > 0)
+        text->length += (size_t)length;
+    if (file >= 0)
+        close(file);
+    text_append_char(text, '\0');
+    for (size_t at = 0; at + 1 < text->length; at += strlen(text->data + at) + 1) {
+        if (count + 3 > capacity)
+            argv = memory_resize(argv, (capacity *= 2) * sizeof *argv);
+        bool flag = count == 1 && strncmp(text->data + at, "--as-", 5) == 0;
+        argv[count++] = flag ? (char *)(uintptr_t) "--as-bundle-builder" : text->data + at;
+    }
+    argv[count] = NULL;
+    return argv;
+}
+
+int bundle_child_start(int socket, struct error *err)
+{
+    struct text text = {0};
+    sigset_t all, before;
+    char **argv = read_arguments(&text);
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    pid_t pid = fork();
+    int failure = errno;
+    if (pid == 0)
+        execute(argv, socket);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    free(argv);
+    text_free(&text);
+    return pid < 0 ? error_set_errno(err, failure, "cannot start the bundle builder") : (int)pid;
+}

@@ -1,0 +1,21 @@
+/* What Python's str does to a file's text where a bundle depends on it: lines, the package line, ill-formed UTF-8. Pure. */
+#ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_TEXT_H
+#define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_TEXT_H
+
+#include <stdbool.h>
+#include "shm/common/text.h"
+
+/* Takes the next line off `rest`, without its end; false when nothing is left. Line ends are str.splitlines()'s: \n, \r\n, \r, \v, \f,
+ * U+001C to U+001E, U+0085, U+2028, U+2029. */
+bool bundle_text_line(struct slice *rest, struct slice *line);
+
+/* The name in the first line that is `package NAME` and nothing else: letters, digits and . " [ ] only (the reference's rule, narrower than
+ * Rego's). Empty when there is none. A view into `text`. */
+struct slice bundle_text_package(struct slice text);
+
+/* Strict: no surrogates, nothing overlong, nothing above U+10FFFF. */
+bool bundle_text_is_utf8(struct slice text);
+/* Appends `text` with U+FFFD for each ill-formed part (one for a sequence that breaks off, as Python and Go do). */
+void bundle_text_repair(struct slice text, struct text *out);
+
+#endif

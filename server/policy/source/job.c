@@ -1,0 +1,383 @@
+#include "server/policy/source/job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "shm/common/clock.h"
+#include "shm/common/memory.h"
+#include "server/policy/bundle/child_environment.h"
+#include "server/policy/source/policy_context.h"
+
+#define READ_BYTES    (64 * 1024)
+#define REASON_MAX    (8 * 1024) /* the last of the error output that is kept */
+#define REASON_LINES  3
+#define CHECK_MS      100
+#define STATUS_NO_EXE 127
+
+extern char **environ;
+
+struct job {
+    LIST_ENTRY(job) link;
+    struct policy *policy;
+    pid_t pid;
+    int output;
+    int errors;
+    size_t output_max;
+    bool limits_files;
+    uint64_t stall_ns;
+    uint64_t progress_ns; /* the last byte */
+    uint64_t deadline_ns; /* 0: none */
+    bool killed;
+    bool late;
+    bool too_much;
+    bool abandoned;
+    struct event *output_event;
+    struct event *errors_event;
+    struct event *child_event;
+    struct event *check;
+    struct text output_text;
+    struct text errors_text;
+    void (*done)(void *context, const struct job_result *result);
+    void *context;
+    char name[32];
+};
+
+static void job_kill(struct job *job)
+{
+    if (job->killed || job->pid <= 0)
+        return;
+    job->killed = true;
+    kill(-job->pid, SIGKILL);
+    kill(job->pid, SIGKILL); /* should it not have made its group yet */
+}
+
+static void job_free(struct job *job)
+{
+    LIST_REMOVE(job, link);
+    struct event *const events[] = {job->output_event, job->errors_event, job->child_event, job->check};
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+        if (events[i])
+            event_free(events[i]);
+    if (job->output >= 0)
+        close(job->output);
+    if (job->errors >= 0)
+        close(job->errors);
+    text_free(&job->output_text);
+    text_free(&job->errors_text);
+    free(job);
+}
+
+/* ---- what it says ---- */
+
+static void job_read(struct job *job, int descriptor, struct text *into, bool keep_last)
+{
+    for (;;) {
+        ssize_t length = read(descriptor, text_reserve(into, READ_BYTES), READ_BYTES);
+        if (length < 0 && errno == EINTR)
+            continue;
+        if (length <= 0) {
+            if (length == 0) /* the end: nothing to wait for */
+                event_del(descriptor == job->output ? job->output_event : job->errors_event);
+            return;
+        }
+        job->progress_ns = clock_monotonic_ns();
+        into->length += (size_t)length;
+        if (keep_last && into->length > REASON_MAX) {
+            memmove(into->data, into->data + into->length - REASON_MAX, REASON_MAX);
+            into->length = REASON_MAX;
+        } else if (!keep_last && into->length > job->output_max) {
+            job->too_much = true;
+            job_kill(job);
+            return;
+        }
+    }
+}
+
+static void job_on_output(evutil_socket_t descriptor, short what, void *context)
+{
+    struct job *job = context;
+    (void)what;
+    job_read(job, descriptor, &job->output_text, false);
+}
+
+static void job_on_errors(evutil_socket_t descriptor, short what, void *context)
+{
+    struct job *job = context;
+    (void)what;
+    job_read(job, descriptor, &job->errors_text, true);
+}
+
+static bool line_tells(struct slice line)
+{
+    static const char *const words[] = {"fatal:", "error:", "ERROR:", "remote: ", "ssh:", "Host key",
+        "Permission denied", "No space left", "opald:"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (memmem(line.data, line.length, words[i], strlen(words[i])))
+            /* "remote: Counting objects: 100% (3/3)" is progress, not a reason */
+            return !memmem(line.data, line.length, "%", 1) && !memmem(line.data, line.length, "objects: ", 9);
+    return false;
+}
+
+/* The kernel has refused a write above file_bytes_max: the program says so in the C locale's words, which job_environment gives it. */
+static bool job_file_too_large(const struct job *job)
+{
+    static const char words[] = "File too large";
+    return job->limits_files && job->errors_text.length > 0 &&
+           memmem(job->errors_text.data, job->errors_text.length, words, sizeof words - 1);
+}
+
+/* The last few lines of the error output that tell something, oldest first. */
+static void job_reason(const struct job *job, int status, struct text *out)
+{
+    struct slice lines[REASON_LINES];
+    size_t count = 0;
+    struct slice last = {0};
+    const char *at = job->errors_text.data;
+    const char *end = at ? at + job->errors_text.length : NULL;
+    while (at && at < end) {
+        const char *stop = at;
+        while (stop < end && *stop != '\n' && *stop != '\r')
+            stop++;
+        struct slice line = {at, (size_t)(stop - at)};
+        if (line.length > 0)
+            last = line;
+        if (line_tells(line)) {
+            if (count == REASON_LINES)
+                memmove(lines, lines + 1, sizeof *lines * (REASON_LINES - 1));
+            else
+                count++;
+            lines[count - 1] = line;
+        }
+        at = stop + 1;
+    }
+    if (job->too_much)
+        text_append_format(out, "%s wrote more than %zu bytes; ", job->name, job->output_max);
+    else if (job->late)
+        text_append_format(out, "%s made no progress in time and was killed; ", job->name);
+    if (count == 0 && last.length > 0)
+        lines[count++] = last;
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
+            text_append_string(out, "; ");
+        text_append_slice(out, lines[i]);
+    }
+    if (count == 0 && WIFEXITED(status) && WEXITSTATUS(status) == STATUS_NO_EXE)
+        text_append_format(out, "%s: the program can't be started", job->name);
+    else if (count == 0 && WIFEXITED(status))
+        text_append_format(out, "%s ended with status %d", job->name, WEXITSTATUS(status));
+    else if (count == 0)
+        text_append_format(out, "%s was killed by signal %d", job->name, WTERMSIG(status));
+}
+
+/* ---- its end ---- */
+
+static void job_on_child(evutil_socket_t number, short what, void *context)
+{
+    struct job *job = context;
+    int status;
+    (void)number;
+    (void)what;
+    if (job->pid <= 0 || waitpid(job->pid, &status, WNOHANG) != job->pid)
+        return;
+    kill(-job->pid, SIGKILL); /* what it has left behind in its group */
+    if (worker_table_child_group(job->policy->segment, job->policy->slot) == job->pid)
+        worker_table_set_child_group(job->policy->segment, job->policy->slot, 0);
+    if (!job->abandoned) {
+        struct text reason = {0};
+        job_read(job, job->output, &job->output_text, false);
+        job_read(job, job->errors, &job->errors_text, true);
+        bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !job->too_much;
+        if (!ok)
+            job_reason(job, status, &reason);
+        struct job_result result = {.ok = ok,
+            .status = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+            .too_much = job->too_much,
+            .late = job->late,
+            .file_too_large = !ok && job_file_too_large(job),
+            .output = text_slice(&job->output_text),
+            .reason = text_slice(&reason)};
+        job->done(job->context, &result);
+        text_free(&reason);
+    }
+    job_free(job);
+}
+
+static void job_on_check(evutil_socket_t descriptor, short what, void *context)
+{
+    struct job *job = context;
+    uint64_t now = clock_monotonic_ns();
+    (void)descriptor;
+    (void)what;
+    if (now - job->progress_ns > job->stall_ns || (job->deadline_ns && now > job->deadline_ns)) {
+        job->late = !job->killed;
+        job_kill(job);
+    }
+}
+
+/* ---- its start ---- */
+
+static char **job_environment(const struct job_settings *settings)
+{
+    static const char *const own[] = {
+        "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "SSH_ASKPASS_REQUIRE=never"};
+    size_t count = 0;
+    size_t given = 0;
+    while (environ[count])
+        count++;
+    while (settings->environment && settings->environment[given])
+        given++;
+    char **made = memory_allocate(sizeof *made * (count + given + sizeof own / sizeof *own + 1));
+    size_t at = 0;
+    for (size_t i = 0; i < given; i++)
+        made[at++] = (char *)(uintptr_t)settings->environment[i];
+    for (size_t i = 0; !settings->keep_secrets && i < sizeof own / sizeof *own; i++)
+        made[at++] = (char *)(uintptr_t)own[i];
+    for (size_t i = 0; i < count; i++)
+        if (settings->keep_secrets || child_environment_keeps(environ[i]))
+            made[at++] = environ[i];
+    return made;
+}
+
+static void child_execute(const struct job_settings *settings, char **environment, pid_t parent, int output,
+    int errors) __attribute__((noreturn));
+
+static void child_execute(
+    const struct job_settings *settings, char **environment, pid_t parent, int output, int errors)
+{
+    sigset_t none;
+    int nothing = open("/dev/null", O_RDWR);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    dup2(nothing, STDIN_FILENO);
+    dup2(output, STDOUT_FILENO);
+    dup2(errors, STDERR_FILENO);
+    signal(SIGPIPE, SIG_DFL);
+    if (settings->file_bytes_max > 0) {
+        const struct rlimit limit = {settings->file_bytes_max, settings->file_bytes_max};
+        signal(SIGXFSZ, SIG_IGN); /* the write fails instead, and the program cleans up and says why */
+        setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execvpe(settings->argv[0], (char *const *)(uintptr_t)settings->argv, environment);
+    _exit(STATUS_NO_EXE);
+}
+
+static int job_fork(struct job *job, const struct job_settings *settings, struct error *err)
+{
+    int output[2], errors[2];
+    if (pipe2(output, O_CLOEXEC | O_NONBLOCK) < 0)
+        return error_set_errno(err, errno, "cannot start %s", settings->argv[0]);
+    if (pipe2(errors, O_CLOEXEC | O_NONBLOCK) < 0) {
+        error_set_errno(err, errno, "cannot start %s", settings->argv[0]);
+        close(output[0]);
+        close(output[1]);
+        return -1;
+    }
+    /* The child's ends block, as programs expect. */
+    fcntl(output[1], F_SETFL, 0);
+    fcntl(errors[1], F_SETFL, 0);
+    char **environment = job_environment(settings);
+    pid_t parent = getpid();
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before); /* libevent's handlers must not run in the child */
+    job->pid = fork();
+    int failure = errno;
+    if (job->pid == 0) {
+        for (int number = 1; number < NSIG; number++)
+            if (number != SIGKILL && number != SIGSTOP)
+                signal(number, SIG_DFL);
+        child_execute(settings, environment, parent, output[1], errors[1]);
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    free(environment);
+    close(output[1]);
+    close(errors[1]);
+    if (job->pid < 0) {
+        close(output[0]);
+        close(errors[0]);
+        return error_set_errno(err, failure, "cannot start %s", settings->argv[0]);
+    }
+    setpgid(job->pid, job->pid); /* whoever comes first */
+    job->output = output[0];
+    job->errors = errors[0];
+    return 0;
+}
+
+/* It never was a process. */
+static void job_on_unstarted(evutil_socket_t descriptor, short what, void *context)
+{
+    struct job *job = context;
+    const struct job_result result = {
+        .status = -1, .output = SLICE_LITERAL(""), .reason = text_slice(&job->errors_text)};
+    (void)descriptor;
+    (void)what;
+    if (!job->abandoned)
+        job->done(job->context, &result);
+    job_free(job);
+}
+
+struct job *job_start(struct policy *policy, const struct job_settings *settings)
+{
+    struct error err = {0};
+    struct job *job = memory_allocate(sizeof *job);
+    const struct timeval interval = {0, CHECK_MS * 1000};
+    uint64_t now = clock_monotonic_ns();
+    job->policy = policy;
+    job->output_max = settings->output_max;
+    job->limits_files = settings->file_bytes_max > 0;
+    job->stall_ns = (uint64_t)(settings->stall_seconds * (double)CLOCK_SECOND);
+    job->progress_ns = now;
+    job->deadline_ns =
+        settings->limit_seconds > 0 ? now + (uint64_t)(settings->limit_seconds * (double)CLOCK_SECOND) : 0;
+    job->done = settings->done;
+    job->context = settings->context;
+    snprintf(job->name, sizeof job->name, "%s", settings->argv[0]);
+    /* Before the fork, so that the end is not missed. */
+    job->child_event = event_new(policy->base, SIGCHLD, EV_SIGNAL | EV_PERSIST, job_on_child, job);
+    event_add(job->child_event, NULL);
+    job->output = job->errors = -1;
+    LIST_INSERT_HEAD(&policy->jobs, job, link);
+    if (job_fork(job, settings, &err) < 0) {
+        job->pid = 0;
+        text_append_string(&job->errors_text, err.text);
+        job->check = event_new(policy->base, -1, 0, job_on_unstarted, job);
+        event_active(job->check, EV_TIMEOUT, 0);
+        return job;
+    }
+    worker_table_set_child_group(policy->segment, policy->slot, job->pid);
+    job->output_event = event_new(policy->base, job->output, EV_READ | EV_PERSIST, job_on_output, job);
+    job->errors_event = event_new(policy->base, job->errors, EV_READ | EV_PERSIST, job_on_errors, job);
+    job->check = event_new(policy->base, -1, EV_PERSIST, job_on_check, job);
+    event_add(job->output_event, NULL);
+    event_add(job->errors_event, NULL);
+    event_add(job->check, &interval);
+    return job;
+}
+
+void job_abandon(struct job *job)
+{
+    job->abandoned = true;
+    job_kill(job);
+}
+
+void job_kill_all(struct policy *policy)
+{
+    struct job *job;
+    while ((job = LIST_FIRST(&policy->jobs))) {
+        job_kill(job);
+        job_free(job);
+    }
+}

@@ -1,0 +1,68 @@
+/*
+ * The one place where events get their order. In: the workers' uplinks and the backbone. Out: the ring (every worker of this host) and
+ * the backbone (every other server). Master process, main thread.
+ *
+ *   worker's uplink --+                       +--> ring --> all workers
+ *                     |--> router_route ------|
+ *   backbone ---------+   (backbone events    +--> backbone (events of this host only)
+ *                          are not sent back)
+ *
+ * A publisher that asked for certainty is answered by the ring as well, once the backbone has told what became of every message of its event
+ * (server/router/acknowledgement.h). While the backbone is away, publishes may be frozen (server/router/freeze.h): those do not reach the ring.
+ *
+ * When the ring is full because of a slow worker the router stops taking in: uplinks fill up (publishers wait, then are refused
+ * with a clear answer), the backbone is paused. It goes on by itself once there is room. Nothing is dropped for want of room here.
+ */
+#ifndef OPALD_SERVER_ROUTER_ROUTER_H
+#define OPALD_SERVER_ROUTER_ROUTER_H
+
+#include <event2/event.h>
+#include "broadcast/broadcast.h"
+#include "shm/common/error.h"
+#include "shm/common/config.h"
+#include "shm/ring.h"
+#include "shm/segment.h"
+
+struct router;
+struct statistics_service;
+
+struct router_hooks {
+    /* A worker has held up the full ring for longer than config->ring_stall_seconds, or wrote nonsense into its uplink: it has
+     * to go. `why` is for the log. */
+    void (*worker_stuck)(void *context, unsigned slot, const char *why);
+    /* An event on the webhook topic passed, from whomever, whose publisher has not told the policy process itself. */
+    void (*webhook)(void *context);
+    /* NULL, or the statistics: events of workers (`slot`) and of other servers (slot -1, `source` its id) have gone to the ring. */
+    struct statistics_service *statistics;
+    /* The backbone is lost and config->broadcast_reconnect_max_retries attempts have failed: the server has to be started anew. At most once. */
+    void (*backbone_given_up)(void *context);
+    void *context;
+};
+
+/* What the configuration says of the backbone; points into `config` and `notifier_id`. check-config asks with the same. */
+struct broadcast_settings router_backbone_settings(const struct config *config, const char *notifier_id);
+/* Opens the ring for writing and, when the configuration names one, the backbone. `config` and `segment` must outlive the router. */
+struct router *router_open(struct event_base *base, const struct config *config, struct segment *segment,
+    const struct router_hooks *hooks, struct error *err);
+/* All workers and the policy process have ended: takes in whatever they had committed before their end, however much it is. */
+void router_take_rest(struct router *router);
+/* Sends what is queued for the backbone, at most `grace_ms`, and frees everything. */
+void router_close(struct router *router, int grace_ms);
+
+/* Workers take clients from now on. When the backbone comes up for the first time only after this, what other servers published meanwhile
+ * was not heard, and the clients are asked to refetch. */
+void router_serving(struct router *router);
+/* This server's id on the backbone: 32 hex digits. */
+struct slice router_id(const struct router *router);
+/* A worker is about to start in `slot` (its uplink is prepared): it sees every event from now on. */
+void router_attach_worker(struct router *router, unsigned slot);
+/* The worker of `slot` has ended: the ring no longer waits for it. Takes in what it had committed. */
+void router_detach_worker(struct router *router, unsigned slot);
+/* The policy process in `slot` (its uplink is prepared), which publishes and reads no events / has ended. */
+void router_attach_publisher(struct router *router, unsigned slot);
+void router_detach_publisher(struct router *router, unsigned slot);
+/* An event of the master's own: to the workers and to the backbone. -1 when the ring is full just now. One that the
+ * ring can never take is logged and dropped. */
+int router_publish(struct router *router, struct slice topic, struct slice data);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * Statistics mode: the master's part in it. Listens to the announcements on the ring and the backbone, tells the other servers of this one
+ * (by the reference's topics and messages, so that servers of both kinds see each other's clients), and answers the workers.
+ *
+ *   __opal_stats_add               a client announces itself (published by the client)
+ *   __opal_stats_rm                it is gone (its server, or the master for the clients of a worker that died)
+ *   __opal_stats_wakeup            a server has begun, or has missed something, and asks for the others' state
+ *   __opal_stats_state_sync        the answer, by whoever is first of those that wait a random time
+ *   __opal_stats_server_keepalive  twice in the timeout by each server; once for each worker, as the reference's workers do: its
+ *                                  /stats divides by their number
+ *
+ * Master only.
+ */
+#ifndef OPALD_SERVER_STATISTICS_STATISTICS_SERVICE_H
+#define OPALD_SERVER_STATISTICS_STATISTICS_SERVICE_H
+
+#include <event2/event.h>
+#include "shm/common/config.h"
+#include "server/router/router.h"
+#include "shm/segment.h"
+
+struct statistics_service;
+
+/* The router is set later, because it is opened with this service's hooks. `handoff` gives the send end to a worker's pair, or -1. */
+struct statistics_service *statistics_service_open(struct event_base *base, const struct config *config,
+    struct segment *segment, int (*handoff)(void *context, unsigned slot), void *context);
+/* Sends what waits, as far as the ring takes it: before router_close. */
+void statistics_service_flush(struct statistics_service *service);
+/* After router_close. NULL is allowed. */
+void statistics_service_close(struct statistics_service *service);
+void statistics_service_start(struct statistics_service *service, struct router *router);
+
+/* ---- the router's hooks ---- */
+/* An event has gone to the ring. `slot`: of the worker that published it, or -1 with `source`, the id of the server. */
+void statistics_service_event(struct statistics_service *service, struct slice topic, struct slice data,
+    int slot, uint32_t incarnation, struct slice source);
+void statistics_service_asked(struct statistics_service *service, unsigned slot, uint32_t number, bool brief);
+void statistics_service_worker_gone(struct statistics_service *service, unsigned slot);
+/* Events of other servers may have been lost. */
+void statistics_service_gap(struct statistics_service *service);
+
+#endif

@@ -1,0 +1,191 @@
+/* The configuration of one process, filled from the option table (server/options/options.c): flag, else environment, else default.
+ * Strings are owned by the config and live as long as it. Sizes in bytes, times in seconds. Read-only after loading. */
+#ifndef OPALD_SHM_COMMON_CONFIG_H
+#define OPALD_SHM_COMMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "shm/common/log.h"
+
+struct config_list {
+    char **items;
+    size_t count;
+};
+
+struct config {
+    /* process */
+    const char *host;
+    int64_t port;
+    int64_t workers;      /* resolved: at least 1 */
+    int64_t workers_max;  /* slots in shared memory (TTIN can go up to this) */
+    double grace_seconds; /* from TERM to the end */
+    int64_t listen_backlog;
+
+    /* backbone */
+    const char *broadcast_uri; /* NULL: none */
+    const char *broadcast_channel_name;
+    double broadcast_reconnect_backoff_min_seconds;
+    double broadcast_reconnect_backoff_max_seconds;
+    int64_t broadcast_keepalive_interval;
+    const char *broadcast_keepalive_topic;
+    bool broadcast_healthcheck_enabled;
+    bool broadcast_reconnect_enabled;
+    int64_t broadcast_reconnect_max_retries; /* 0: for ever */
+    int64_t broadcast_replay_buffer_size;    /* messages */
+    bool broadcast_resync_on_reconnect;
+    double broadcast_resync_settle_seconds;
+    double broadcast_heartbeat_seconds;
+    double broadcast_start_wait_seconds; /* before clients are taken */
+    bool broadcast_freeze_on_disconnect; /* in a gap, drop what is published over HTTP */
+    double publish_wait_seconds;         /* for the backbone, when the publisher asks for certainty */
+    const char *broadcast_postgres_schema;
+    int64_t kafka_queue_max_bytes;
+    int64_t kafka_queue_max_messages;
+    const char *kafka_config; /* "key=value" a line for librdkafka; NULL: none */
+    bool kafka_create_topic;
+    int64_t resync_closes_per_second; /* for the whole host, after a gap that may have lost events */
+
+    /* shared memory */
+    int64_t ring_bytes;
+    int64_t uplink_bytes;
+    double ring_stall_seconds;  /* a reader that holds up a full ring longer than this is killed */
+    double worker_hang_seconds; /* a worker without a heartbeat for this long is killed */
+
+    /* events and JSON */
+    int64_t event_max_bytes; /* the largest notify frame with its envelope */
+    int64_t json_max_depth;
+    int64_t json_max_tokens;
+    int64_t topics_max; /* in one publish or subscribe call */
+    int64_t topic_max_bytes;
+
+    /* HTTP */
+    int64_t http_header_max_bytes;
+    int64_t http_header_max_count;
+    int64_t http_body_max_bytes;
+    double http_header_timeout; /* first byte to end of head */
+    double http_body_timeout;
+    double http_keepalive_timeout; /* idle between requests; the reference's 5 */
+    const char *data_config_route;
+    const char *all_data_route;
+    const char *all_data_topic;
+    const char *all_data_url;
+    const char *data_callback_default_route;
+    const char *data_config_sources; /* JSON text or NULL */
+    struct config_list allowed_origins;
+    const char *root_path;                  /* "/opal" before every path; empty: none */
+    struct config_list forwarded_allow_ips; /* for shm/common/network.h */
+    int64_t forwarded_max_addresses;        /* in the X-Forwarded-For of a request */
+    int64_t http_gzip_min_bytes;            /* of a body that is compressed for who asks; 0: never */
+    const char *client_load_limit_notation; /* NULL: /loadlimit always has room */
+
+    /* TLS on the listener: on when there is a certificate */
+    const char *tls_certificate; /* file with the chain, PEM; NULL: plain */
+    const char *tls_key;         /* NULL: in the certificate's file */
+    const char *tls_key_password;
+    const char *tls_min_version; /* "1.2" or "1.3" */
+    const char *tls_ciphers;     /* of TLS 1.2; NULL: OpenSSL's default */
+    double tls_handshake_timeout;
+
+    /* behind a load balancer: a list for shm/common/network.h */
+    struct config_list proxy_protocol_from;
+
+    /* who is connected */
+    int64_t client_info_max_bytes;  /* of the answer to /pubsub_client_info and /statistics */
+    int64_t client_query_max_bytes; /* of a websocket's query parameters that is remembered */
+    bool statistics_enabled;
+    int64_t statistics_max_bytes; /* the master's memory for the fleet's clients */
+    int64_t max_channels_per_client;
+    const char *statistics_wakeup_channel;
+    const char *statistics_state_sync_channel;
+    const char *statistics_server_keepalive_channel;
+    const char *statistics_add_client_channel;
+    const char *statistics_remove_client_channel;
+    /* Seconds. A server not heard of for so long is gone, and its clients. */
+    int64_t statistics_server_keepalive_timeout;
+
+    /* clients */
+    int64_t connections_max;             /* for the whole host */
+    int64_t websocket_message_max_bytes; /* 16 MiB as the reference */
+    int64_t subscriptions_max;           /* per client */
+    int64_t client_queue_max_bytes;      /* what a client may leave unread */
+    int64_t client_unsent_max_bytes;     /* what the kernel keeps for it beside what is on its way to it */
+    int64_t clients_memory_max_bytes;    /* what all of a worker's clients together may make it hold */
+    double client_queue_max_seconds;     /* ... and for how long nothing may drain */
+    double websocket_ping_interval;      /* 20 */
+    double websocket_ping_timeout;       /* 20 */
+    int64_t drain_batch_records;         /* a worker's budget per turn of its loop */
+    int64_t drain_batch_bytes;
+
+    /* policy: where it comes from */
+    bool repo_watcher_enabled;
+    const char *policy_source_type; /* "GIT" or "API" */
+    const char *policy_repo_url;    /* NULL: none */
+    const char *policy_repo_main_branch;
+    const char *policy_repo_ssh_key;
+    const char *git_ssh_key_file;          /* NULL: ~/.ssh/opal_repo_ssh_key */
+    const char *policy_repo_ssh_host_keys; /* "accept-new", "strict" or "accept-any" */
+    int64_t policy_repo_polling_interval;  /* 0: none */
+    int64_t policy_repo_clone_timeout;     /* 0: none */
+    double policy_repo_stall_seconds;
+    int64_t policy_repo_max_bytes;      /* of the clone; 0: no limit */
+    const char *policy_repo_clone_path; /* NULL: <working directory>/regoclone */
+    const char *policy_repo_clone_folder_prefix;
+    bool policy_repo_reuse_clone_path;
+    const char *policy_repo_webhook_secret;
+    const char *policy_repo_webhook_params; /* JSON text; NULL: GitHub's */
+    bool policy_repo_webhook_enforce_branch;
+    const char *policy_bundle_url;
+    const char *policy_bundle_server_type; /* "HTTP" or "AWS-S3" */
+    const char *policy_bundle_server_token;
+    const char *policy_bundle_server_token_id;
+    const char *policy_bundle_server_aws_region;
+    const char *policy_bundle_git_add_pattern;
+    int64_t policy_bundle_max_bytes;
+    int64_t policy_bundle_unpacked_max_bytes;
+    int64_t policy_bundle_max_files;
+
+    /* policy: what GET /policy gives */
+    struct config_list filter_file_extensions;
+    struct config_list policy_extensions;
+    struct config_list bundle_ignore;
+    const char *policy_manifest_path; /* NULL: the root of the repository */
+    int64_t bundle_max_bytes;         /* of a bundle's JSON */
+    int64_t bundle_files_max;         /* files and directories of the repository */
+    int64_t bundle_paths_max;         /* `path` parameters of one request */
+    int64_t bundle_path_max_bytes;    /* of one of them, of a path in the repository, and of base_hash */
+    double bundle_build_seconds;      /* from the question to the answer */
+    int64_t bundle_cache_bytes;       /* built bundles that are kept */
+    int64_t bundle_waiting_max;       /* bundles waiting to be built */
+
+    /* forbidden topic of the reference */
+    const char *scopes_purge_channel;
+
+    struct log_settings log;
+
+    /* authentication: on when both keys are there (worker/auth/auth.h) */
+    const char *auth_private_key; /* the key or its file's path */
+    const char *auth_private_key_format;
+    const char *auth_private_key_passphrase;
+    const char *auth_public_key;
+    const char *auth_public_key_format;
+    const char *auth_jwt_algorithm;
+    const char *auth_jwt_audience;
+    const char *auth_jwt_issuer;
+    const char *auth_jwks_url;        /* the route */
+    const char *auth_jwks_static_dir; /* NULL: the document is served only */
+    const char *auth_master_token;
+    bool auth_token_without_master; /* the reference's way: tokens for everybody */
+    bool auth_close_expired;        /* a websocket ends with its token */
+    int64_t auth_token_max_bytes;
+    double auth_refusal_delay; /* for handshakes of an address that was refused often; 0: never */
+    bool enable_metrics;
+    const char *statsd_host;
+    int64_t statsd_port;
+    double statsd_interval; /* seconds */
+    /* further fields are added with their option, in options.c's table */
+    struct options_values
+        *values; /* options.c's own: what was given, and where; NULL in a config made by hand */
+};
+
+#endif

@@ -1,0 +1,23 @@
+/* Identifiers: uuid4 as 32 lower-case hex digits, as the reference makes them. */
+#ifndef OPALD_SHM_COMMON_IDENTITY_H
+#define OPALD_SHM_COMMON_IDENTITY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define IDENTITY_BYTES 16
+#define IDENTITY_HEX   32
+
+struct identity {
+    uint8_t bytes[IDENTITY_BYTES];
+};
+
+/* A random uuid4 (RFC 9562 5.4) from libuuid: for ids made rarely (server, channel, subscription). */
+struct identity identity_make(void);
+/* A uuid4-shaped id from a fast generator seeded from getrandom(2): for call ids, where only uniqueness matters.
+ * Per process; not for secrets. */
+struct identity identity_make_fast(void);
+/* Writes exactly 32 hex digits, no NUL. */
+void identity_format(const struct identity *identity, char *out);
+
+#endif

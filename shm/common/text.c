@@ -1,0 +1,242 @@
+#include "shm/common/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/common/memory.h"
+
+struct slice slice_from_string(const char *string)
+{
+    return (struct slice){string, string ? strlen(string) : 0};
+}
+
+bool slice_equals(struct slice a, struct slice b)
+{
+    return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
+}
+
+bool slice_equals_string(struct slice a, const char *string)
+{
+    return slice_equals(a, slice_from_string(string));
+}
+
+void text_free(struct text *text)
+{
+    free(text->data);
+    *text = (struct text){0};
+}
+
+void text_clear(struct text *text)
+{
+    text->length = 0;
+    if (text->data)
+        text->data[0] = '\0';
+}
+
+char *text_reserve(struct text *text, size_t more)
+{
+    size_t needed = text->length + more + 1;
+    if (needed > text->capacity) {
+        size_t capacity = text->capacity ? text->capacity : 64;
+        while (capacity < needed)
+            capacity *= 2;
+        text->data = memory_resize(text->data, capacity);
+        text->capacity = capacity;
+    }
+    return text->data + text->length;
+}
+
+void text_append(struct text *text, const void *bytes, size_t length)
+{
+    char *where = text_reserve(text, length);
+    if (length)
+        memcpy(where, bytes, length);
+    text->length += length;
+    text->data[text->length] = '\0';
+}
+
+void text_append_slice(struct text *text, struct slice slice)
+{
+    text_append(text, slice.data, slice.length);
+}
+
+void text_append_string(struct text *text, const char *string)
+{
+    text_append(text, string, strlen(string));
+}
+
+void text_append_char(struct text *text, char byte)
+{
+    text_append(text, &byte, 1);
+}
+
+void text_append_format(struct text *text, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (length < 0)
+        return;
+    char *where = text_reserve(text, (size_t)length);
+    va_start(args, format);
+    vsnprintf(where, (size_t)length + 1, format, args);
+    va_end(args);
+    text->length += (size_t)length;
+}
+
+struct slice text_slice(const struct text *text)
+{
+    return (struct slice){text->data ? text->data : "", text->length};
+}
+
+/* One code point from well- or ill-formed UTF-8 (Unicode 15, table 3-7). An ill-formed byte gives U+FFFD and
+ * is one byte long. Surrogates written as three bytes (WTF-8, from lone \uD800 escapes) are passed on as
+ * their code point. */
+static uint32_t utf8_decode(const uint8_t *bytes, size_t length, size_t *used)
+{
+    uint8_t lead = bytes[0];
+    size_t need;
+    uint32_t point;
+    *used = 1;
+    if (lead < 0x80)
+        return lead;
+    if (lead >= 0xc2 && lead <= 0xdf) {
+        need = 2;
+        point = lead & 0x1fu;
+    } else if (lead >= 0xe0 && lead <= 0xef) {
+        need = 3;
+        point = lead & 0x0fu;
+    } else if (lead >= 0xf0 && lead <= 0xf4) {
+        need = 4;
+        point = lead & 0x07u;
+    } else {
+        return 0xfffd;
+    }
+    if (length < need)
+        return 0xfffd;
+    for (size_t i = 1; i < need; i++) {
+        if ((bytes[i] & 0xc0) != 0x80)
+            return 0xfffd;
+        point = (point << 6) | (bytes[i] & 0x3fu);
+    }
+    if ((need == 3 && point < 0x800) || (need == 4 && (point < 0x10000 || point > 0x10ffff)))
+        return 0xfffd;
+    *used = need;
+    return point;
+}
+
+static const char *json_short_escape(uint32_t point)
+{
+    switch (point) {
+    case '"':
+        return "\\\"";
+    case '\\':
+        return "\\\\";
+    case '\n':
+        return "\\n";
+    case '\r':
+        return "\\r";
+    case '\t':
+        return "\\t";
+    case '\b':
+        return "\\b";
+    case '\f':
+        return "\\f";
+    default:
+        return NULL;
+    }
+}
+
+static void text_append_json(struct text *text, struct slice value, bool ascii)
+{
+    const uint8_t *bytes = (const uint8_t *)value.data;
+    size_t plain = 0; /* start of the run that needs no escaping */
+    size_t i = 0;
+    text_append_char(text, '"');
+    while (i < value.length) {
+        size_t used;
+        uint32_t point = utf8_decode(bytes + i, value.length - i, &used);
+        bool malformed = point == 0xfffd && used == 1;
+        const char *escape = json_short_escape(point);
+        bool needs_hex = point < 0x20 || (ascii && point > 0x7e);
+        if (!escape && !needs_hex && !malformed) {
+            i += used;
+            continue;
+        }
+        text_append(text, bytes + plain, i - plain);
+        if (escape)
+            text_append_string(text, escape);
+        else if (malformed && !ascii)
+            text_append_string(text, "\xef\xbf\xbd");
+        else if (point > 0xffff)
+            text_append_format(text, "\\u%04x\\u%04x", 0xd800 + ((point - 0x10000) >> 10),
+                0xdc00 + ((point - 0x10000) & 0x3ff));
+        else
+            text_append_format(text, "\\u%04x", point);
+        i += used;
+        plain = i;
+    }
+    text_append(text, bytes + plain, i - plain);
+    text_append_char(text, '"');
+}
+
+void text_append_json_ascii(struct text *text, struct slice value)
+{
+    text_append_json(text, value, true);
+}
+
+void text_append_json_utf8(struct text *text, struct slice value)
+{
+    text_append_json(text, value, false);
+}
+
+/* A surrogate that stands alone, in its three bytes (WTF-8): Python can't print it and escapes it. */
+static bool is_surrogate(struct slice value, size_t at)
+{
+    return value.length - at >= 3 && (unsigned char)value.data[at] == 0xed &&
+           (unsigned char)value.data[at + 1] >= 0xa0;
+}
+
+void text_append_python_string(struct text *out, struct slice value)
+{
+    bool single = value.length && memchr(value.data, '\'', value.length);
+    bool plain_double = single && !memchr(value.data, '"', value.length);
+    char quote = plain_double ? '"' : '\'';
+    text_append_char(out, quote);
+    for (size_t i = 0; i < value.length; i++) {
+        char c = value.data[i];
+        if (c == '\\' || c == quote) {
+            text_append_char(out, '\\');
+            text_append_char(out, c);
+        } else if (c == '\n') {
+            text_append_string(out, "\\n");
+        } else if (c == '\r') {
+            text_append_string(out, "\\r");
+        } else if (c == '\t') {
+            text_append_string(out, "\\t");
+        } else if ((unsigned char)c < 0x20 || c == 0x7f) {
+            text_append_format(out, "\\x%02x", (unsigned)(unsigned char)c);
+        } else if (is_surrogate(value, i)) {
+            unsigned middle = (unsigned char)value.data[i + 1], last = (unsigned char)value.data[i + 2];
+            text_append_format(out, "\\u%04x", 0xd000u | (middle & 0x3f) << 6 | (last & 0x3f));
+            i += 2;
+        } else {
+            text_append_char(out, c);
+        }
+    }
+    text_append_char(out, quote);
+}
+
+int text_hex_value(char digit)
+{
+    if (digit >= '0' && digit <= '9')
+        return digit - '0';
+    if (digit >= 'a' && digit <= 'f')
+        return digit - 'a' + 10;
+    if (digit >= 'A' && digit <= 'F')
+        return digit - 'A' + 10;
+    return -1;
+}

@@ -1,0 +1,26 @@
+/* GET /loadlimit: clients that start ask it until it says yes, so that not all of them fetch at once. */
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
+#include "shm/load_limit.h"
+#include "shm/worker_table.h"
+#include "worker/http/http_exchange.h"
+
+enum http_answer load_limit_get(struct http_exchange *exchange)
+{
+    static struct log_limiter limiter;
+    const struct http_services *services = exchange->services;
+    const struct rate_limit *used_up = NULL;
+    if (services->load_limits && services->load_limits->count)
+        used_up = load_limit_take(
+            services->segment, services->load_limits, clock_monotonic_ns() / CLOCK_MILLISECOND);
+    if (!used_up) {
+        http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL("null"));
+        return HTTP_ANSWERED;
+    }
+    counter_add(services->segment, services->slot, COUNTER_LOAD_LIMITED, 1);
+    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: /loadlimit refused: %u per %u %s are used up",
+        exchange->peer, used_up->amount, used_up->multiples, used_up->granularity);
+    http_reply_detail(
+        &exchange->reply, 429, "%u per %u %s", used_up->amount, used_up->multiples, used_up->granularity);
+    return HTTP_ANSWERED;
+}

@@ -1,0 +1,390 @@
+#include "worker/client/inquiry.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "shm/worker_table.h"
+#include "worker/client/acceptor.h"
+#include "worker/client/client_details.h"
+#include "worker/client/client_list.h"
+#include "worker/client/context.h"
+#include "worker/http/http_gzip.h"
+#include "worker/client/memory_budget.h"
+
+#define INQUIRY_STEP    500 /* clients made JSON in one turn of the loop: about a millisecond */
+#define INQUIRY_SECONDS 2   /* a worker that does not answer in this time hangs, and will be replaced */
+
+struct asker {
+    TAILQ_ENTRY(asker) link;
+    struct http_exchange *exchange;
+};
+TAILQ_HEAD(askers, asker);
+
+/* What is under way for one kind of question. */
+struct round {
+    struct askers now;  /* wait for this round */
+    struct askers next; /* came after it had begun */
+    uint32_t number;
+    bool under_way;
+    unsigned missing;                       /* answers */
+    bool expected[SEGMENT_SLOTS_MAX];       /* of these slots */
+    struct text answers[SEGMENT_SLOTS_MAX]; /* INQUIRY_CLIENTS; the others use the first */
+    bool failed;
+};
+
+struct inquiry {
+    struct worker *worker;
+    uint32_t number; /* the last one given out */
+    struct round rounds[INQUIRY_COUNT];
+    struct event *deadlines[INQUIRY_COUNT];
+    struct client_render *render; /* under way; NULL: none */
+    struct event *rendering;      /* its next step */
+    struct event
+        *begin; /* rounds begin from the loop, not from within a handler, so that many requests make one */
+    struct log_limiter limit_late;
+    struct log_limiter limit_large;
+};
+
+/* ---- what this worker knows ---- */
+
+static void list_own_clients(const struct worker *worker, struct text *list)
+{
+    for (const struct connection *at = worker->connections; at; at = at->next) {
+        if (at->state != CONNECTION_OPEN)
+            continue;
+        char host[64];
+        struct client_row row = {
+            .port = at->port, .connected_us = at->opened_us, .query = client_details_query(at)};
+        row.host = slice_from_string(client_details_host(at, host, sizeof host));
+        size_t begun = client_list_begin(list, &row);
+        for (const struct subscription *one = at->subscriptions.first; one; one = one->next_of_owner)
+            client_list_topic(list, begun, topic_name(one->topic));
+        client_list_end(list, begun);
+    }
+}
+
+static void answer_clients(struct inquiry *inquiry, const struct handoff_message *asked)
+{
+    struct worker *worker = inquiry->worker;
+    struct handoff_message answer = {
+        .kind = HANDOFF_CLIENTS, .slot = (uint16_t)worker->slot, .number = asked->number};
+    struct text list = {0};
+    list_own_clients(worker, &list);
+    int fd = -1;
+    if (list.length <= (size_t)worker->config->client_info_max_bytes)
+        fd = handoff_memory_make(text_slice(&list));
+    answer.failed = fd < 0;
+    acceptor_send(
+        worker->acceptor, asked->slot, &answer, fd); /* not taken: the asker will not wait for ever */
+    if (fd >= 0)
+        close(fd);
+    text_free(&list);
+}
+
+/* ---- replies ---- */
+
+static void reply_late(struct inquiry *inquiry, struct http_reply *reply)
+{
+    (void)inquiry;
+    http_reply_header(&reply->before, "retry-after", SLICE_LITERAL("1"));
+    http_reply_detail(reply, 503, "a process of this server did not answer in time, retry shortly");
+}
+
+static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
+{
+    long long most = (long long)inquiry->worker->config->client_info_max_bytes;
+    log_write_limited(&inquiry->limit_large, LOG_WARNING, HTTP_LOGGER,
+        "an answer above OPAL_CLIENT_INFO_MAX_BYTES (%lld) was not given", most);
+    http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)", most);
+}
+
+/* Compressed once for all who accept it, with the first of them; the others' are left to http_gzip_apply, which finds it done. */
+static void reply_compress(struct inquiry *inquiry, struct http_exchange *exchange, struct text *packed)
+{
+    size_t least = (size_t)inquiry->worker->config->http_gzip_min_bytes;
+    struct http_reply *reply = &exchange->reply;
+    if (least == 0 || reply->status != 200 || reply->body.length < least ||
+        reply->body.length > HTTP_GZIP_MAX_BYTES || !http_gzip_accepted(exchange->request))
+        return;
+    if (packed->length == 0 && !gzip_compress(text_slice(&reply->body), packed))
+        return;
+    http_gzip_use(reply, text_slice(packed));
+    http_reply_header(&reply->after, "vary", SLICE_LITERAL("Accept-Encoding"));
+}
+
+/* Everybody who waits gets the reply, which is freed. */
+static void round_end(struct inquiry *inquiry, enum inquiry_question question, struct http_reply *reply)
+{
+    struct round *round = &inquiry->rounds[question];
+    struct asker *asker;
+    struct text packed = {0};
+    event_del(inquiry->deadlines[question]);
+    round->under_way = false;
+    for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+        round->expected[slot] = false;
+    while ((asker = TAILQ_FIRST(&round->now))) {
+        struct http_exchange *exchange = asker->exchange;
+        TAILQ_REMOVE(&round->now, asker, link);
+        free(asker);
+        exchange->cancel = NULL;
+        exchange->waiting = NULL;
+        text_append_slice(&exchange->reply.before, text_slice(&reply->before));
+        http_reply_set(&exchange->reply, reply->status, reply->content_type, text_slice(&reply->body));
+        reply_compress(inquiry, exchange, &packed);
+        exchange->finished(exchange);         /* may ask again: that begins the next round */
+        memory_budget_check(inquiry->worker); /* each holds a copy; may take others off the list */
+    }
+    text_free(&packed);
+    http_reply_free(reply);
+    if (question == INQUIRY_CLIENTS) {
+        client_render_free(inquiry->render);
+        inquiry->render = NULL;
+    }
+    for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+        text_free(&round->answers[slot]);
+    if (!TAILQ_EMPTY(&round->next))
+        event_active(inquiry->begin, EV_TIMEOUT, 0);
+}
+
+static void round_fail(struct inquiry *inquiry, enum inquiry_question question,
+    void (*fill)(struct inquiry *, struct http_reply *))
+{
+    struct http_reply reply = {0};
+    fill(inquiry, &reply);
+    round_end(inquiry, question, &reply);
+}
+
+/* The clients' answers become JSON, a turn of the loop for each step. */
+static void inquiry_on_render(evutil_socket_t fd, short what, void *argument)
+{
+    struct inquiry *inquiry = argument;
+    struct http_reply reply = {0};
+    struct slice json;
+    (void)fd;
+    (void)what;
+    switch (client_render_step(inquiry->render, INQUIRY_STEP, &json)) {
+    case CLIENT_RENDER_MORE:
+        event_add(inquiry->rendering, &(const struct timeval){0, 0});
+        return;
+    case CLIENT_RENDER_DONE:
+        http_reply_set(&reply, 200, HTTP_JSON, json);
+        round_end(inquiry, INQUIRY_CLIENTS, &reply);
+        return;
+    case CLIENT_RENDER_TOO_LARGE:
+        round_fail(inquiry, INQUIRY_CLIENTS, reply_too_large);
+        return;
+    }
+}
+
+/* All answers are in. */
+static void round_answered(struct inquiry *inquiry, enum inquiry_question question)
+{
+    struct round *round = &inquiry->rounds[question];
+    struct http_reply reply = {0};
+    struct slice lists[SEGMENT_SLOTS_MAX];
+    event_del(inquiry->deadlines[question]);
+    round->missing = 0; /* of those that have died meanwhile */
+    if (round->failed) {
+        round_fail(inquiry, question, reply_too_large);
+    } else if (question != INQUIRY_CLIENTS) {
+        http_reply_set(&reply, 200, HTTP_JSON, text_slice(&round->answers[0]));
+        round_end(inquiry, question, &reply);
+    } else {
+        for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+            lists[slot] = text_slice(&round->answers[slot]);
+        inquiry->render = client_render_begin(
+            lists, SEGMENT_SLOTS_MAX, (uint64_t)inquiry->worker->config->client_info_max_bytes);
+        if (inquiry->render)
+            inquiry_on_render(-1, 0, inquiry);
+        else
+            round_fail(inquiry, question, reply_too_large);
+    }
+}
+
+/* ---- asking ---- */
+
+static void ask_workers(struct inquiry *inquiry, struct round *round)
+{
+    struct worker *worker = inquiry->worker;
+    const struct handoff_message question = {
+        .kind = HANDOFF_ASK_CLIENTS, .slot = (uint16_t)worker->slot, .number = round->number};
+    list_own_clients(worker, &round->answers[worker->slot]);
+    for (unsigned slot = 0; slot < segment_slot_count(worker->segment); slot++) {
+        enum worker_state state = worker_table_state(worker->segment, slot);
+        if (slot == worker->slot || (state != WORKER_READY && state != WORKER_DRAINING))
+            continue;
+        round->expected[slot] = true;
+        round->missing++;
+        acceptor_send(worker->acceptor, slot, &question, -1); /* not taken: it hangs, and is late */
+    }
+}
+
+static void round_begin(struct inquiry *inquiry, enum inquiry_question question)
+{
+    struct round *round = &inquiry->rounds[question];
+    struct worker *worker = inquiry->worker;
+    const struct timeval limit = {INQUIRY_SECONDS, 0};
+    TAILQ_CONCAT(&round->now, &round->next, link);
+    round->under_way = true;
+    round->failed = false;
+    round->missing = 0;
+    round->number = ++inquiry->number;
+    event_add(inquiry->deadlines[question], &limit);
+    if (question == INQUIRY_CLIENTS) {
+        ask_workers(inquiry, round);
+        if (round->missing == 0)
+            round_answered(inquiry, question);
+        return;
+    }
+    round->missing = 1;
+    if (!publisher_ask_master(worker->publisher, round->number, question == INQUIRY_STATS))
+        round_fail(inquiry, question, reply_late);
+}
+
+static void inquiry_on_begin(evutil_socket_t fd, short what, void *argument)
+{
+    struct inquiry *inquiry = argument;
+    (void)fd;
+    (void)what;
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++)
+        if (!inquiry->rounds[question].under_way && !TAILQ_EMPTY(&inquiry->rounds[question].next))
+            round_begin(inquiry, (enum inquiry_question)question);
+}
+
+/* A worker that died meanwhile has no clients and need not be waited for. */
+static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
+{
+    struct inquiry *inquiry = argument;
+    (void)fd;
+    (void)what;
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
+        struct round *round = &inquiry->rounds[question];
+        bool late = false;
+        if (!round->under_way || round->missing == 0 ||
+            event_pending(inquiry->deadlines[question], EV_TIMEOUT, NULL))
+            continue;
+        for (unsigned slot = 0; slot < segment_slot_count(inquiry->worker->segment); slot++) {
+            enum worker_state state = worker_table_state(inquiry->worker->segment, slot);
+            late |= round->expected[slot] && (state == WORKER_READY || state == WORKER_DRAINING);
+        }
+        late |= question != INQUIRY_CLIENTS;
+        if (late)
+            log_write_limited(&inquiry->limit_late, LOG_WARNING, HTTP_LOGGER,
+                "a process of this server did not answer in %d s: /%s answers 503", INQUIRY_SECONDS,
+                question == INQUIRY_CLIENTS ? "pubsub_client_info" : "statistics");
+        if (late)
+            round_fail(inquiry, (enum inquiry_question)question, reply_late);
+        else
+            round_answered(inquiry, (enum inquiry_question)question);
+    }
+}
+
+static void take_answer(struct inquiry *inquiry, struct round *round, const struct handoff_message *message,
+    unsigned into, int fd)
+{
+    if (message->failed || fd < 0) {
+        round->failed = true;
+        if (fd >= 0)
+            close(fd);
+    } else if (!handoff_memory_take(
+                   fd, (uint64_t)inquiry->worker->config->client_info_max_bytes, &round->answers[into])) {
+        round->failed = true;
+    }
+    round->missing--;
+}
+
+void inquiry_received(struct inquiry *inquiry, const struct handoff_message *message, int fd)
+{
+    if (message->kind == HANDOFF_ASK_CLIENTS) {
+        answer_clients(inquiry, message);
+    } else if (message->kind == HANDOFF_CLIENTS || message->kind == HANDOFF_STATISTICS) {
+        for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
+            struct round *round = &inquiry->rounds[question];
+            bool clients = question == INQUIRY_CLIENTS;
+            if (!round->under_way || round->missing == 0 || round->number != message->number ||
+                clients != (message->kind == HANDOFF_CLIENTS))
+                continue;
+            if (clients && (message->slot >= SEGMENT_SLOTS_MAX || !round->expected[message->slot]))
+                continue;
+            if (clients)
+                round->expected[message->slot] = false;
+            take_answer(inquiry, round, message, clients ? message->slot : 0, fd);
+            if (round->missing == 0)
+                round_answered(inquiry, (enum inquiry_question)question);
+            return;
+        }
+    }
+    if (fd >= 0)
+        close(fd); /* an answer that nobody waits for any more */
+}
+
+/* ---- who asks ---- */
+
+/* The connection is gone. */
+static void asker_cancel(struct http_exchange *exchange)
+{
+    struct inquiry *inquiry = exchange->services->inquiry;
+    struct asker *asker = exchange->waiting;
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
+        struct askers *lists[2] = {&inquiry->rounds[question].now, &inquiry->rounds[question].next};
+        for (unsigned i = 0; i < 2; i++) {
+            struct asker *at;
+            TAILQ_FOREACH(at, lists[i], link)
+            if (at == asker) {
+                TAILQ_REMOVE(lists[i], at, link);
+                free(at);
+                return;
+            }
+        }
+    }
+}
+
+void inquiry_ask(struct inquiry *inquiry, struct http_exchange *exchange, enum inquiry_question question)
+{
+    struct asker *asker = memory_allocate(sizeof *asker);
+    asker->exchange = exchange;
+    exchange->cancel = asker_cancel;
+    exchange->waiting = asker;
+    TAILQ_INSERT_TAIL(&inquiry->rounds[question].next, asker, link);
+    if (!inquiry->rounds[question].under_way)
+        event_active(inquiry->begin, EV_TIMEOUT, 0);
+}
+
+/* ---- life ---- */
+
+struct inquiry *inquiry_open(struct worker *worker)
+{
+    struct inquiry *inquiry = memory_allocate(sizeof *inquiry);
+    inquiry->worker = worker;
+    inquiry->begin = event_new(worker->base, -1, 0, inquiry_on_begin, inquiry);
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
+        TAILQ_INIT(&inquiry->rounds[question].now);
+        TAILQ_INIT(&inquiry->rounds[question].next);
+        inquiry->deadlines[question] = event_new(worker->base, -1, 0, inquiry_on_deadline, inquiry);
+        if (!inquiry->deadlines[question])
+            abort(); /* only out of memory */
+    }
+    inquiry->rendering = event_new(worker->base, -1, 0, inquiry_on_render, inquiry);
+    if (!inquiry->begin || !inquiry->rendering)
+        abort();
+    return inquiry;
+}
+
+void inquiry_close(struct inquiry *inquiry)
+{
+    event_free(inquiry->begin);
+    event_free(inquiry->rendering);
+    client_render_free(inquiry->render);
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
+        event_free(inquiry->deadlines[question]);
+        for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
+            text_free(&inquiry->rounds[question].answers[slot]);
+    }
+    free(inquiry);
+}

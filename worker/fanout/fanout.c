@@ -1,0 +1,446 @@
+/*
+ * Fan-out. The worker takes a batch of records from the ring (bounded in records, bytes and deliveries), and works in three steps:
+ *
+ *   1. collect: for each event and each of its topics, every subscription gets an entry in the delivery arena; events in a row for the
+ *      same topic make one entry together. The entries of one client are chained in order, and the client is noted once in the list of
+ *      touched ones;
+ *   2. send: each touched client once, all its frames together (fanout_send.c); data is read where it lies in the ring;
+ *   3. release the ring, tell waiting publishers that their events have their place in the order, and yield to the loop.
+ *
+ * So the cost per delivery is one system call or less, no client can hold up another, and the ring is held for no longer than a batch.
+ * A client that dies in step 2 loses its own subscriptions only, and the arena refers to nobody else's; hence the pointers in it stay
+ * good until the batch is over.
+ *
+ * Order: a client gets its events in ring order; within an event, in the order of the published topics. Who is served first
+ * turns by one with each event of a topic.
+ *
+ * Breath: a backlog of the backbone comes faster than any client reads. When there is more on the ring and a client that does read, and
+ * fast, has a quarter of its limit waiting, the next batch waits until some client has caught up, a few milliseconds at most.
+ * The ring keeps the events meanwhile, once for all. A client that reads slowly or not at all gets no such help: it holds up
+ * nobody (connection_deserves_breath).
+ *
+ * Stepping aside: a worker that is woken moments after its last batch lets whoever else wants the processor go first. Where events come one
+ * upon the other these are the publishers and the master, and more of them are on the ring when it is this worker's turn: fewer and larger sends.
+ * On a processor that nobody else wants, and for events that come one by one, this changes nothing.
+ *
+ * Sleep: when the ring is empty the reader announces its sleep and looks once more (shm/ring.h); the writer then wakes it by eventfd.
+ * While there is more to do the worker goes round its loop by a timer of zero, so that clients' input is looked at between batches.
+ */
+#include "worker/fanout/fanout.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "shm/figures.h"
+#include "worker/client/paced_closing.h"
+#include "worker/client/context.h"
+#include "worker/fanout/fanout_send.h"
+#include "worker/client/memory_budget.h"
+#include "worker/fanout/ring_event.h"
+
+#define FANOUT_DELIVERIES_MAX 262144 /* of one batch; the event that passes it is the batch's last */
+#define FANOUT_BREATH_MS      5      /* at least 200 batches a second in any case */
+#define FANOUT_MOMENTS_MS     32 /* since the last batch: eight workers on two cores take turns of 13 ms */
+/* Of 32 events in flight a send carries 15 without stepping aside, 19 with one step, 22 with two or four. */
+#define FANOUT_STEPS_ASIDE 2
+#define FANOUT_BLOCKED_MS  2 /* how often a full uplink is tried again when nothing else wakes the worker */
+
+struct fanout_delivery {
+    const struct subscription *subscription;
+    uint32_t event; /* the first of `count` events in a row */
+    uint32_t count;
+    uint32_t next; /* of the same client */
+};
+
+/* Events in a row for the same single topic from the same notifier: their subscribers are walked through once. */
+struct fanout_run {
+    struct ring_event event; /* the first; views into the ring */
+    struct topic *topic;     /* NULL: no run is open */
+    uint32_t first;
+    uint32_t count;
+};
+
+struct fanout_completion {
+    uint64_t ticket;
+    enum publish_outcome outcome;
+};
+
+struct fanout {
+    struct worker *worker;
+    struct ring_reader *reader;
+    struct event *wake;  /* the eventfd */
+    struct event *again; /* the next batch, or another try with a full uplink */
+    struct fanout_sender *sender;
+
+    struct fanout_event *events;
+    size_t event_count;
+    size_t event_max;
+    struct fanout_delivery *deliveries;
+    size_t delivery_count;
+    size_t delivery_capacity;
+    size_t delivery_total; /* events times subscribers */
+    struct fanout_run run;
+    struct connection **touched;
+    size_t touched_count;
+    size_t touched_capacity;
+    struct fanout_completion *completions; /* event_max of them */
+    size_t completion_count;
+    bool breath; /* before the next batch */
+    bool breathing;
+    uint64_t ended_ns; /* of the last batch */
+    bool resync;
+    struct ring_resync resync_order;
+    struct log_limiter bad_record;
+};
+
+static void fanout_on_wake(evutil_socket_t fd, short what, void *argument);
+static void fanout_on_again(evutil_socket_t fd, short what, void *argument);
+
+struct fanout *fanout_open(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    struct fanout *fanout = memory_allocate(sizeof(*fanout));
+    fanout->worker = worker;
+    fanout->reader = ring_reader_open(worker->segment, worker->slot);
+    fanout->event_max = config->drain_batch_records > 0 ? (size_t)config->drain_batch_records : 1;
+    fanout->events = memory_allocate(fanout->event_max * sizeof(*fanout->events));
+    fanout->completions = memory_allocate(fanout->event_max * sizeof(*fanout->completions));
+    fanout->sender = fanout_sender_open(worker, (size_t)config->topic_max_bytes * 6 + 2);
+    fanout->wake = event_new(
+        worker->base, segment_own_eventfd(worker->segment), EV_READ | EV_PERSIST, fanout_on_wake, fanout);
+    fanout->again = event_new(worker->base, -1, 0, fanout_on_again, fanout);
+    if (!fanout->wake || !fanout->again)
+        abort(); /* only out of memory */
+    event_add(fanout->wake, NULL);
+    event_add(fanout->again, &(struct timeval){0}); /* the first look, which goes to sleep properly */
+    return fanout;
+}
+
+void fanout_close(struct fanout *fanout)
+{
+    event_free(fanout->wake);
+    event_free(fanout->again);
+    ring_reader_close(fanout->reader);
+    fanout_sender_close(fanout->sender);
+    free(fanout->events);
+    free(fanout->completions);
+    free(fanout->deliveries);
+    free(fanout->touched);
+    free(fanout);
+}
+
+/* ---- step 1 ---- */
+
+static void fanout_touch(struct fanout *fanout, struct connection *connection)
+{
+    if (fanout->touched_count == fanout->touched_capacity) {
+        fanout->touched_capacity = fanout->touched_capacity ? fanout->touched_capacity * 2 : 256;
+        fanout->touched =
+            memory_resize(fanout->touched, fanout->touched_capacity * sizeof(struct connection *));
+    }
+    fanout->touched[fanout->touched_count++] = connection;
+}
+
+static void fanout_deliver(
+    struct fanout *fanout, const struct subscription *subscription, uint32_t event, uint32_t count)
+{
+    struct connection *connection = subscription->owner;
+    if (fanout->delivery_count == fanout->delivery_capacity) {
+        fanout->delivery_capacity = fanout->delivery_capacity ? fanout->delivery_capacity * 2 : 1024;
+        fanout->deliveries =
+            memory_resize(fanout->deliveries, fanout->delivery_capacity * sizeof(*fanout->deliveries));
+    }
+    uint32_t index = (uint32_t)fanout->delivery_count++;
+    fanout->deliveries[index] = (struct fanout_delivery){subscription, event, count, FANOUT_NONE};
+    if (connection->delivery_first == FANOUT_NONE) {
+        connection->delivery_first = index;
+        fanout_touch(fanout, connection);
+    } else {
+        fanout->deliveries[connection->delivery_last].next = index;
+    }
+    connection->delivery_last = index;
+}
+
+static void fanout_collect_topic(struct fanout *fanout, struct topic *topic, const struct ring_event *event,
+    uint32_t event_index, uint32_t event_count)
+{
+    uint32_t count;
+    const struct subscription *subscription = topic_subscriptions(topic, &count);
+    for (uint32_t i = 0; i < count; i++, subscription = subscription->next) {
+        const struct connection *connection = subscription->owner;
+        __builtin_prefetch(subscription->next->owner);
+        if (event->has_notifier &&
+            memcmp(connection->channel.bytes, event->notifier.bytes, sizeof(event->notifier.bytes)) == 0)
+            continue;
+        fanout_deliver(fanout, subscription, event_index, event_count);
+    }
+    /* Once a run, not once an event: runs as long as a multiple of the subscribers would have the same one last for ever. */
+    topic_turn(topic);
+}
+
+static void fanout_end_run(struct fanout *fanout)
+{
+    const struct fanout_run *run = &fanout->run;
+    if (run->topic)
+        fanout_collect_topic(fanout, run->topic, &run->event, run->first, run->count);
+    fanout->run.topic = NULL;
+}
+
+static bool fanout_continues_run(const struct fanout *fanout, const struct ring_event *event)
+{
+    const struct ring_event *first = &fanout->run.event;
+    return fanout->run.topic && event->topic_count == 1 && slice_equals(first->topics, event->topics) &&
+           first->has_notifier == event->has_notifier &&
+           (!event->has_notifier ||
+               memcmp(first->notifier.bytes, event->notifier.bytes, sizeof(event->notifier.bytes)) == 0);
+}
+
+static void fanout_complete_later(struct fanout *fanout, uint32_t origin, uint32_t incarnation,
+    uint64_t ticket, enum publish_outcome outcome)
+{
+    const struct worker *worker = fanout->worker;
+    if (origin == worker->slot && incarnation == worker->incarnation && ticket != 0)
+        fanout->completions[fanout->completion_count++] = (struct fanout_completion){ticket, outcome};
+}
+
+/* An event that does not continue the run: it begins another, or stands for itself when it has several topics. */
+static void fanout_collect_other(struct fanout *fanout, const struct ring_event *event, uint32_t index)
+{
+    uint32_t offset = 0;
+    struct slice name;
+    fanout_end_run(fanout);
+    while (ring_event_topic_next(event, &offset, &name)) {
+        struct topic *topic = subscriptions_find(fanout->worker->subscriptions, name);
+        if (!topic)
+            continue;
+        if (event->topic_count == 1) {
+            fanout->run = (struct fanout_run){*event, topic, index, 1};
+            return;
+        }
+        size_t before = fanout->delivery_count;
+        fanout_collect_topic(fanout, topic, event, index, 1);
+        fanout->delivery_total += fanout->delivery_count - before;
+    }
+}
+
+static void fanout_collect_event(struct fanout *fanout, const struct ring_event *event)
+{
+    uint32_t index = (uint32_t)fanout->event_count++;
+    fanout->events[index] = (struct fanout_event){.data = event->data, .entered_ns = event->entered_ns};
+    if (fanout_continues_run(fanout, event))
+        fanout->run.count++;
+    else
+        fanout_collect_other(fanout, event, index);
+    if (fanout->run.topic) {
+        uint32_t count;
+        topic_subscriptions(fanout->run.topic, &count);
+        fanout->delivery_total += count;
+    }
+    fanout_complete_later(fanout, event->origin, event->incarnation, event->ticket, PUBLISH_ORDERED);
+}
+
+/* Returns false when the batch must end with this record. */
+static bool fanout_collect(struct fanout *fanout, const struct ring_record *record)
+{
+    struct ring_event event;
+    struct ring_refusal refusal;
+    struct ring_acknowledgement acknowledgement;
+    switch (record->type) {
+    case RING_EVENT:
+        if (ring_event_decode(record, &event)) {
+            fanout_collect_event(fanout, &event);
+            return true;
+        }
+        break;
+    case RING_REFUSED:
+        if (ring_refusal_decode(record, &refusal)) {
+            fanout_complete_later(fanout, refusal.origin, refusal.incarnation, refusal.ticket,
+                refusal.frozen ? PUBLISH_FROZEN : PUBLISH_REFUSED);
+            return true;
+        }
+        break;
+    case RING_ACKNOWLEDGED:
+        if (ring_acknowledgement_decode(record, &acknowledgement)) {
+            fanout_complete_later(fanout, acknowledgement.origin, acknowledgement.incarnation,
+                acknowledgement.ticket, acknowledgement.ok ? PUBLISH_ACKNOWLEDGED : PUBLISH_UNACKNOWLEDGED);
+            return true;
+        }
+        break;
+    case RING_RESYNC:
+        if (ring_resync_decode(record, &fanout->resync_order)) {
+            fanout->resync = true;
+            return false;
+        }
+        break;
+    default:
+        break;
+    }
+    log_write_limited(&fanout->bad_record, LOG_ERROR, WORKER_LOGGER, "Ring record skipped: type %u, %u bytes",
+        record->type, record->length);
+    return true;
+}
+
+/* Returns true when there may be more to read. */
+static bool fanout_read_records(struct fanout *fanout)
+{
+    struct ring_record record;
+    uint64_t bytes = 0;
+    uint64_t bytes_max = (uint64_t)fanout->worker->config->drain_batch_bytes;
+    fanout->event_count = fanout->delivery_count = fanout->delivery_total = 0;
+    fanout->touched_count = fanout->completion_count = 0;
+    fanout->resync = false;
+    for (size_t records = 0; records < fanout->event_max; records++) {
+        if (!ring_reader_next(fanout->reader, &record))
+            return false;
+        bytes += record.length;
+        if (!fanout_collect(fanout, &record))
+            return true;
+        if (bytes >= bytes_max || fanout->delivery_total >= FANOUT_DELIVERIES_MAX)
+            return true;
+    }
+    return true;
+}
+
+static bool fanout_read(struct fanout *fanout)
+{
+    bool more = fanout_read_records(fanout);
+    fanout_end_run(fanout);
+    return more;
+}
+
+/* ---- step 2 ---- */
+
+/* Connections and subscriptions of thousands of clients are in no cache: what is needed soon is asked for now. */
+static void fanout_prefetch(const struct fanout *fanout, size_t next)
+{
+    if (next + 4 < fanout->touched_count)
+        __builtin_prefetch(fanout->touched[next + 4]);
+    if (next + 2 < fanout->touched_count)
+        __builtin_prefetch(fanout->deliveries[fanout->touched[next + 2]->delivery_first].subscription);
+}
+
+/* Several subscriptions of one client: all of them get an event before any gets the next. */
+static void fanout_send_chain(struct fanout *fanout, struct connection *connection, uint32_t index)
+{
+    const struct fanout_delivery *deliveries = fanout->deliveries;
+    fanout_sender_begin(fanout->sender, connection);
+    while (index != FANOUT_NONE) {
+        uint32_t event = deliveries[index].event, count = deliveries[index].count, at = index;
+        for (uint32_t i = 0; i < count; i++)
+            for (at = index; at != FANOUT_NONE && deliveries[at].event == event; at = deliveries[at].next)
+                fanout_sender_add(fanout->sender, deliveries[at].subscription, &fanout->events[event + i]);
+        index = at;
+    }
+    fanout_sender_end(fanout->sender);
+}
+
+static void fanout_send(struct fanout *fanout)
+{
+    fanout->breath = false;
+    uint64_t now = clock_monotonic_ns();
+    for (size_t i = 0; i < fanout->touched_count; i++) {
+        struct connection *connection = fanout->touched[i];
+        uint32_t index = connection->delivery_first;
+        connection->delivery_first = connection->delivery_last = FANOUT_NONE;
+        const struct fanout_delivery *delivery = &fanout->deliveries[index];
+        fanout_prefetch(fanout, i);
+        if (delivery->next == FANOUT_NONE)
+            fanout_sender_run(fanout->sender, connection, delivery->subscription,
+                &fanout->events[delivery->event], delivery->count);
+        else
+            fanout_send_chain(fanout, connection, index);
+        if (connection->backlog && connection_deserves_breath(connection, now))
+            fanout->breath = true;
+        memory_budget_check(fanout->worker);
+    }
+    fanout_sender_end_batch(fanout->sender);
+}
+
+/* ---- step 3 ---- */
+
+static void fanout_resync(struct fanout *fanout)
+{
+    struct worker *worker = fanout->worker;
+    unsigned live = 0;
+    for (unsigned slot = 0; slot < segment_slot_count(worker->segment); slot++)
+        live += worker_table_state(worker->segment, slot) == WORKER_READY;
+    double per_second = (double)fanout->resync_order.closes_per_second / (live > 0 ? live : 1);
+    log_write(LOG_WARNING, WORKER_LOGGER,
+        "Broadcaster recovered after a gap of %.1f s; resyncing this worker's clients",
+        (double)fanout->resync_order.gap_ns / (double)CLOCK_SECOND);
+    if (!worker->draining)
+        closing_start(worker->closing, per_second, true, "Resync");
+}
+
+/* One look at the clock for the whole batch: the sends of its events were one piece of work. */
+static void fanout_observe(struct fanout *fanout)
+{
+    struct worker *worker = fanout->worker;
+    if (fanout->event_count == 0)
+        return;
+    uint64_t now = fanout->ended_ns = clock_monotonic_ns();
+    for (size_t i = 0; i < fanout->event_count; i++)
+        figures_observe_fanout(worker->segment, worker->slot,
+            now > fanout->events[i].entered_ns ? now - fanout->events[i].entered_ns : 0);
+}
+
+static void fanout_finish_batch(struct fanout *fanout)
+{
+    fanout_observe(fanout);
+    for (size_t i = 0; i < fanout->event_count; i++)
+        output_block_drop(fanout->events[i].block);
+    ring_reader_release(fanout->reader);
+    for (size_t i = 0; i < fanout->completion_count; i++)
+        publisher_complete(
+            fanout->worker->publisher, fanout->completions[i].ticket, fanout->completions[i].outcome);
+    if (fanout->resync)
+        fanout_resync(fanout);
+}
+
+static void fanout_run(struct fanout *fanout)
+{
+    struct publisher *publisher = fanout->worker->publisher;
+    fanout->breathing = false;
+    bool more = fanout_read(fanout);
+    fanout_send(fanout);
+    fanout_finish_batch(fanout);
+    if (publisher_is_blocked(publisher))
+        publisher_flush(publisher);
+    if (!more && ring_reader_sleep(fanout->reader)) {
+        if (publisher_is_blocked(publisher))
+            event_add(fanout->again, &(struct timeval){.tv_usec = FANOUT_BLOCKED_MS * 1000});
+        return;
+    }
+    fanout->breathing = fanout->breath;
+    event_add(fanout->again, &(struct timeval){.tv_usec = fanout->breathing ? FANOUT_BREATH_MS * 1000 : 0});
+}
+
+void fanout_client_caught_up(struct fanout *fanout)
+{
+    if (!fanout->breathing)
+        return;
+    fanout->breathing = false;
+    event_add(fanout->again, &(struct timeval){0});
+}
+
+static void fanout_on_wake(evutil_socket_t fd, short what, void *argument)
+{
+    struct fanout *fanout = argument;
+    (void)fd;
+    (void)what;
+    ring_reader_awake(fanout->reader);
+    if (clock_monotonic_ns() - fanout->ended_ns < FANOUT_MOMENTS_MS * CLOCK_MILLISECOND)
+        for (int i = 0; i < FANOUT_STEPS_ASIDE; i++)
+            sched_yield();
+    fanout_run(fanout);
+}
+
+static void fanout_on_again(evutil_socket_t fd, short what, void *argument)
+{
+    (void)fd;
+    (void)what;
+    fanout_run(argument);
+}

@@ -1,0 +1,293 @@
+/*
+ * A frame is
+ *
+ *   websocket head | notify head (ids, topic) | data | notify tail (call id)
+ *
+ * Small data is copied, so that the frame is one piece in the scratch buffer and a client with many small events gets one send(2) of one
+ * piece. Larger data stays in the ring and is named by an iovec between head and tail: it is never copied for a client whose socket
+ * takes it. Where several clients in a row get the same events, as the subscribers of a topic do, the frames are built once and only the
+ * ids in them are replaced. What a socket refuses is copied, the large data once for all clients, into a counted block.
+ */
+#include "worker/fanout/fanout_send.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include "shm/common/memory.h"
+#include "worker/client/context.h"
+#include "shm/link/notify.h"
+#include "worker/client/websocket_session.h"
+
+#define SENDER_SCRATCH  (256 * 1024)
+#define SENDER_COPY_MAX 4096 /* data up to this size is cheaper to copy than to name by an iovec */
+#define SENDER_OWN_MAX  256  /* ... and up to this size it is copied for each slow client */
+#define SENDER_FRAMES   256
+#define SENDER_IOVECS   (3 * SENDER_FRAMES) /* below IOV_MAX */
+
+struct sender_frame {
+    struct slice head; /* in the scratch buffer */
+    char *message;     /* in it, behind the websocket head */
+    struct slice data; /* in the ring, or in the scratch buffer right behind the head */
+    char *tail; /* in the scratch buffer, behind the data when that is there too; NOTIFY_TAIL_LENGTH bytes */
+    struct fanout_event *event;
+};
+
+/* What the frames, the iovecs and the scratch buffer still hold from the client before: `frame_count` events for one subscription. */
+struct sender_pattern {
+    const struct topic *topic; /* NULL: nothing that can be used again */
+    const struct fanout_event *events;
+    size_t frame_count;
+    size_t vector_count;
+    size_t total;
+};
+
+struct fanout_sender {
+    struct worker *worker;
+    struct connection *connection;
+    char *scratch;
+    size_t scratch_size;
+    size_t used;
+    struct sender_frame frames[SENDER_FRAMES];
+    size_t frame_count;
+    struct iovec vector[SENDER_IOVECS];
+    size_t vector_count;
+    size_t total; /* bytes of all frames */
+    char channel[IDENTITY_HEX];
+    struct sender_pattern pattern;
+    size_t refused; /* deliveries after the client was given up */
+    uint64_t deliveries;
+    uint64_t bytes;
+    uint64_t calls;
+    uint64_t dropped;
+};
+
+struct fanout_sender *fanout_sender_open(struct worker *worker, size_t topic_json_max)
+{
+    struct fanout_sender *sender = memory_allocate(sizeof(*sender));
+    sender->worker = worker;
+    sender->scratch_size = SENDER_SCRATCH + WEBSOCKET_HEADER_MAX + notify_head_length(topic_json_max);
+    sender->scratch = memory_allocate(sender->scratch_size);
+    return sender;
+}
+
+void fanout_sender_close(struct fanout_sender *sender)
+{
+    free(sender->scratch);
+    free(sender);
+}
+
+void fanout_sender_begin(struct fanout_sender *sender, struct connection *connection)
+{
+    sender->connection = connection;
+    sender->used = sender->frame_count = sender->vector_count = sender->total = 0;
+    sender->pattern.topic = NULL;
+    sender->refused = 0;
+    identity_format(&connection->channel, sender->channel);
+}
+
+static size_t frame_length(const struct sender_frame *frame)
+{
+    return frame->head.length + frame->data.length + NOTIFY_TAIL_LENGTH;
+}
+
+/* Adds a piece to the iovecs; pieces that lie side by side become one. */
+static void sender_gather(struct fanout_sender *sender, struct slice piece)
+{
+    struct iovec *last = sender->vector_count ? &sender->vector[sender->vector_count - 1] : NULL;
+    if (last && (const char *)last->iov_base + last->iov_len == piece.data)
+        last->iov_len += piece.length;
+    else
+        sender->vector[sender->vector_count++] = (struct iovec){(void *)(uintptr_t)piece.data, piece.length};
+}
+
+/* Puts one frame, of which `sent` bytes are out, into the client's queue. */
+static void sender_queue(struct fanout_sender *sender, const struct sender_frame *frame, size_t sent)
+{
+    struct output_parts parts = {
+        .head = frame->head, .tail = {frame->tail, NOTIFY_TAIL_LENGTH}, .sent = sent, .delivery = true};
+    if (frame->data.length <= SENDER_OWN_MAX) { /* one piece in the scratch buffer */
+        parts.head.length = frame_length(frame);
+        parts.tail = (struct slice){0};
+    } else {
+        if (!frame->event->block)
+            frame->event->block = output_block_make(frame->event->data, &sender->worker->held_bytes);
+        parts.block = output_block_take(frame->event->block);
+    }
+    connection_queue(sender->connection, &parts);
+}
+
+/* Queues the frames from `first` on, of which the first may be partly out; gives the client up when that is too much. */
+static void sender_queue_rest(struct fanout_sender *sender, size_t first, size_t sent)
+{
+    for (size_t i = first; i < sender->frame_count; i++) {
+        const struct sender_frame *frame = &sender->frames[i];
+        if (sent == 0 && connection_over_limit(sender->connection, frame_length(frame))) {
+            sender->refused += sender->frame_count - i;
+            sender->deliveries -= sender->frame_count - i;
+            return;
+        }
+        sender_queue(sender, frame, sent);
+        sent = 0;
+    }
+}
+
+static ssize_t sender_write(struct fanout_sender *sender)
+{
+    int fd = sender->connection->fd;
+    ssize_t sent;
+    if (sender->connection->over_tls)
+        return connection_write(sender->connection, sender->vector, sender->vector_count, &sender->calls);
+    do {
+        sender->calls++;
+        if (sender->vector_count == 1) {
+            sent =
+                send(fd, sender->vector[0].iov_base, sender->vector[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        } else {
+            struct msghdr message = {.msg_iov = sender->vector, .msg_iovlen = sender->vector_count};
+            sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        }
+    } while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+static void sender_flush(struct fanout_sender *sender)
+{
+    struct connection *connection = sender->connection;
+    if (sender->frame_count == 0)
+        return;
+    sender->deliveries += sender->frame_count;
+    size_t out = 0;
+    if (connection->state == CONNECTION_OPEN && !connection->backlog) {
+        ssize_t sent = sender_write(sender);
+        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+            sender->deliveries -= sender->frame_count;
+            sender->dropped += sender->frame_count;
+            connection_kill(connection);
+        } else if (sent > 0) {
+            out = (size_t)sent;
+            sender->bytes += out;
+        }
+    }
+    if (connection->state == CONNECTION_OPEN && out < sender->total) {
+        size_t first = 0;
+        while (first < sender->frame_count && out >= frame_length(&sender->frames[first]))
+            out -= frame_length(&sender->frames[first++]);
+        sender_queue_rest(sender, first, out);
+    }
+    sender->used = sender->frame_count = sender->vector_count = sender->total = 0;
+}
+
+void fanout_sender_add(
+    struct fanout_sender *sender, const struct subscription *subscription, struct fanout_event *event)
+{
+    if (sender->refused > 0 || sender->connection->state != CONNECTION_OPEN) {
+        sender->refused++;
+        return;
+    }
+    struct slice topic = topic_json(subscription->topic);
+    size_t head_length = notify_head_length(topic.length);
+    bool copy = event->data.length <= SENDER_COPY_MAX;
+    size_t need = WEBSOCKET_HEADER_MAX + head_length + NOTIFY_TAIL_LENGTH + (copy ? event->data.length : 0);
+    if (sender->frame_count == SENDER_FRAMES || sender->used + need > sender->scratch_size) {
+        sender_flush(sender);
+        /* The client may be gone now, and its subscriptions and topics with it. */
+        if (sender->refused > 0 || sender->connection->state != CONNECTION_OPEN) {
+            sender->refused++;
+            return;
+        }
+    }
+
+    struct sender_frame *frame = &sender->frames[sender->frame_count++];
+    char *start = sender->scratch + sender->used;
+    size_t message = head_length + event->data.length + NOTIFY_TAIL_LENGTH;
+    size_t header = websocket_header_write((uint8_t *)start, WEBSOCKET_TEXT, message);
+    notify_head_write(start + header, &subscription->id, sender->channel, topic);
+    char *at = start + header + head_length;
+    frame->event = event;
+    frame->message = start + header;
+    frame->head = (struct slice){start, header + head_length};
+    frame->data = event->data;
+    if (copy) {
+        memcpy(at, event->data.data, event->data.length);
+        frame->data.data = at;
+        at += event->data.length;
+    }
+    struct identity call = identity_make_fast();
+    notify_tail_write(at, &call);
+    frame->tail = at;
+    sender->used = (size_t)(at + NOTIFY_TAIL_LENGTH - sender->scratch);
+    sender->total += header + message;
+    sender_gather(sender, frame->head);
+    sender_gather(sender, frame->data);
+    sender_gather(sender, (struct slice){frame->tail, NOTIFY_TAIL_LENGTH});
+}
+
+void fanout_sender_end(struct fanout_sender *sender)
+{
+    if (sender->refused == 0)
+        sender_flush(sender);
+    if (sender->refused == 0)
+        return;
+    if (sender->connection->state == CONNECTION_OPEN)
+        websocket_session_too_slow(sender->connection, sender->refused); /* counts them */
+    else
+        sender->dropped += sender->refused;
+}
+
+/* True when the frames of the client before are made this client's. */
+static bool sender_readdress(struct fanout_sender *sender, struct connection *connection,
+    const struct subscription *subscription, const struct fanout_event *events, uint32_t count)
+{
+    const struct sender_pattern *pattern = &sender->pattern;
+    if (pattern->topic != subscription->topic || pattern->events != events || pattern->frame_count != count)
+        return false;
+    char id[IDENTITY_HEX];
+    identity_format(&subscription->id, id);
+    identity_format(&connection->channel, sender->channel);
+    for (size_t i = 0; i < count; i++) {
+        const struct sender_frame *frame = &sender->frames[i];
+        struct identity call = identity_make_fast();
+        notify_head_readdress(frame->message, id, sender->channel);
+        notify_tail_readdress(frame->tail, &call);
+    }
+    sender->connection = connection;
+    sender->frame_count = count;
+    sender->vector_count = pattern->vector_count;
+    sender->total = pattern->total;
+    sender->refused = 0;
+    return true;
+}
+
+void fanout_sender_run(struct fanout_sender *sender, struct connection *connection,
+    const struct subscription *subscription, struct fanout_event *events, uint32_t count)
+{
+    /* Closed since it was collected: its subscription is gone. */
+    if (connection->state != CONNECTION_OPEN) {
+        sender->dropped += count;
+        return;
+    }
+    if (!sender_readdress(sender, connection, subscription, events, count)) {
+        const struct topic *topic = subscription->topic;
+        fanout_sender_begin(sender, connection);
+        for (uint32_t i = 0; i < count; i++)
+            fanout_sender_add(sender, subscription, &events[i]);
+        if (sender->frame_count == count) /* nothing was flushed on the way */
+            sender->pattern =
+                (struct sender_pattern){topic, events, count, sender->vector_count, sender->total};
+    }
+    fanout_sender_end(sender);
+}
+
+void fanout_sender_end_batch(struct fanout_sender *sender)
+{
+    sender->pattern.topic = NULL;
+    struct worker *worker = sender->worker;
+    worker_count(worker, COUNTER_DELIVERIES, sender->deliveries);
+    worker_count(worker, COUNTER_DELIVERY_BYTES, sender->bytes);
+    worker_count(worker, COUNTER_SEND_CALLS, sender->calls);
+    if (sender->dropped > 0)
+        worker_count(worker, COUNTER_DELIVERIES_DROPPED, sender->dropped);
+    sender->deliveries = sender->bytes = sender->calls = sender->dropped = 0;
+}

@@ -1,0 +1,101 @@
+#include "worker/http/http_body.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "shm/common/log.h"
+#include "shm/worker_table.h"
+#include "worker/http/http_validation.h"
+
+/* "application/json", "application/anything+json", with parameters or not; no content type at all counts as JSON. */
+static bool is_json(struct slice type)
+{
+    if (type.length == 0)
+        return true;
+    const char *end = memchr(type.data, ';', type.length);
+    size_t length = end ? (size_t)(end - type.data) : type.length;
+    while (length && (type.data[length - 1] == ' ' || type.data[length - 1] == '\t'))
+        length--;
+    static const char prefix[] = "application/";
+    const size_t prefix_length = sizeof prefix - 1;
+    if (length <= prefix_length || strncasecmp(type.data, prefix, prefix_length) != 0)
+        return false;
+    const char *subtype = type.data + prefix_length;
+    size_t subtype_length = length - prefix_length;
+    if (memchr(subtype, '/', subtype_length))
+        return false;
+    if (subtype_length == 4 && strncasecmp(subtype, "json", 4) == 0)
+        return true;
+    return subtype_length >= 5 && strncasecmp(subtype + subtype_length - 5, "+json", 5) == 0;
+}
+
+static void reply_syntax(struct http_reply *reply, const struct json_document *document)
+{
+    http_reply_set(reply, 422, HTTP_JSON, SLICE_LITERAL(""));
+    text_append_format(&reply->body,
+        "{\"detail\":[{\"type\":\"json_invalid\",\"loc\":[\"body\",%zu],\"msg\":\"JSON decode error\","
+        "\"input\":{},\"ctx\":{\"error\":",
+        document->error_character);
+    text_append_json_utf8(&reply->body, slice_from_string(document->message));
+    text_append_string(&reply->body, "}}]}");
+}
+
+static void reply_over_limit(struct http_exchange *exchange, const char *what, long long limit)
+{
+    static struct log_limiter limiter;
+    http_reply_detail(&exchange->reply, 422, "JSON body has %s (limit %lld)", what, limit);
+    counter_add(exchange->services->segment, exchange->services->slot, COUNTER_HTTP_REFUSED, 1);
+    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: JSON body refused: %s (limit %lld)",
+        exchange->peer, what, limit);
+}
+
+static void reply_error(struct http_exchange *exchange, const char *message, const char *type)
+{
+    struct validation validation = {0};
+    validation_enter(&validation, "body");
+    validation_error(&validation, message, type, NULL);
+    validation_reply(&validation, &exchange->reply);
+    validation_free(&validation);
+}
+
+bool http_body_parse(struct http_exchange *exchange, struct json_document *document)
+{
+    const struct config *config = exchange->services->config;
+    struct slice body = exchange->request->body;
+    if (body.length == 0) {
+        reply_error(exchange, "field required", "value_error.missing");
+        return false;
+    }
+    if (!is_json(http_request_header(exchange->request, "content-type"))) {
+        reply_error(exchange, "value is not a valid dict", "type_error.dict");
+        return false;
+    }
+    if (body.length >= 3 &&
+        memcmp(body.data, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark is no error here */
+        body.data += 3;
+        body.length -= 3;
+    }
+    switch (json_parse(document, body.data, body.length, (unsigned)config->json_max_depth,
+        (size_t)config->json_max_tokens)) {
+    case JSON_OK:
+        break;
+    case JSON_SYNTAX:
+        reply_syntax(&exchange->reply, document);
+        return false;
+    case JSON_BAD_UTF8:
+        http_reply_detail(&exchange->reply, 400, "There was an error parsing the body");
+        return false;
+    case JSON_TOO_DEEP:
+        reply_over_limit(exchange, "too many levels of nesting", (long long)config->json_max_depth);
+        return false;
+    case JSON_TOO_MANY:
+    case JSON_TOO_LONG:
+        reply_over_limit(exchange, "too many values", (long long)config->json_max_tokens);
+        return false;
+    }
+    if (document->tokens[0].type == JSON_NULL) {
+        reply_error(exchange, "field required", "value_error.missing");
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,234 @@
+#include "worker/net/output_queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include "shm/common/memory.h"
+#include "worker/net/tls.h"
+
+#define OUTPUT_IOVECS 64
+
+struct output_block {
+    uint32_t references;
+    size_t length;
+    const char *bytes;
+    void (*release)(void *owner); /* NULL: they stand behind this struct */
+    void *owner;
+    uint64_t *ledger; /* NULL for borrowed ones */
+    char own[];
+};
+
+struct output_frame {
+    struct output_frame *next;
+    struct output_block *block;
+    size_t sent; /* of head + block + tail */
+    uint32_t head_length;
+    uint32_t tail_length;
+    bool delivery;
+    char own[]; /* head, then tail */
+};
+
+struct output_block *output_block_make(struct slice bytes, uint64_t *ledger)
+{
+    struct output_block *block = memory_allocate(sizeof(*block) + bytes.length);
+    block->references = 1;
+    block->length = bytes.length;
+    block->bytes = block->own;
+    block->ledger = ledger;
+    *ledger += sizeof(*block) + bytes.length;
+    memcpy(block->own, bytes.data, bytes.length);
+    return block;
+}
+
+struct output_block *output_block_borrow(struct slice bytes, void (*release)(void *owner), void *owner)
+{
+    struct output_block *block = memory_allocate(sizeof(*block));
+    block->references = 1;
+    block->length = bytes.length;
+    block->bytes = bytes.data;
+    block->release = release;
+    block->owner = owner;
+    return block;
+}
+
+struct slice output_block_bytes(const struct output_block *block)
+{
+    return (struct slice){block->bytes, block->length};
+}
+
+struct output_block *output_block_take(struct output_block *block)
+{
+    block->references++;
+    return block;
+}
+
+void output_block_drop(struct output_block *block)
+{
+    if (!block || --block->references > 0)
+        return;
+    if (block->ledger)
+        *block->ledger -= sizeof(*block) + block->length;
+    if (block->release)
+        block->release(block->owner);
+    free(block);
+}
+
+static size_t frame_block_length(const struct output_frame *frame)
+{
+    return frame->block ? frame->block->length : 0;
+}
+
+static size_t frame_length(const struct output_frame *frame)
+{
+    return frame->head_length + frame_block_length(frame) + frame->tail_length;
+}
+
+static size_t frame_memory(const struct output_frame *frame)
+{
+    return sizeof(*frame) + frame->head_length + frame->tail_length;
+}
+
+static void frame_free(const struct output_queue *queue, struct output_frame *frame)
+{
+    *queue->ledger -= frame_memory(frame);
+    output_block_drop(frame->block);
+    free(frame);
+}
+
+void output_queue_append(struct output_queue *queue, const struct output_parts *parts)
+{
+    struct output_frame *frame = memory_allocate(sizeof(*frame) + parts->head.length + parts->tail.length);
+    frame->block = parts->block;
+    frame->sent = parts->sent;
+    frame->head_length = (uint32_t)parts->head.length;
+    frame->tail_length = (uint32_t)parts->tail.length;
+    frame->delivery = parts->delivery;
+    memcpy(frame->own, parts->head.data, parts->head.length);
+    if (parts->tail.length > 0)
+        memcpy(frame->own + parts->head.length, parts->tail.data, parts->tail.length);
+    if (queue->last)
+        queue->last->next = frame;
+    else
+        queue->first = frame;
+    queue->last = frame;
+    queue->bytes += frame_length(frame) - frame->sent;
+    *queue->ledger += frame_memory(frame);
+}
+
+/* Adds the part of `bytes` that lies behind the first `*skip` bytes. */
+static int iovec_add(struct iovec *vector, int count, const char *bytes, size_t length, size_t *skip)
+{
+    if (*skip >= length) {
+        *skip -= length;
+        return count;
+    }
+    vector[count] = (struct iovec){(void *)(uintptr_t)(bytes + *skip), length - *skip};
+    *skip = 0;
+    return count + 1;
+}
+
+static int queue_gather(const struct output_queue *queue, struct iovec *vector)
+{
+    int count = 0;
+    for (struct output_frame *frame = queue->first; frame && count + 3 <= OUTPUT_IOVECS;
+         frame = frame->next) {
+        size_t skip = frame->sent;
+        count = iovec_add(vector, count, frame->own, frame->head_length, &skip);
+        if (frame->block)
+            count = iovec_add(vector, count, frame->block->bytes, frame->block->length, &skip);
+        count = iovec_add(vector, count, frame->own + frame->head_length, frame->tail_length, &skip);
+    }
+    return count;
+}
+
+static void queue_advance(struct output_queue *queue, size_t sent)
+{
+    queue->bytes -= sent;
+    while (queue->first) {
+        struct output_frame *frame = queue->first;
+        size_t left = frame_length(frame) - frame->sent;
+        if (sent < left) {
+            frame->sent += sent;
+            return;
+        }
+        sent -= left;
+        queue->first = frame->next;
+        if (!queue->first)
+            queue->last = NULL;
+        frame_free(queue, frame);
+    }
+}
+
+static enum output_result queue_flush(
+    struct output_queue *queue, int fd, struct tls *tls, size_t *sent, uint64_t *calls)
+{
+    size_t total = 0;
+    enum output_result result = OUTPUT_DONE;
+    while (queue->first) {
+        struct iovec vector[OUTPUT_IOVECS];
+        struct msghdr message = {.msg_iov = vector, .msg_iovlen = (size_t)queue_gather(queue, vector)};
+        ssize_t n;
+        if (tls) {
+            n = tls_send(tls, message.msg_iov, message.msg_iovlen, calls);
+        } else {
+            n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+            ++*calls;
+        }
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            result = errno == EAGAIN || errno == EWOULDBLOCK ? OUTPUT_AGAIN : OUTPUT_ERROR;
+            break;
+        }
+        total += (size_t)n;
+        queue_advance(queue, (size_t)n);
+    }
+    if (sent)
+        *sent = total;
+    return result;
+}
+
+enum output_result output_queue_flush(struct output_queue *queue, int fd, size_t *sent, uint64_t *calls)
+{
+    return queue_flush(queue, fd, NULL, sent, calls);
+}
+
+enum output_result output_queue_flush_tls(
+    struct output_queue *queue, struct tls *tls, size_t *sent, uint64_t *calls)
+{
+    return queue_flush(queue, -1, tls, sent, calls);
+}
+
+size_t output_queue_drop_unsent(struct output_queue *queue)
+{
+    size_t deliveries = 0;
+    struct output_frame *kept = queue->first && queue->first->sent > 0 ? queue->first : NULL;
+    struct output_frame *frame = kept ? kept->next : queue->first;
+    while (frame) {
+        struct output_frame *next = frame->next;
+        deliveries += frame->delivery;
+        frame_free(queue, frame);
+        frame = next;
+    }
+    queue->first = queue->last = kept;
+    queue->bytes = 0;
+    if (kept) {
+        kept->next = NULL;
+        queue->bytes = frame_length(kept) - kept->sent;
+    }
+    return deliveries;
+}
+
+size_t output_queue_clear(struct output_queue *queue)
+{
+    size_t deliveries = output_queue_drop_unsent(queue);
+    if (queue->first) {
+        deliveries += queue->first->delivery;
+        frame_free(queue, queue->first);
+        queue->first = queue->last = NULL;
+        queue->bytes = 0;
+    }
+    return deliveries;
+}

@@ -1,0 +1,389 @@
+#include "worker/policy/bundle_cache.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/queue.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shm/common/clock.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
+#include "worker/policy/policy_client.h"
+
+#define CACHE_LOGGER    "opald.worker"
+#define CACHE_ITEMS_MAX 256
+#define CACHE_SHARE     4   /* a worker holds on to a quarter of what the policy process keeps */
+#define CACHE_TICK_MS   250 /* for the time limits of what is pending */
+/* The policy process keeps the limit; this one is for when there is none. */
+#define CACHE_MARGIN_SECONDS 5.0
+
+struct cache_waiter {
+    TAILQ_ENTRY(cache_waiter) link;
+    uint64_t ticket;
+    bundle_arrived *arrived;
+    void *context;
+};
+TAILQ_HEAD(cache_waiters, cache_waiter);
+
+/* Held when it has a copy, else pending. */
+struct cache_item {
+    TAILQ_ENTRY(cache_item) link; /* held: least recently used first; pending: oldest first */
+    struct text question;
+    struct bundle_copy *copy;
+    uint64_t id; /* of the request on the link; 0: could not be sent yet */
+    uint64_t due_ns;
+    struct cache_waiters waiters;
+};
+TAILQ_HEAD(cache_items, cache_item);
+
+struct bundle_cache {
+    const struct config *config;
+    struct policy_client *client;
+    char head[POLICY_HASH_LENGTH + 1]; /* the commit last served; empty: there was none yet */
+    struct event *tick;
+    struct cache_items held;
+    struct cache_items pending;
+    struct cache_items
+        telling; /* whose waiters are being told: off the others, still to be found by a cancel */
+    size_t held_count;
+    size_t held_bytes;
+    size_t pending_count;
+    uint64_t next_id;
+    uint64_t next_ticket;
+    struct log_limiter limit_bad;
+    struct log_limiter limit_late;
+};
+
+/* ---- copies ---- */
+
+static void copy_drop(struct bundle_copy *copy)
+{
+    if (!copy || --copy->references > 0)
+        return;
+    munmap(copy->bytes, copy->mapped_bytes);
+    free(copy);
+}
+
+static void copy_release(void *copy)
+{
+    copy_drop(copy);
+}
+
+struct output_block *bundle_copy_block(struct bundle_copy *copy, bool gzip)
+{
+    struct slice bytes = {copy->bytes, copy->json_bytes};
+    if (gzip && copy->gzip_bytes > 0)
+        bytes = (struct slice){copy->bytes + copy->json_bytes, copy->gzip_bytes};
+    copy->references++;
+    return output_block_borrow(bytes, copy_release, copy);
+}
+
+/* Closes the descriptor; the mapping keeps the memory. NULL: not what was announced. */
+static struct bundle_copy *copy_map(const struct bundle_link_answer *answer, int descriptor)
+{
+    struct stat status;
+    size_t length = answer->json_bytes + answer->gzip_bytes;
+    void *bytes = MAP_FAILED;
+    if (descriptor >= 0 && length > 0 && fstat(descriptor, &status) == 0 && (size_t)status.st_size == length)
+        bytes = mmap(NULL, length, PROT_READ, MAP_SHARED, descriptor, 0);
+    if (descriptor >= 0)
+        close(descriptor);
+    if (bytes == MAP_FAILED)
+        return NULL;
+    struct bundle_copy *copy = memory_allocate(sizeof *copy);
+    copy->references = 1;
+    copy->bytes = bytes;
+    copy->mapped_bytes = length;
+    copy->json_bytes = answer->json_bytes;
+    copy->gzip_bytes = answer->gzip_bytes;
+    memcpy(copy->tag, answer->tag, sizeof copy->tag);
+    memcpy(copy->head, answer->head, sizeof copy->head);
+    return copy;
+}
+
+/* ---- items ---- */
+
+static void item_free(struct cache_item *item)
+{
+    copy_drop(item->copy);
+    text_free(&item->question);
+    free(item);
+}
+
+static void held_drop(struct bundle_cache *cache, struct cache_item *item)
+{
+    TAILQ_REMOVE(&cache->held, item, link);
+    cache->held_count--;
+    cache->held_bytes -= item->copy->mapped_bytes;
+    item_free(item);
+}
+
+static struct cache_item *items_find(struct cache_items *items, struct slice question)
+{
+    struct cache_item *item;
+    for (item = TAILQ_FIRST(items); item; item = TAILQ_NEXT(item, link)) {
+        if (slice_equals(text_slice(&item->question), question))
+            return item;
+    }
+    return NULL;
+}
+
+/* Takes the item over; it may be gone afterwards. */
+static void held_add(struct bundle_cache *cache, struct cache_item *item)
+{
+    size_t room = (size_t)cache->config->bundle_cache_bytes / CACHE_SHARE;
+    if (strcmp(item->copy->head, cache->head) != 0) {
+        item_free(item); /* the commit has moved on while it was built */
+        return;
+    }
+    TAILQ_INSERT_TAIL(&cache->held, item, link);
+    cache->held_count++;
+    cache->held_bytes += item->copy->mapped_bytes;
+    while (cache->held_bytes > room || cache->held_count > CACHE_ITEMS_MAX)
+        held_drop(cache, TAILQ_FIRST(&cache->held));
+}
+
+static void pending_remove(struct bundle_cache *cache, struct cache_item *item)
+{
+    TAILQ_REMOVE(&cache->pending, item, link);
+    if (--cache->pending_count == 0)
+        event_del(cache->tick);
+}
+
+/* The item is in no list. A waiter's call may ask for something else, or cancel another waiter of the same item. */
+static void item_tell(struct cache_item *item, const struct bundle_outcome *outcome)
+{
+    struct cache_waiter *waiter;
+    while ((waiter = TAILQ_FIRST(&item->waiters))) {
+        struct cache_waiter told = *waiter;
+        TAILQ_REMOVE(&item->waiters, waiter, link);
+        free(waiter);
+        told.arrived(told.context, outcome);
+    }
+}
+
+static void item_fail(
+    struct bundle_cache *cache, struct cache_item *item, unsigned status, struct slice detail)
+{
+    pending_remove(cache, item);
+    TAILQ_INSERT_TAIL(&cache->telling, item, link);
+    item_tell(item, &(struct bundle_outcome){.status = status, .detail = detail});
+    TAILQ_REMOVE(&cache->telling, item, link);
+    item_free(item);
+}
+
+/* ---- the link ---- */
+
+static void item_send(struct bundle_cache *cache, struct cache_item *item)
+{
+    if (policy_client_head(cache->client)->state != POLICY_READY)
+        return; /* a new policy process that has no clone yet */
+    item->id = ++cache->next_id;
+    if (!policy_client_request_bundle(cache->client, item->id, text_slice(&item->question)))
+        item->id = 0; /* at the next tick, or with the next connection */
+}
+
+static void on_answer(void *context, uint64_t id, struct slice body, int descriptor)
+{
+    struct bundle_cache *cache = context;
+    struct bundle_link_answer answer = {0};
+    struct cache_item *item;
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
+        if (item->id == id)
+            break;
+    }
+    if (!item) { /* it came too late, or the other way round */
+        if (descriptor >= 0)
+            close(descriptor);
+        return;
+    }
+    if (body.length >= sizeof answer)
+        memcpy(&answer, body.data, sizeof answer);
+    answer.tag[sizeof answer.tag - 1] = '\0';
+    answer.head[sizeof answer.head - 1] = '\0';
+    if (answer.status != 200) {
+        struct slice detail = {body.data + sizeof answer, body.length - sizeof answer};
+        if (descriptor >= 0)
+            close(descriptor);
+        if (body.length >= sizeof answer && answer.status >= 400 && answer.status < 600)
+            item_fail(cache, item, answer.status, detail);
+        return; /* an answer that makes no sense is none: the time limit stands */
+    }
+    item->copy = copy_map(&answer, descriptor);
+    if (!item->copy) {
+        log_write_limited(
+            &cache->limit_bad, LOG_ERROR, CACHE_LOGGER, "a bundle of the policy process can't be mapped");
+        item_fail(cache, item, 503, SLICE_LITERAL("the policy bundle can't be had now, retry shortly"));
+        return;
+    }
+    struct bundle_copy *copy = item->copy;
+    copy->references++;
+    pending_remove(cache, item);
+    TAILQ_INSERT_TAIL(&cache->telling, item, link);
+    item_tell(item, &(struct bundle_outcome){.status = 200, .copy = copy});
+    TAILQ_REMOVE(&cache->telling, item, link);
+    held_add(cache, item);
+    copy_drop(copy);
+}
+
+static void on_head(void *context)
+{
+    struct bundle_cache *cache = context;
+    const struct policy_head *head = policy_client_head(cache->client);
+    struct cache_item *item, *next;
+    if (head->state != POLICY_READY)
+        return;
+    memcpy(cache->head, head->hash, sizeof cache->head);
+    for (item = TAILQ_FIRST(&cache->held); item; item = next) {
+        next = TAILQ_NEXT(item, link);
+        if (strcmp(item->copy->head, cache->head) != 0)
+            held_drop(cache, item);
+    }
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
+        if (item->id == 0)
+            item_send(cache, item);
+    }
+}
+
+static void on_lost(void *context)
+{
+    struct bundle_cache *cache = context;
+    struct cache_item *item;
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
+        item->id = 0;
+    }
+}
+
+static void on_tick(evutil_socket_t none, short what, void *context)
+{
+    struct bundle_cache *cache = context;
+    uint64_t now = clock_monotonic_ns();
+    struct cache_item *item;
+    (void)none;
+    (void)what;
+    while ((item = TAILQ_FIRST(&cache->pending)) && item->due_ns <= now) {
+        log_write_limited(&cache->limit_late, LOG_ERROR, CACHE_LOGGER,
+            "no bundle from the policy process in time: a request is answered 503");
+        item_fail(cache, item, 503, SLICE_LITERAL("the policy bundle can't be had now, retry shortly"));
+    }
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
+        if (item->id == 0)
+            item_send(cache, item);
+    }
+}
+
+/* ---- from outside ---- */
+
+struct bundle_cache *bundle_cache_open(
+    struct event_base *base, const struct config *config, const char *policy_address)
+{
+    struct bundle_cache *cache = memory_allocate(sizeof *cache);
+    const struct policy_client_hooks hooks = {
+        .bundle_answer = on_answer, .head = on_head, .lost = on_lost, .context = cache};
+    cache->config = config;
+    TAILQ_INIT(&cache->held);
+    TAILQ_INIT(&cache->pending);
+    TAILQ_INIT(&cache->telling);
+    cache->tick = event_new(base, -1, EV_PERSIST, on_tick, cache);
+    cache->client = policy_client_open(base, policy_address, &hooks);
+    return cache;
+}
+
+void bundle_cache_close(struct bundle_cache *cache)
+{
+    struct cache_item *item;
+    policy_client_close(cache->client);
+    while ((item = TAILQ_FIRST(&cache->held)))
+        held_drop(cache, item);
+    while ((item = TAILQ_FIRST(&cache->pending))) {
+        struct cache_waiter *waiter;
+        pending_remove(cache, item);
+        while ((waiter = TAILQ_FIRST(&item->waiters))) {
+            TAILQ_REMOVE(&item->waiters, waiter, link);
+            free(waiter);
+        }
+        item_free(item);
+    }
+    event_free(cache->tick);
+    free(cache);
+}
+
+struct policy_client *bundle_cache_client(const struct bundle_cache *cache)
+{
+    return cache->client;
+}
+
+static void arrive_now(bundle_arrived *arrived, void *context, unsigned status, const char *detail)
+{
+    arrived(context, &(struct bundle_outcome){.status = status, .detail = slice_from_string(detail)});
+}
+
+static struct cache_item *pending_make(struct bundle_cache *cache, struct slice question)
+{
+    const struct timeval tick = {0, CACHE_TICK_MS * 1000};
+    double seconds = cache->config->bundle_build_seconds + CACHE_MARGIN_SECONDS;
+    struct cache_item *item = memory_allocate(sizeof *item);
+    text_append_slice(&item->question, question);
+    item->due_ns = clock_monotonic_ns() + (uint64_t)(seconds * (double)CLOCK_SECOND);
+    TAILQ_INIT(&item->waiters);
+    TAILQ_INSERT_TAIL(&cache->pending, item, link);
+    if (cache->pending_count++ == 0)
+        event_add(cache->tick, &tick);
+    item_send(cache, item);
+    return item;
+}
+
+uint64_t bundle_cache_ask(
+    struct bundle_cache *cache, struct slice question, bundle_arrived *arrived, void *context)
+{
+    /* The policy process tells a new head before it publishes the event: whoever asks because of the event must not get the old bundle. */
+    policy_client_poll(cache->client);
+    if (!cache->head[0]) {
+        arrive_now(arrived, context, 503, "policy repo was not found");
+        return 0;
+    }
+    struct cache_item *item = items_find(&cache->held, question);
+    if (item) {
+        TAILQ_REMOVE(&cache->held, item, link);
+        TAILQ_INSERT_TAIL(&cache->held, item, link);
+        arrived(context, &(struct bundle_outcome){.status = 200, .copy = item->copy});
+        return 0;
+    }
+    item = items_find(&cache->pending, question);
+    if (!item && cache->pending_count >= (size_t)cache->config->bundle_waiting_max) {
+        arrive_now(arrived, context, 503, "too many policy bundles wait to be built, retry shortly");
+        return 0;
+    }
+    if (!item)
+        item = pending_make(cache, question);
+    struct cache_waiter *waiter = memory_allocate(sizeof *waiter);
+    waiter->ticket = ++cache->next_ticket;
+    waiter->arrived = arrived;
+    waiter->context = context;
+    TAILQ_INSERT_TAIL(&item->waiters, waiter, link);
+    return waiter->ticket;
+}
+
+static bool items_cancel(struct cache_items *items, uint64_t ticket)
+{
+    struct cache_item *item;
+    struct cache_waiter *waiter;
+    for (item = TAILQ_FIRST(items); item; item = TAILQ_NEXT(item, link)) {
+        for (waiter = TAILQ_FIRST(&item->waiters); waiter; waiter = TAILQ_NEXT(waiter, link)) {
+            if (waiter->ticket == ticket) {
+                TAILQ_REMOVE(&item->waiters, waiter, link);
+                free(waiter);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void bundle_cache_cancel(struct bundle_cache *cache, uint64_t ticket)
+{
+    if (!items_cancel(&cache->pending, ticket))
+        items_cancel(&cache->telling, ticket);
+}
