@@ -15,6 +15,7 @@ ifeq ($(origin CC),default)
 CC       := gcc
 endif
 SAN      ?=
+comma    := ,
 BUILD    ?= build
 OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
 OPTIMIZE ?= -O2
@@ -31,9 +32,10 @@ endif
 CPPFLAGS += -I. -isystem $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql) -D_GNU_SOURCE -DOPALD_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 $(OPTIMIZE) -g -fno-omit-frame-pointer $(WARNINGS) $(HARDEN)
 LDFLAGS  += -pie -Wl,-z,relro,-z,now
+SANITIZE := $(if $(filter fuzz,$(SAN)),fuzzer-no-link$(comma)address$(comma)undefined,$(SAN))
 ifneq ($(SAN),)
-CFLAGS   += -fsanitize=$(SAN)
-LDFLAGS  += -fsanitize=$(SAN)
+CFLAGS   += -fsanitize=$(SANITIZE) $(if $(filter fuzz,$(SAN)),-fno-sanitize-recover=all)
+LDFLAGS  += -fsanitize=$(SANITIZE)
 endif
 LIBS     := -lrdkafka -levent_core -levent_extra -levent_openssl -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lpcre2-8 -larchive -lcurl -lssl -lcrypto -lpthread -lm
 
@@ -41,39 +43,35 @@ ifeq ($(SAN),thread)
 # librdkafka's threads, as ThreadSanitizer can know them
 TSAN_THREADS := $(OUT)/obj/tests/stress/thread_sanitizer.o
 LIBS     := $(TSAN_THREADS) $(LIBS)
-$(OUT)/lib/common.a: | $(TSAN_THREADS)
+$(OUT)/lib/shm/common.a: | $(TSAN_THREADS)
 endif
 
-# One archive a folder: a unit test links only what its folder may know.
-sources   = $(wildcard $(addsuffix /*.c,$(1)))
-objects   = $(patsubst %.c,$(OUT)/obj/%.o,$(call sources,$(1)))
-COMMON   := $(OUT)/lib/common.a
-JOSE     := $(OUT)/lib/jose.a
-SHM      := $(OUT)/lib/shm.a
-BROADCAST := $(OUT)/lib/broadcast.a
-WORKER   := $(OUT)/lib/worker.a
-POLICY   := $(OUT)/lib/policy.a
-SERVER   := $(OUT)/lib/server.a
-MAIN     := $(OUT)/obj/server/main.o
+# One archive per folder, in $(OUT)/lib. tests/layout.mk says what each folder may know; tests link with no more than that.
+include tests/layout.mk
+FOLDERS   := $(patsubst knows_%,%,$(filter knows_%,$(.VARIABLES)))
+objects    = $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard $(addsuffix /*.c,$(1))))
+archive    = $(patsubst %,$(OUT)/lib/%.a,$(1))
+# the folders in $(1), and all that they may know
+closure    = $(sort $(1) $(if $(strip $(1)),$(call closure,$(foreach folder,$(1),$(knows_$(folder))))))
+folder_of  = $(patsubst %/,%,$(dir $(1)))
+archives   = $(call archive,$(call closure,$(1)))
+link       = $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -Wl,--as-needed $(LIBS)
+MAIN      := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
 .PHONY: all run demo test test-backbones unit lint format clean deps install
 all: $(OUT)/opald
 
-$(OUT)/opald: $(MAIN) $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(OUT)/opald: $(call objects,$(FOLDERS))
+	$(link)
 
-$(COMMON): $(call objects,shm/common)
-$(JOSE): $(call objects,worker/jose)
-$(SHM): $(call objects,shm shm/link)
-$(BROADCAST): $(call objects,broadcast broadcast/kafka broadcast/net broadcast/postgres broadcast/redis broadcast/relay)
-$(WORKER): $(call objects,worker worker/api worker/auth worker/client worker/fanout worker/http worker/net worker/policy worker/rpc worker/topics worker/websocket)
-$(POLICY): $(call objects,server/policy server/policy/bundle server/policy/source)
-$(SERVER): $(filter-out $(MAIN),$(call objects,server server/command server/master server/options server/router server/statistics))
-$(COMMON) $(JOSE) $(SHM) $(BROADCAST) $(WORKER) $(POLICY) $(SERVER):
-	@mkdir -p $(@D)
-	@rm -f $@
-	$(AR) rcs $@ $^
+define archive_rule
+$(call archive,$(1)): $(filter-out $(MAIN),$(call objects,$(1)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$$(AR) rcs $$@ $$^
+endef
+$(foreach folder,$(FOLDERS),$(eval $(call archive_rule,$(folder))))
 
 $(OUT)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -85,28 +83,22 @@ $(OUT)/obj/worker/api/http_docs.o: worker/api/openapi.json worker/api/docs.html
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
 
 # ---- unit tests: tests/unit/FOLDER/test_NAME.c, linked with FOLDER and what it may know
-UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/*/test_*.c))
+UNIT_SOURCES := $(foreach folder,$(FOLDERS),$(wildcard tests/unit/$(folder)/test_*.c))
+UNIT_TESTS   := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SOURCES))
 unit-tests: $(UNIT_TESTS)
 .PHONY: unit-tests
 .SECONDEXPANSION:
-libs_common    := $(COMMON)
-libs_jose      := $(JOSE) $(COMMON)
-libs_shm       := $(SHM) $(COMMON)
-libs_broadcast := $(BROADCAST) $(SHM) $(COMMON)
-libs_worker    := $(WORKER) $(POLICY) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
-libs_policy    := $(POLICY) $(WORKER) $(SHM) $(JOSE) $(COMMON)
-libs_server    := $(SERVER) $(POLICY) $(WORKER) $(BROADCAST) $(SHM) $(JOSE) $(COMMON)
-$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(libs_$$(firstword $$(subst /, ,$$*)))
+$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(call archives,$$(call folder_of,$$*))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+	$(link) -lcmocka
 
 # ---- stress of shm/: threads, killed processes, mutations (a minute). build/stress/NAME; SAN=thread for the first two.
 # ring_kill has its own build of shm/, in which every point between two stores is a call.
 STRESS := $(addprefix $(OUT)/stress/,ring_threads uplink_threads sleep_litmus)
-$(STRESS): $(OUT)/stress/%: $(OUT)/obj/tests/stress/%.o $(SHM) $(COMMON)
+$(STRESS): $(OUT)/stress/%: $(OUT)/obj/tests/stress/%.o $(call archives,shm)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS)
-$(OUT)/stress/ring_kill: tests/stress/ring_kill.c $(wildcard tests/stress/kill_*.c tests/stress/*.h) $(wildcard shm/*.c shm/*.h) $(COMMON)
+	$(link)
+$(OUT)/stress/ring_kill: tests/stress/ring_kill.c $(wildcard tests/stress/kill_*.c tests/stress/*.h) $(wildcard shm/*.c shm/*.h) $(call archive,shm/common)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -DSHM_POINTS $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@ $(filter %.c %.a,$^) $(LIBS)
 .PHONY: stress stress-programs
@@ -147,6 +139,7 @@ format:
 	clang-format -i $(LINT_SOURCES)
 lint:
 	$(call install_missing,clang-format clang-tidy cppcheck)
+	tests/layout
 	clang-format --dry-run --Werror $(LINT_SOURCES)
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE \
 	    --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches server shm broadcast worker
@@ -163,9 +156,9 @@ $(OUT)/bench/bare_feed: $(OUT)/obj/tests/bench/bare_feed.o
 $(BENCH_LOAD):
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ -lrdkafka -lm
-$(OUT)/bench/bench_ring: $(OUT)/obj/tests/bench/bench_ring.o $(SHM) $(COMMON)
+$(OUT)/bench/bench_ring: $(OUT)/obj/tests/bench/bench_ring.o $(call archives,shm)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(link)
 .PHONY: bench-programs
 bench-programs: $(BENCH_LOAD) $(BENCH_RING) $(OUT)/bench/bundle_load
 # bench-readme: the same, and its tables go into the README. bench-peers: beside nats-server and nchan only. bench-scale: the curves only.
@@ -206,35 +199,37 @@ test-backbones:
 	    status=$$?; cat $(OUT)/test-backbones.txt; exit $$status
 # ---- end of tests
 
-# ---- the backbone's driver for tests/integration/test_kafka_backend.py
-$(OUT)/tests/kafka_driver: $(OUT)/obj/tests/integration/kafka_driver.o $(BROADCAST) $(SHM) $(COMMON)
+# ---- drivers: programs of the end-to-end tests that run one folder alone
+DRIVERS := $(OUT)/tests/kafka_driver $(OUT)/tests/bundle_driver $(OUT)/tests/json_driver
+$(OUT)/tests/kafka_driver: $(call archives,broadcast/kafka broadcast/redis broadcast/postgres)
+$(OUT)/tests/bundle_driver: $(call archives,server/policy/bundle)
+$(OUT)/tests/json_driver: $(call archives,shm/common)
+$(DRIVERS): $(OUT)/tests/%: $(OUT)/obj/tests/integration/%.o
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
-# ---- end of the backbone's driver
+	$(link)
+drivers: $(DRIVERS)
+.PHONY: drivers
+# ---- end of drivers
 
-# ---- the bundle builder's driver for tests/integration/test_bundle_differential.py
-$(OUT)/tests/bundle_driver: $(OUT)/obj/tests/integration/bundle_driver.o $(POLICY) $(COMMON)
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
-# ---- end of the bundle builder's driver
-
-# ---- fuzzers: tests/fuzz/fuzz_NAME.c with the sources it names here; clang, with sanitizers of their own (tests/run runs them)
-fuzz_sources_json := $(wildcard server/common/*.c)
-fuzz_sources_proxy := worker/net/proxy_header.c $(wildcard server/common/*.c)
-fuzz_sources_websocket := worker/websocket/websocket_frame.c worker/websocket/websocket_utf8.c $(wildcard server/common/*.c)
-fuzz_sources_rpc := worker/rpc/rpc_message.c worker/rpc/rpc_number.c worker/rpc/rpc_topics.c worker/rpc/rpc_stock_reply.c $(wildcard server/common/*.c)
-fuzz_sources_http := $(filter-out worker/api/http_metrics.c,$(wildcard worker/http_*.c worker/http/forwarded.c worker/data_*.c worker/model*.c worker/topic_*.c)) shm/common/python_text.c \
-    worker/api/callback_report.c worker/policy/webhook_params.c worker/policy/webhook_payload.c worker/policy/webhook_post.c worker/rpc/rpc_number.c worker/net/output_queue.c worker/net/tls.c worker/net/tls_context.c worker/policy/bundle_get.c worker/policy/bundle_cache.c worker/policy/policy_client.c \
-    shm/link/policy_socket.c $(wildcard worker/auth*.c worker/token_*.c server/jose/*.c server/common/*.c)
-fuzz_sources_token := $(wildcard server/jose/*.c server/common/*.c)
-fuzz_sources_bundle := $(addprefix server/policy/,bundle_diff.c bundle_key.c bundle_path.c bundle_text.c ignore_glob.c child_environment.c) $(wildcard server/common/*.c)
-fuzz_sources_notification := broadcast/notification.c $(wildcard server/common/*.c)
-FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-$(FUZZ_PROGRAMS): $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(fuzz_sources_$$*)
-	@mkdir -p $(@D)
-	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	    -Wl,--as-needed -o $@ $^ $(LIBS)
+# ---- fuzzers: tests/fuzz/fuzz_NAME.c with the folder that it names here. They are a build of their own (SAN=fuzz, by clang, in
+# build/fuzz); tests/run runs them.
+fuzz_folder_json         := shm/common
+fuzz_folder_proxy        := worker/net
+fuzz_folder_websocket    := worker/websocket
+fuzz_folder_rpc          := worker/rpc
+fuzz_folder_http         := worker/api worker/policy
+fuzz_folder_token        := worker/jose
+fuzz_folder_bundle       := server/policy/bundle
+fuzz_folder_notification := broadcast
+FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(wildcard tests/fuzz/fuzz_*.c))
+ifeq ($(SAN),fuzz)
 fuzz-programs: $(FUZZ_PROGRAMS)
+$(FUZZ_PROGRAMS): $(OUT)/fuzz_%: $(OUT)/obj/tests/fuzz/fuzz_%.o $$(call archives,$$(fuzz_folder_$$*))
+	$(link) -fsanitize=fuzzer
+else
+fuzz-programs:
+	@$(MAKE) --no-print-directory SAN=fuzz CC=clang OPTIMIZE=-O1 fuzz-programs
+endif
 .PHONY: fuzz-programs
 # ---- end of fuzzers
 

@@ -12,7 +12,7 @@ from harness.paths import OPALD, ROOT, SANITIZER
 
 OUT = OPALD.parent  # the build that is under test
 BUILD = OUT.parent if SANITIZER else OUT
-DRIVER = OUT / "unit" / "common" / "json_driver"
+DRIVER = OUT / "tests" / "json_driver"
 COUNT = int(os.environ.get("OPALD_JSON_TEXTS", "20000"))
 SEED = int(os.environ.get("OPALD_JSON_SEED", "1"))
 

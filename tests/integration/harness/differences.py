@@ -97,13 +97,13 @@ DIFFERENCES = (
         "booleans",
         "`true/1/false/0` only, `yes` silently means the default; an empty `OPAL_BROADCAST_URI` switches on a broken broadcaster",
         "yes/no/on/off too; anything else stops the start with one line; an empty value is unset",
-        ("unit/server/test_options.c::booleans", "test_service.py::test_a_wrong_setting_ends_with_2_and_one_line",),
+        ("unit/server/options/test_options.c::booleans", "test_service.py::test_a_wrong_setting_ends_with_2_and_one_line",),
     ),
     Difference(
         "old-channel-name",
         "`OPAL_BROADCAST_CHANNEL` of the old docs is ignored",
         "honoured",
-        ("unit/server/test_options.c::names_of_the_channel", "test_service.py::test_flag_beats_environment_and_old_names_count",),
+        ("unit/server/options/test_options.c::names_of_the_channel", "test_service.py::test_flag_beats_environment_and_old_names_count",),
     ),
     Difference(
         "no-policy-repo",
@@ -175,7 +175,7 @@ DIFFERENCES = (
         "searching-base",
         "`base_hash` may be a search through messages or the reflog (`:/text`, `HEAD@{1}`)",
         "a full bundle; hashes, short ones too, branches, tags, `HEAD~2` work",
-        ("test_policy_bundles.py::test_unknown_base_gives_a_full_bundle", "unit/policy/test_bundle_store.c::test_spellings_of_a_base",),
+        ("test_policy_bundles.py::test_unknown_base_gives_a_full_bundle", "unit/server/policy/bundle/test_bundle_store.c::test_spellings_of_a_base",),
     ),
     Difference(
         "bundle-not-utf8",
@@ -187,7 +187,7 @@ DIFFERENCES = (
         "odd-file-names",
         "file names with a line feed or a leading colon break differences",
         "they are names like others",
-        ("unit/policy/test_bundle_diff.c::test_changes",),
+        ("unit/server/policy/bundle/test_bundle_diff.c::test_changes",),
     ),
     Difference(
         "repository-size",
@@ -241,7 +241,7 @@ DIFFERENCES = (
         "no-deflate",
         "`permessage-deflate` is negotiated",
         "declined; clients work without it",
-        ("unit/worker/test_websocket_handshake.c::test_accepted", "test_seed_story.py::test_clients_that_offer_compression_are_served",),
+        ("unit/worker/websocket/test_websocket_handshake.c::test_accepted", "test_seed_story.py::test_clients_that_offer_compression_are_served",),
     ),
     Difference(
         "refused-async-publish",
@@ -253,7 +253,7 @@ DIFFERENCES = (
         "bad-utf8",
         "bad UTF-8 ends a connection when the message is complete",
         "at the first bad byte",
-        ("unit/worker/test_websocket_frame.c::test_utf8",),
+        ("unit/worker/websocket/test_websocket_frame.c::test_utf8",),
     ),
     Difference(
         "rediss",
@@ -361,7 +361,7 @@ DIFFERENCES = (
         "statistics-place",
         "statistics: every worker has the whole state and asks for it",
         "the master has it, up to `OPAL_STATISTICS_MAX_BYTES`",
-        ("unit/server/test_statistics.c::test_bounded", "test_who_is_connected.py::test_statistics_of_all_workers",),
+        ("unit/server/statistics/test_statistics.c::test_bounded", "test_who_is_connected.py::test_statistics_of_all_workers",),
     ),
     Difference(
         "query-limit",

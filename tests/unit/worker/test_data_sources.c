@@ -1,5 +1,5 @@
 /* GET /data/config and the option behind it. */
-#include "http_test.h"
+#include "tests/unit/worker/http_test.h"
 
 #include "worker/api/data_sources.h"
 

@@ -1,5 +1,5 @@
 /* POST /data/config through a session: what is published, what is answered and when. */
-#include "http_test.h"
+#include "tests/unit/worker/http_test.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

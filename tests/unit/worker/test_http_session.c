@@ -1,5 +1,5 @@
 /* One connection: replies to the byte, order, keep-alive, pipelining, deadlines, limits, refusals. */
-#include "http_test.h"
+#include "tests/unit/worker/http_test.h"
 
 static void test_routes(void **state)
 {
