@@ -21,6 +21,7 @@
 #include "shm/common/memory.h"
 #include "shm/common/network.h"
 #include "shm/common/rate_limit.h"
+#include "shm/common/loggers.h"
 #include "shm/figures.h"
 #include "worker/client/acceptor.h"
 #include "worker/auth/auth.h"
@@ -131,7 +132,7 @@ static void worker_on_lifeline(evutil_socket_t fd, short what, void *argument)
     (void)argument;
     ssize_t length = read(fd, &byte, 1);
     if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
-        log_write(LOG_ERROR, WORKER_LOGGER, "The master is gone: this worker ends");
+        log_write(LOG_ERROR, LOGGER_WORKER, "The master is gone: this worker ends");
         _exit(1);
     }
 }
@@ -158,7 +159,7 @@ static void worker_on_drain(evutil_socket_t fd, short what, void *argument)
         return;
     }
     if (late)
-        log_write(LOG_WARNING, WORKER_LOGGER, "Grace time is over: ending with %u connection(s) open",
+        log_write(LOG_WARNING, LOGGER_WORKER, "Grace time is over: ending with %u connection(s) open",
             worker->connection_count);
     for (struct connection *at = worker->connections; at; at = at->next)
         if (at->state == CONNECTION_HTTP)
@@ -174,7 +175,7 @@ static void worker_drain(struct worker_process *process)
     struct timeval tick = milliseconds(WORKER_DRAIN_TICK_MS);
     worker->draining = true;
     process->drain_end_ns = clock_monotonic_ns() + (uint64_t)((grace - margin) * (double)CLOCK_SECOND);
-    log_write(LOG_INFO, WORKER_LOGGER, "Trigger worker graceful shutdown");
+    log_write(LOG_INFO, LOGGER_WORKER, "Trigger worker graceful shutdown");
     worker_table_set_state(worker->segment, worker->slot, WORKER_DRAINING);
     acceptor_stop(worker->acceptor);
     for (struct connection *at = worker->connections; at; at = at->next)
@@ -216,7 +217,7 @@ static void worker_on_reload(evutil_socket_t fd, short what, void *argument)
     (void)fd;
     (void)what;
     if (process->worker.tls && worker_read_tls(&process->worker, &err) < 0) /* the master has checked it */
-        log_write(LOG_ERROR, WORKER_LOGGER, "The certificate stays as it was: %s", err.text);
+        log_write(LOG_ERROR, LOGGER_WORKER, "The certificate stays as it was: %s", err.text);
 }
 
 /* ---- start and end ---- */
@@ -274,18 +275,18 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     struct error err = {0};
     const struct config_list *proxies = &worker->config->proxy_protocol_from;
     if (network_list_parse(&worker->proxies, proxies->items, proxies->count, &err) < 0)
-        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);                /* the master has checked it */
+        log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text);                /* the master has checked it */
     if (data_sources_load(worker->config, &worker->data_sources, &err) < 0) /* the master has checked it */
-        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
+        log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text);
     worker->bundles = bundle_cache_open(worker->base, worker->config, descriptors->policy_address);
     worker->policy = bundle_cache_client(worker->bundles);
     if (worker->config->client_load_limit_notation &&
         rate_limits_parse(worker->config->client_load_limit_notation, &process->load_limits, &err) < 0)
-        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text); /* the master has checked it */
+        log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text); /* the master has checked it */
     process->docs = http_docs_make(worker->config);
     worker->webhook = webhook_params_load(worker->config, &err);
     if (!worker->webhook)
-        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text);
+        log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text);
     worker->services = (struct http_services){
         .config = worker->config,
         .segment = worker->segment,
@@ -304,7 +305,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->forwarders = memory_allocate(sizeof *worker->forwarders);
     const struct config_list *forwarders = &worker->config->forwarded_allow_ips;
     if (network_list_parse(worker->forwarders, forwarders->items, forwarders->count, &err) < 0)
-        log_write(LOG_ERROR, WORKER_LOGGER, "%s", err.text); /* the master has checked it */
+        log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text); /* the master has checked it */
     worker->fanout = fanout_open(worker);
     worker->refusals = memory_allocate(sizeof *worker->refusals);
 
@@ -395,19 +396,19 @@ int worker_main(const struct config *config, const struct worker_descriptors *de
     bool has_tls = worker->tls_store < 0 || worker_read_tls(worker, &err) == 0;
     bool has_auth = worker->segment && auth_open(config, descriptors->keys, &worker->auth, &err) == 0;
     if (!worker->segment) {
-        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
+        log_write(LOG_CRITICAL, LOGGER_WORKER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else if (!worker->base) {
-        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: no event loop", descriptors->slot);
+        log_write(LOG_CRITICAL, LOGGER_WORKER, "Worker %u cannot start: no event loop", descriptors->slot);
     } else if (!has_tls) {
-        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
+        log_write(LOG_CRITICAL, LOGGER_WORKER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else if (!has_auth) { /* without its keys it would serve everybody */
-        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker %u cannot start: %s", descriptors->slot, err.text);
+        log_write(LOG_CRITICAL, LOGGER_WORKER, "Worker %u cannot start: %s", descriptors->slot, err.text);
     } else {
         worker_open(process, descriptors);
-        log_write(LOG_INFO, WORKER_LOGGER, "Worker %u started, pid %d", worker->slot, (int)getpid());
+        log_write(LOG_INFO, LOGGER_WORKER, "Worker %u started, pid %d", worker->slot, (int)getpid());
         event_base_dispatch(worker->base);
         worker_close(process);
-        log_write(LOG_INFO, WORKER_LOGGER, "Worker %u ended", worker->slot);
+        log_write(LOG_INFO, LOGGER_WORKER, "Worker %u ended", worker->slot);
         status = 0;
     }
     auth_close(worker->auth);

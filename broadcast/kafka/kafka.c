@@ -9,6 +9,7 @@
 #include "broadcast/kafka/kafka_mock.h"
 #include "broadcast/kafka/kafka_producer.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 
 #define KAFKA_MAGIC              0x6b61666bu
 #define KAFKA_TOPIC_MAX          249
@@ -65,7 +66,7 @@ static void kafka_log_brokers(const struct kafka *kafka)
             text_append_char(&line, *c);
     }
     text_append_string(&line, "']");
-    log_write(LOG_INFO, KAFKA_LOGGER, "connecting to brokers: %s", line.data);
+    log_write(LOG_INFO, LOGGER_BROADCAST, "connecting to brokers: %s", line.data);
     text_free(&line);
 }
 
@@ -85,7 +86,7 @@ static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *
         if (!kafka->mock)
             return -1;
         text_append_string(&kafka->brokers, kafka_mock_brokers(kafka->mock));
-        log_write(LOG_WARNING, KAFKA_LOGGER,
+        log_write(LOG_WARNING, LOGGER_BROADCAST,
             "kafka+mock: this backbone is a trial cluster inside this process, at %s: it keeps nothing, and "
             "no other "
             "server should rely on it. Look into it with: kcat -b %s -t %s",

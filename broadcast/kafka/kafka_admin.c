@@ -9,6 +9,7 @@
 #include "broadcast/kafka/kafka_watch.h"
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 
 #define KAFKA_ADMIN_MAGIC   0x6b61646du
 #define KAFKA_ADMIN_WAIT_MS 10000
@@ -38,13 +39,13 @@ static void kafka_admin_take_create(struct kafka_admin *admin, rd_kafka_resp_err
     admin->creating = false;
     admin->create_after_ns = clock_monotonic_ns() + KAFKA_ADMIN_AGAIN;
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-        log_write(LOG_WARNING, KAFKA_LOGGER,
+        log_write(LOG_WARNING, LOGGER_BROADCAST,
             "topic '%s' was missing: made it, with one partition and the brokers' default of replicas",
             admin->topic);
     else if (code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-        log_write(LOG_DEBUG, KAFKA_LOGGER, "topic '%s' is being made by somebody else", admin->topic);
+        log_write(LOG_DEBUG, LOGGER_BROADCAST, "topic '%s' is being made by somebody else", admin->topic);
     else
-        log_write_limited(&admin->limit_create, LOG_ERROR, KAFKA_LOGGER,
+        log_write_limited(&admin->limit_create, LOG_ERROR, LOGGER_BROADCAST,
             "topic '%s' is missing and can't be made: %s: %s; trying again", admin->topic,
             rd_kafka_err2name(code), reason ? reason : rd_kafka_err2str(code));
 }
@@ -71,8 +72,8 @@ static void kafka_admin_take_limit(struct kafka_admin *admin, const char *value)
     if (end == value || *end || !bytes || bytes == admin->message_max)
         return;
     admin->message_max = bytes;
-    log_write(
-        LOG_INFO, KAFKA_LOGGER, "topic '%s' takes messages of up to %" PRIu64 " bytes", admin->topic, bytes);
+    log_write(LOG_INFO, LOGGER_BROADCAST, "topic '%s' takes messages of up to %" PRIu64 " bytes",
+        admin->topic, bytes);
     admin->changed(admin->context);
 }
 
@@ -97,7 +98,7 @@ static void kafka_admin_on_described(struct kafka_admin *admin, rd_kafka_event_t
         if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
             code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED)
             admin->ask_after_ns = clock_monotonic_ns() + KAFKA_ADMIN_REFUSED;
-        log_write(admin->refusal_told ? LOG_DEBUG : LOG_INFO, KAFKA_LOGGER,
+        log_write(admin->refusal_told ? LOG_DEBUG : LOG_INFO, LOGGER_BROADCAST,
             "Kafka doesn't tell the message limit of topic '%s' (%s): what is too large is found out on "
             "sending",
             admin->topic, reason ? reason : "no answer");

@@ -6,8 +6,7 @@
 #include <strings.h>
 
 #include "shm/common/log.h"
-
-#define LOGGER "opald.broadcast"
+#include "shm/common/loggers.h"
 
 /* ---- URI ---- */
 
@@ -164,7 +163,7 @@ static int kafka_config_apply_tls(rd_kafka_conf_t *conf, struct error *err)
     const char *file = kafka_config_environment("KAFKA_SSL_CAFILE", NULL);
     const char *folder = kafka_config_environment("KAFKA_SSL_CAPATH", NULL);
     if (file && folder && conf)
-        log_write(LOG_WARNING, LOGGER,
+        log_write(LOG_WARNING, LOGGER_BROADCAST,
             "KAFKA_SSL_CAFILE and KAFKA_SSL_CAPATH are both set: the file is used, the folder is not");
     /* ssl.ca.location takes a file or a folder. */
     if ((file || folder) && kafka_config_set(conf, "ssl.ca.location", file ? file : folder, err) < 0)

@@ -25,6 +25,7 @@
 #include "broadcast/kafka/kafka_stats.h"
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 
 #define KAFKA_POKE_MS       200 /* between questions for a topic that is not there */
 #define KAFKA_STATISTICS_MS 400
@@ -51,18 +52,19 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
     consumer->state = state;
     if (state == BROADCAST_GAP) {
         consumer->gap_since_ns = now;
-        log_write(LOG_WARNING, KAFKA_LOGGER,
+        log_write(LOG_WARNING, LOGGER_BROADCAST,
             "Broadcaster lost channel '%s': %s; events to send wait meanwhile", consumer->settings->channel,
             kafka_consumer_gap_reason(consumer));
     } else if (state == BROADCAST_LOST) {
-        log_write(LOG_ERROR, KAFKA_LOGGER, BROADCAST_GIVING_UP,
+        log_write(LOG_ERROR, LOGGER_BROADCAST, BROADCAST_GIVING_UP,
             (unsigned)consumer->settings->reconnect_max_retries);
     } else if (old == BROADCAST_GAP) {
-        log_write(LOG_INFO, KAFKA_LOGGER, "Broadcaster listener connected to channel '%s' again after %.1f s",
-            consumer->settings->channel, (double)(now - consumer->gap_since_ns) / (double)CLOCK_SECOND);
+        log_write(LOG_INFO, LOGGER_BROADCAST,
+            "Broadcaster listener connected to channel '%s' again after %.1f s", consumer->settings->channel,
+            (double)(now - consumer->gap_since_ns) / (double)CLOCK_SECOND);
         consumer->callbacks->count(consumer->context, BROADCAST_COUNT_RECONNECT, 1);
     } else {
-        log_write(LOG_INFO, KAFKA_LOGGER, "Broadcaster listener connected to channel '%s'",
+        log_write(LOG_INFO, LOGGER_BROADCAST, "Broadcaster listener connected to channel '%s'",
             consumer->settings->channel);
     }
     if (state == BROADCAST_UP)
@@ -121,7 +123,7 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
     struct kafka_stats stats;
     (void)handle;
     if (!kafka_stats_read(&consumer->statistics, text, length, consumer->settings->channel, &stats)) {
-        log_write_limited(&consumer->limit_error, LOG_ERROR, KAFKA_LOGGER,
+        log_write_limited(&consumer->limit_error, LOG_ERROR, LOGGER_BROADCAST,
             "Kafka consumer: librdkafka's statistics can't be read: %zu bytes", length);
         return 0;
     }
@@ -157,9 +159,10 @@ static void kafka_consumer_on_error(rd_kafka_t *handle, int code, const char *re
         consumer->down_reports = KAFKA_DOWN_REPORTS;
         kafka_consumer_update_state(consumer);
     } else if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL) {
-        log_write_limited(&consumer->limit_error, LOG_ERROR, KAFKA_LOGGER, "Kafka refuses us: %s", reason);
+        log_write_limited(
+            &consumer->limit_error, LOG_ERROR, LOGGER_BROADCAST, "Kafka refuses us: %s", reason);
     } else {
-        log_write(LOG_DEBUG, KAFKA_LOGGER, "Kafka consumer: %s: %s", rd_kafka_err2name(code), reason);
+        log_write(LOG_DEBUG, LOGGER_BROADCAST, "Kafka consumer: %s: %s", rd_kafka_err2name(code), reason);
     }
 }
 

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "broadcast/kafka/kafka_consumer_internal.h"
+#include "shm/common/loggers.h"
 
 #define KAFKA_SHORT_NS   (2 * CLOCK_SECOND)
 #define KAFKA_MARK_BYTES 64 /* of each end of a message */
@@ -136,7 +137,7 @@ void kafka_consumer_note_lost(struct kafka_consumer *consumer, int32_t number)
 static void kafka_consumer_renew(struct kafka_consumer *consumer, int32_t number, int64_t offset)
 {
     struct kafka_partition *partition = &consumer->partitions[number];
-    log_write(LOG_WARNING, KAFKA_LOGGER,
+    log_write(LOG_WARNING, LOGGER_BROADCAST,
         "topic '%s', partition %" PRId32 ": was deleted and made anew: reading it from its beginning",
         consumer->settings->channel, number);
     if (!partition->lost_ns)
@@ -199,7 +200,7 @@ static bool kafka_consumer_settle_probe(struct kafka_consumer *consumer, int32_t
         partition->lost_ns = 0;
         return true;
     }
-    log_write(LOG_ERROR, KAFKA_LOGGER,
+    log_write(LOG_ERROR, LOGGER_BROADCAST,
         "topic '%s', partition %" PRId32 ": Kafka's log begins at offset %" PRId64 ", after %" PRId64
         " where we stopped: going on at its end",
         consumer->settings->channel, number, offset, partition->next_offset);

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "broadcast/kafka/kafka_consumer_internal.h"
+#include "shm/common/loggers.h"
 
 #define KAFKA_BATCH 256 /* messages a turn of the loop */
 
@@ -9,7 +10,7 @@ static void kafka_consumer_reject(
     struct kafka_consumer *consumer, const rd_kafka_message_t *message, const char *reason)
 {
     consumer->rejected++;
-    log_write_limited(&consumer->limit_rejected, LOG_ERROR, KAFKA_LOGGER,
+    log_write_limited(&consumer->limit_rejected, LOG_ERROR, LOGGER_BROADCAST,
         "Failed handling incoming broadcast: %s (topic '%s', partition %" PRId32 ", offset %" PRId64
         ", %zu bytes): skipped",
         reason, consumer->settings->channel, message->partition, message->offset, message->len);
@@ -41,7 +42,7 @@ static bool kafka_consumer_is_history(
         partition->not_before_ms = 0;
         return false;
     }
-    log_write_limited(&consumer->limit_history, LOG_WARNING, KAFKA_LOGGER,
+    log_write_limited(&consumer->limit_history, LOG_WARNING, LOGGER_BROADCAST,
         "topic '%s', partition %" PRId32
         ": was reported missing but holds older events; those are skipped (offset %" PRId64 ")",
         consumer->settings->channel, message->partition, message->offset);
@@ -101,7 +102,7 @@ static void kafka_consumer_on_partition_error(
             kafka_consumer_note_start(consumer, partition, message->offset);
         return;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-        log_write_limited(&consumer->limit_error, LOG_WARNING, KAFKA_LOGGER,
+        log_write_limited(&consumer->limit_error, LOG_WARNING, LOGGER_BROADCAST,
             "topic '%s', partition %" PRId32 ": offset %" PRId64
             " is not in Kafka's log any more (%s): looking where the log begins now",
             consumer->settings->channel, message->partition, partition->next_offset,
@@ -114,7 +115,7 @@ static void kafka_consumer_on_partition_error(
         kafka_consumer_note_missing(consumer, message->partition);
         return; /* the statistics tell when it lasts */
     default:
-        log_write_limited(&consumer->limit_error, LOG_ERROR, KAFKA_LOGGER,
+        log_write_limited(&consumer->limit_error, LOG_ERROR, LOGGER_BROADCAST,
             "topic '%s', partition %" PRId32 ": %s: %s", consumer->settings->channel, message->partition,
             rd_kafka_err2name(message->err), rd_kafka_message_errstr(message));
     }
@@ -124,7 +125,7 @@ static void kafka_consumer_on_partition_error(
 static bool kafka_consumer_handle(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
     if (message->partition < 0 || message->partition >= consumer->partition_count) {
-        log_write_limited(&consumer->limit_error, LOG_ERROR, KAFKA_LOGGER, "Kafka consumer: %s",
+        log_write_limited(&consumer->limit_error, LOG_ERROR, LOGGER_BROADCAST, "Kafka consumer: %s",
             rd_kafka_message_errstr(message));
         return true;
     }

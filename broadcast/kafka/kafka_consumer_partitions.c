@@ -4,11 +4,12 @@
 
 #include "broadcast/kafka/kafka_consumer_internal.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 
 static void kafka_consumer_start_partition(struct kafka_consumer *consumer, int32_t number, int64_t offset)
 {
     if (rd_kafka_consume_start_queue(consumer->topic, number, offset, consumer->queue) < 0)
-        log_write(LOG_ERROR, KAFKA_LOGGER, "Kafka consumer: can't read partition %" PRId32 " of '%s': %s",
+        log_write(LOG_ERROR, LOGGER_BROADCAST, "Kafka consumer: can't read partition %" PRId32 " of '%s': %s",
             number, consumer->settings->channel, rd_kafka_err2str(rd_kafka_last_error()));
 }
 
@@ -36,7 +37,7 @@ static void kafka_consumer_add_partitions(
         kafka_consumer_start_partition(consumer, i, offset);
     }
     if (count > 1)
-        log_write(LOG_WARNING, KAFKA_LOGGER,
+        log_write(LOG_WARNING, LOGGER_BROADCAST,
             "topic '%s' has %" PRId32 " partitions: order is kept only among the events of one partition. "
             "This server writes to partition 0 "
             "alone and reads all; servers that spread their events over partitions get no common order. One "
@@ -60,7 +61,7 @@ void kafka_consumer_topic_there(struct kafka_consumer *consumer, int32_t count)
     int64_t not_before_ms = since_ms - KAFKA_CLOCK_SKEW_MS;
     if (consumer->partition_count == 0) {
         if (consumer->missing_told)
-            log_write(LOG_INFO, KAFKA_LOGGER, "topic '%s' is there now", consumer->settings->channel);
+            log_write(LOG_INFO, LOGGER_BROADCAST, "topic '%s' is there now", consumer->settings->channel);
         kafka_consumer_add_partitions(
             consumer, count, was_missing ? RD_KAFKA_OFFSET_BEGINNING : RD_KAFKA_OFFSET_END, not_before_ms);
     } else if (count > consumer->partition_count) {
@@ -90,7 +91,7 @@ void kafka_consumer_topic_missing(struct kafka_consumer *consumer)
     if (consumer->missing_told)
         return;
     consumer->missing_told = true;
-    log_write(LOG_ERROR, KAFKA_LOGGER,
+    log_write(LOG_ERROR, LOGGER_BROADCAST,
         "Kafka has no topic '%s' (or doesn't show it to this user), so no event gets to or from other "
         "servers. Make "
         "it with: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions 1",

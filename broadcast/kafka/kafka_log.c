@@ -1,6 +1,7 @@
 #include "broadcast/kafka/kafka_log.h"
 
 #include <string.h>
+#include "shm/common/loggers.h"
 
 #define KAFKA_LOG_WARNING 4
 #define KAFKA_LOG_DEBUG   7
@@ -33,12 +34,12 @@ void kafka_log_write(
     level = kafka_log_weigh(level, facility, text);
     enum log_level ours = kafka_log_level(level);
     if (ours == LOG_DEBUG) {
-        log_write(LOG_DEBUG, KAFKA_LOGGER, "Kafka %s: %s: %s", who, facility, text);
+        log_write(LOG_DEBUG, LOGGER_BROADCAST, "Kafka %s: %s: %s", who, facility, text);
         return;
     }
     unsigned hash = (unsigned)level;
     for (const char *c = facility; *c; c++)
         hash = hash * 31 + (unsigned char)*c;
-    log_write_limited(&log->limiters[hash % KAFKA_LOG_LIMITERS], ours, KAFKA_LOGGER, "Kafka %s: %s: %s", who,
-        facility, text);
+    log_write_limited(&log->limiters[hash % KAFKA_LOG_LIMITERS], ours, LOGGER_BROADCAST, "Kafka %s: %s: %s",
+        who, facility, text);
 }

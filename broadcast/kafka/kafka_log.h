@@ -4,7 +4,6 @@
 
 #include "shm/common/log.h"
 
-#define KAFKA_LOGGER       "opald.broadcast"
 #define KAFKA_LOG_LIMITERS 32
 
 struct kafka_log {

@@ -32,6 +32,7 @@
 #include "broadcast/kafka/kafka_producer_internal.h"
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 
 #define KAFKA_PARTITION    0
 #define KAFKA_RETRY_MS     500
@@ -63,7 +64,7 @@ void kafka_producer_hold(struct kafka_producer *producer, const char *reason)
 {
     producer->holding = true;
     producer->hold_told = true;
-    log_write_limited(&producer->limit_hold, LOG_WARNING, KAFKA_LOGGER,
+    log_write_limited(&producer->limit_hold, LOG_WARNING, LOGGER_BROADCAST,
         "Kafka does not take events now (%s): they wait here in order, %zu so far, room for %zu", reason,
         producer->pending, producer->settings->queue_max_messages);
     kafka_producer_retry_later(producer);
@@ -98,7 +99,7 @@ int kafka_producer_send(struct kafka_producer *producer, struct slice message, u
         producer->pending_bytes + message.length > producer->settings->queue_max_bytes) {
         producer->lost++;
         producer->callbacks->count(producer->context, BROADCAST_COUNT_SEND_FAILED, 1);
-        log_write_limited(&producer->limit_full, LOG_ERROR, KAFKA_LOGGER,
+        log_write_limited(&producer->limit_full, LOG_ERROR, LOGGER_BROADCAST,
             "Broadcast to backbone failed: %zu events (%zu bytes) wait for Kafka already; other servers "
             "don't get this "
             "event; their clients will be asked to refetch",
@@ -153,7 +154,7 @@ static void kafka_producer_drain(struct kafka_producer *producer)
     }
     producer->holding = false;
     if (producer->hold_told)
-        log_write(LOG_INFO, KAFKA_LOGGER, "Kafka takes events again: those that waited are on their way");
+        log_write(LOG_INFO, LOGGER_BROADCAST, "Kafka takes events again: those that waited are on their way");
     producer->hold_told = false;
 }
 
@@ -168,7 +169,7 @@ static void kafka_producer_go_on(struct kafka_producer *producer)
         /* Nothing is in flight, so its threads have nothing to wait for and end at once. */
         kafka_producer_stop(producer);
         if (kafka_producer_start(producer, &err) < 0) {
-            log_write_limited(&producer->limit_fatal, LOG_ERROR, KAFKA_LOGGER,
+            log_write_limited(&producer->limit_fatal, LOG_ERROR, LOGGER_BROADCAST,
                 "Kafka producer can't be made anew: %s", err.text);
             producer->fatal = true;
             producer->fatal_count++;
@@ -178,7 +179,7 @@ static void kafka_producer_go_on(struct kafka_producer *producer)
         producer->fatal = producer->renew = false;
         producer->proven = false;
         if (after_error)
-            log_write_limited(&producer->limit_fatal, LOG_WARNING, KAFKA_LOGGER,
+            log_write_limited(&producer->limit_fatal, LOG_WARNING, LOGGER_BROADCAST,
                 "Kafka producer made anew: sending %zu events that were not acknowledged, in order (some may "
                 "be "
                 "in Kafka "
@@ -211,7 +212,7 @@ static void kafka_producer_call_for_resync(struct kafka_producer *producer)
     notification_encode_resync(
         &message, slice_from_string(producer->settings->notifier_id), text_slice(&reason));
     if (kafka_producer_send(producer, text_slice(&message), 0) == 0)
-        log_write(LOG_WARNING, KAFKA_LOGGER, "%s: other servers are told to have their clients refetch",
+        log_write(LOG_WARNING, LOGGER_BROADCAST, "%s: other servers are told to have their clients refetch",
             reason.data);
     else
         producer->lost += lost; /* and one more that was counted, as it should */

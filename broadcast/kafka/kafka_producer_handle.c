@@ -2,6 +2,7 @@
 #include "broadcast/kafka/kafka_config.h"
 #include "broadcast/kafka/kafka_extra.h"
 #include "broadcast/kafka/kafka_producer_internal.h"
+#include "shm/common/loggers.h"
 
 #define KAFKA_MESSAGE_MIN_LIMIT   (1024 * 1024)
 #define KAFKA_MESSAGE_SLACK       (512 * 1024) /* topic and envelope beside the event's data */
@@ -15,7 +16,7 @@ static void kafka_producer_on_error(rd_kafka_t *handle, int code, const char *re
     struct kafka_producer *producer = opaque;
     if (code != RD_KAFKA_RESP_ERR__FATAL) {
         /* Connection trouble is in librdkafka's log lines, and the consumer tells the state. */
-        log_write(LOG_DEBUG, KAFKA_LOGGER, "Kafka producer: %s: %s", rd_kafka_err2name(code), reason);
+        log_write(LOG_DEBUG, LOGGER_BROADCAST, "Kafka producer: %s: %s", rd_kafka_err2name(code), reason);
         return;
     }
     if (producer->fatal)
@@ -24,7 +25,7 @@ static void kafka_producer_on_error(rd_kafka_t *handle, int code, const char *re
     rd_kafka_resp_err_t cause = rd_kafka_fatal_error(handle, text, sizeof text);
     producer->fatal = true;
     producer->fatal_count++;
-    log_write_limited(&producer->limit_error, LOG_ERROR, KAFKA_LOGGER,
+    log_write_limited(&producer->limit_error, LOG_ERROR, LOGGER_BROADCAST,
         "Kafka producer: fatal error %s: %s; a new producer will send what is not acknowledged",
         rd_kafka_err2name(cause), text);
     kafka_producer_hold(producer, rd_kafka_err2str(cause));

@@ -1,5 +1,6 @@
 /* What becomes of a message: acknowledged, given back to be sent again, or given up. */
 #include "broadcast/kafka/kafka_producer_internal.h"
+#include "shm/common/loggers.h"
 
 bool kafka_producer_may_retry(rd_kafka_resp_err_t code)
 {
@@ -63,14 +64,14 @@ void kafka_producer_give_up(
     producer->lost++;
     if (kafka_producer_is_size(code)) {
         producer->callbacks->count(producer->context, BROADCAST_COUNT_TOO_LARGE, 1);
-        log_write_limited(&producer->limit_large, LOG_ERROR, KAFKA_LOGGER,
+        log_write_limited(&producer->limit_large, LOG_ERROR, LOGGER_BROADCAST,
             "Broadcast to backbone failed: the message of %zu bytes is larger than Kafka takes; other "
             "servers don't get this event, their clients will be asked to refetch (raise the topic's "
             "max.message.bytes, or lower OPAL_EVENT_MAX_BYTES)",
             length);
     } else {
         producer->callbacks->count(producer->context, BROADCAST_COUNT_SEND_FAILED, 1);
-        log_write_limited(&producer->limit_failed, LOG_ERROR, KAFKA_LOGGER,
+        log_write_limited(&producer->limit_failed, LOG_ERROR, LOGGER_BROADCAST,
             "Broadcast to backbone failed (%s: %s): other servers don't get this event",
             rd_kafka_err2name(code), rd_kafka_err2str(code));
     }

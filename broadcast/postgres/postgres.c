@@ -13,6 +13,7 @@
 #include "broadcast/postgres/postgres_internal.h"
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 
 #define POSTGRES_SCHEMA_DEFAULT "opald"
 
@@ -99,7 +100,7 @@ static int postgres_check_settings(const struct broadcast_settings *settings, st
 static void *postgres_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err)
 {
-    static const struct relay_driver driver = {.logger = POSTGRES_LOGGER,
+    static const struct relay_driver driver = {.logger = LOGGER_POSTGRES,
         .open = postgres_open_side,
         .close = postgres_close_side,
         .send = postgres_send,

@@ -7,7 +7,6 @@
 #include "shm/common/log.h"
 
 #define POSTGRES_MAGIC      0x70677371u
-#define POSTGRES_LOGGER     "opald.broadcast.postgres"
 #define POSTGRES_TABLE_NAME "events"
 /* NOTIFY takes payloads shorter than 8000 bytes (src/backend/commands/async.c, NOTIFY_PAYLOAD_MAX_LENGTH with the usual block size). */
 #define POSTGRES_NOTIFY_MAX 7999

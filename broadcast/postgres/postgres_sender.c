@@ -19,6 +19,7 @@
 
 #include "broadcast/postgres/postgres_internal.h"
 #include "shm/common/clock.h"
+#include "shm/common/loggers.h"
 
 /* More than one message only up to this size. */
 #define SENDER_BATCH_BYTES ((size_t)1024 * 1024)
@@ -291,7 +292,7 @@ static void sender_on_cleaned(struct postgres *postgres, const PGresult *result)
     if (PQresultStatus(result) == PGRES_COMMAND_OK)
         return;
     postgres_append_error(&why, result);
-    log_write(LOG_WARNING, POSTGRES_LOGGER, "cannot remove old rows from %s: %s", postgres->table, why.data);
+    log_write(LOG_WARNING, LOGGER_POSTGRES, "cannot remove old rows from %s: %s", postgres->table, why.data);
     text_free(&why);
 }
 
@@ -368,7 +369,7 @@ void postgres_sender_ready(struct postgres *postgres)
     postgres->sender_live = true;
     relay_set_message_max(postgres->relay, postgres->table_usable ? POSTGRES_ROW_MAX : POSTGRES_NOTIFY_MAX);
     if (!postgres->table_usable && !postgres->table_told)
-        log_write(LOG_WARNING, POSTGRES_LOGGER,
+        log_write(LOG_WARNING, LOGGER_POSTGRES,
             "the table %s for large events can't be had (%s): events above %d bytes are refused. %s",
             postgres->table, postgres->table_why.data, POSTGRES_NOTIFY_MAX,
             postgres->table_is_there ? "Its owner can help by GRANT USAGE on the schema and GRANT SELECT, "

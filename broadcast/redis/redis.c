@@ -13,9 +13,9 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 
-#define REDIS_MAGIC  0x72656473u
-#define REDIS_LOGGER "opald.broadcast.redis"
+#define REDIS_MAGIC 0x72656473u
 /* Enough to fill the way to Redis and back; what waits beyond it waits in the replay buffer, where it is bounded. */
 #define REDIS_IN_FLIGHT_MAX       1024
 #define REDIS_UNWRITTEN_MAX_BYTES (1024 * 1024)
@@ -95,7 +95,7 @@ static bool sender_reply(void *context, const struct redis_reply *reply)
          * a missing permission, is a matter of the server and may pass: the message is kept. */
         if (strncmp(reply->bytes, "ERR Protocol error", 18) == 0 &&
             !relay_refused(redis->relay, reply->bytes, true))
-            log_write(LOG_DEBUG, REDIS_LOGGER, "an error reply to nothing");
+            log_write(LOG_DEBUG, LOGGER_REDIS, "an error reply to nothing");
         relay_lost(redis->relay, RELAY_SENDER, reply->bytes);
         return true;
     }
@@ -195,7 +195,7 @@ static int redis_check_tls(const struct redis_uri *uri, struct error *err)
 static void *redis_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err)
 {
-    static const struct relay_driver driver = {.logger = REDIS_LOGGER,
+    static const struct relay_driver driver = {.logger = LOGGER_REDIS,
         .open = redis_open_side,
         .close = redis_close_side,
         .send = redis_send,
@@ -230,7 +230,7 @@ static void *redis_open(struct event_base *base, const struct broadcast_settings
     redis->sender = redis_connection_make(
         base, &redis->uri, NULL, user_timeout_ns, reply_max_bytes, &sender_callbacks, redis);
     if (redis->uri.tls && !redis->uri.verify)
-        log_write(LOG_WARNING, REDIS_LOGGER,
+        log_write(LOG_WARNING, LOGGER_REDIS,
             "the certificate of Redis is not verified (ssl_cert_reqs=none): anybody in between can read and "
             "write");
     relay_start(redis->relay);

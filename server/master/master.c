@@ -22,6 +22,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/text.h"
+#include "shm/common/loggers.h"
 #include "server/master/listener.h"
 #include "server/master/policy_child.h"
 #include "server/router/router.h"
@@ -33,7 +34,6 @@
 #include "shm/worker_table.h"
 #include "worker/auth/auth_keys.h"
 
-#define LOGGER       "opald.master"
 #define SIGNAL_COUNT 9
 /* How long the quick stop (INT, QUIT) waits before it kills. */
 #define QUICK_STOP_SECONDS 2
@@ -129,7 +129,7 @@ static void master_on_grace(evutil_socket_t descriptor, short what, void *contex
     struct master *master = context;
     (void)descriptor;
     (void)what;
-    log_write(LOG_WARNING, LOGGER, "the grace time is over: killing the workers that are left");
+    log_write(LOG_WARNING, LOGGER_MASTER, "the grace time is over: killing the workers that are left");
     supervisor_kill_all(master->supervisor);
     if (master->policy)
         policy_child_kill(master->policy, "the grace time is over");
@@ -159,7 +159,7 @@ static void master_stop(struct master *master, int signal_number)
     double grace = quick ? QUICK_STOP_SECONDS : master->config->grace_seconds;
     struct timeval after = clock_timeval(grace);
     if (master->state == MASTER_STOPPING) {
-        log_write(LOG_WARNING, LOGGER, "signal %d again: ending at once", signal_number);
+        log_write(LOG_WARNING, LOGGER_MASTER, "signal %d again: ending at once", signal_number);
         if (master->supervisor)
             supervisor_kill_all(master->supervisor);
         if (master->policy)
@@ -167,7 +167,7 @@ static void master_stop(struct master *master, int signal_number)
         master->at_once = true;
         return;
     }
-    log_write(LOG_INFO, LOGGER,
+    log_write(LOG_INFO, LOGGER_MASTER,
         "triggered shutdown event: signal %d, closing clients with 1012 within %.1f s", signal_number, grace);
     master->state = MASTER_STOPPING;
     master->stop_deadline_ns = clock_monotonic_ns() + (uint64_t)(grace * (double)CLOCK_SECOND);
@@ -191,10 +191,10 @@ static void master_on_ready(void *context)
     for (int i = 0; i < master->listeners.count; i++) {
         char where[128];
         listeners_describe(&master->listeners, i, where, sizeof where);
-        log_write(LOG_INFO, LOGGER, "listening on %s://%s with %u workers", master->tls ? "https" : "http",
-            where, supervisor_ready(master->supervisor));
+        log_write(LOG_INFO, LOGGER_MASTER, "listening on %s://%s with %u workers",
+            master->tls ? "https" : "http", where, supervisor_ready(master->supervisor));
     }
-    log_write(LOG_INFO, LOGGER, "Application startup complete.");
+    log_write(LOG_INFO, LOGGER_MASTER, "Application startup complete.");
     service_notify_send(&master->notify, "READY=1");
     master_report(master);
 }
@@ -243,7 +243,7 @@ static void master_on_signal(evutil_socket_t signal_number, short what, void *co
         }
         /* fall through */
     default: /* HUP, USR1, USR2: must not end the process, which is what they do by default */
-        log_write(LOG_INFO, LOGGER,
+        log_write(LOG_INFO, LOGGER_MASTER,
             "signal %d: nothing to reload or reopen (the log goes to the standard streams)",
             (int)signal_number);
         break;
@@ -270,7 +270,7 @@ static void master_on_keepalive(evutil_socket_t descriptor, short what, void *co
     (void)what;
     if (router_publish(master->router, slice_from_string(master->config->broadcast_keepalive_topic),
             SLICE_LITERAL("null")) < 0)
-        log_write(LOG_WARNING, LOGGER,
+        log_write(LOG_WARNING, LOGGER_MASTER,
             "no room on the ring for the session keepalive; the next one comes in its turn");
 }
 
@@ -281,7 +281,8 @@ static void master_start_keepalive(struct master *master)
         return;
     master->keepalive = event_new(master->base, -1, EV_PERSIST, master_on_keepalive, master);
     event_add(master->keepalive, &interval);
-    log_write(LOG_INFO, LOGGER, "started broadcaster keepalive task: topic is '%s', interval is %lld seconds",
+    log_write(LOG_INFO, LOGGER_MASTER,
+        "started broadcaster keepalive task: topic is '%s', interval is %lld seconds",
         master->config->broadcast_keepalive_topic, (long long)master->config->broadcast_keepalive_interval);
 }
 
@@ -306,7 +307,8 @@ static void master_backbone_given_up(void *context)
     struct master *master = context;
     if (master->state == MASTER_STOPPING)
         return;
-    log_write(LOG_ERROR, LOGGER, "Broadcaster gave up reconnecting to the backbone; restarting this server");
+    log_write(
+        LOG_ERROR, LOGGER_MASTER, "Broadcaster gave up reconnecting to the backbone; restarting this server");
     master->failed = true;
     master_stop(master, SIGTERM);
 }
@@ -353,12 +355,13 @@ static void master_on_start(evutil_socket_t descriptor, short what, void *contex
         return;
     event_del(master->start);
     if (backbone_state_read(master->segment) == BACKBONE_CONNECTING)
-        log_write(LOG_WARNING, LOGGER, "the backbone is not there after %.1f s: taking clients without it",
+        log_write(LOG_WARNING, LOGGER_MASTER,
+            "the backbone is not there after %.1f s: taking clients without it",
             master->config->broadcast_start_wait_seconds);
     router_serving(master->router);
     master->supervisor = supervisor_open(&workers, &err);
     if (!master->supervisor) {
-        log_write(LOG_CRITICAL, LOGGER, "cannot start: %s", err.text);
+        log_write(LOG_CRITICAL, LOGGER_MASTER, "cannot start: %s", err.text);
         master->failed = true;
         event_base_loopbreak(master->base);
     }
@@ -381,7 +384,7 @@ static int master_open_policy(struct master *master, struct error *err)
         return master->policy ? 0 : -1;
     }
     if (why)
-        log_write(LOG_WARNING, LOGGER, "%s", why);
+        log_write(LOG_WARNING, LOGGER_MASTER, "%s", why);
     return 0;
 }
 
@@ -453,7 +456,7 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
     if (config->enable_metrics)
         master->statsd = statsd_open(master->base, config, master->segment);
     else
-        log_write(LOG_INFO, LOGGER, "DogStatsD metrics disabled");
+        log_write(LOG_INFO, LOGGER_MASTER, "DogStatsD metrics disabled");
     master->start = event_new(master->base, -1, EV_PERSIST, master_on_start, master);
     master->start_deadline_ns =
         clock_monotonic_ns() + (uint64_t)(config->broadcast_start_wait_seconds * (double)CLOCK_SECOND);
@@ -511,21 +514,21 @@ int master_run(const struct config *config, int argc, char **argv)
     uint64_t report_us = 1000000;
 
     if (config->auth_private_key)
-        log_write(
-            LOG_INFO, LOGGER, "OPAL is running in secure mode - will verify API requests with JWT tokens.");
+        log_write(LOG_INFO, LOGGER_MASTER,
+            "OPAL is running in secure mode - will verify API requests with JWT tokens.");
     else
-        log_write(LOG_WARNING, LOGGER,
+        log_write(LOG_WARNING, LOGGER_MASTER,
             "OPAL was not provided with JWT encryption keys, cannot verify api requests!");
     if (config->broadcast_uri)
-        log_write(
-            LOG_INFO, LOGGER, "Initializing reconnecting broadcaster for server<->server communication");
+        log_write(LOG_INFO, LOGGER_MASTER,
+            "Initializing reconnecting broadcaster for server<->server communication");
     else
-        log_write(LOG_INFO, LOGGER, "Pub/Sub broadcaster is off");
-    log_write(LOG_INFO, LOGGER, "*** OPAL Server Startup *** opald %s, pid %d, %lld workers", OPALD_VERSION,
-        (int)getpid(), (long long)config->workers);
+        log_write(LOG_INFO, LOGGER_MASTER, "Pub/Sub broadcaster is off");
+    log_write(LOG_INFO, LOGGER_MASTER, "*** OPAL Server Startup *** opald %s, pid %d, %lld workers",
+        OPALD_VERSION, (int)getpid(), (long long)config->workers);
     service_notify_open(&master.notify);
     if (master_open(&master, argc, argv, &err) < 0) {
-        log_write(LOG_CRITICAL, LOGGER, "cannot start: %s", err.text);
+        log_write(LOG_CRITICAL, LOGGER_MASTER, "cannot start: %s", err.text);
         master_close(&master);
         return 1;
     }
@@ -535,8 +538,8 @@ int master_run(const struct config *config, int argc, char **argv)
     struct timeval interval = {(time_t)(report_us / 1000000), (suseconds_t)(report_us % 1000000)};
     event_add(master.report, &interval);
     event_base_dispatch(master.base);
-    log_write(LOG_INFO, LOGGER, "all workers have ended");
+    log_write(LOG_INFO, LOGGER_MASTER, "all workers have ended");
     master_close(&master);
-    log_write(LOG_INFO, LOGGER, "opald has stopped");
+    log_write(LOG_INFO, LOGGER_MASTER, "opald has stopped");
     return master.failed ? 1 : 0;
 }

@@ -13,11 +13,11 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/link/policy_socket.h"
 #include "server/master/policy_start.h"
 #include "shm/worker_table.h"
 
-#define LOGGER           "opald.master"
 #define YOUNG_NS         (5 * CLOCK_SECOND)
 #define BACKOFF_FIRST_NS (500 * CLOCK_MILLISECOND)
 #define BACKOFF_LAST_NS  (30 * CLOCK_SECOND)
@@ -80,7 +80,7 @@ static void child_start(struct policy_child *child)
     child->started_ns = clock_monotonic_ns();
     child->killed = false;
     if (segment_prepare_slot(segment, child->slot, &err) < 0) {
-        log_write(LOG_ERROR, LOGGER, "cannot start the policy process: %s", err.text);
+        log_write(LOG_ERROR, LOGGER_MASTER, "cannot start the policy process: %s", err.text);
         child->young_deaths++;
         child_backoff(child);
         return;
@@ -90,14 +90,14 @@ static void child_start(struct policy_child *child)
     router_attach_publisher(child->settings.router, child->slot);
     child->pid = policy_start(child->settings.argv, child->settings.argc, &descriptors, &err);
     if (child->pid < 0) {
-        log_write(LOG_ERROR, LOGGER, "%s", err.text);
+        log_write(LOG_ERROR, LOGGER_MASTER, "%s", err.text);
         child->pid = 0;
         child->young_deaths++;
         child_backoff(child);
         return;
     }
     worker_table_set_pid(segment, child->slot, (int32_t)child->pid);
-    log_write(LOG_INFO, LOGGER, "started policy process %d", (int)child->pid);
+    log_write(LOG_INFO, LOGGER_MASTER, "started policy process %d", (int)child->pid);
 }
 
 static void child_describe_end(int status, char *out, size_t size)
@@ -127,7 +127,7 @@ bool policy_child_ended(struct policy_child *child, pid_t pid, int status)
         snprintf(how, sizeof how, "was asked to end while it still started, and did");
     else
         child_describe_end(status, how, sizeof how);
-    log_write(child->stopping ? LOG_INFO : LOG_ERROR, LOGGER, "policy process %d %s%s", (int)pid, how,
+    log_write(child->stopping ? LOG_INFO : LOG_ERROR, LOGGER_MASTER, "policy process %d %s%s", (int)pid, how,
         child->stopping ? "" : "; starting a new one");
     if (child->stopping) {
         child->settings.stopped(child->settings.context);
@@ -147,7 +147,7 @@ void policy_child_kill(struct policy_child *child, const char *why)
     if (child->pid <= 0 || child->killed)
         return;
     child->killed = true;
-    log_write(LOG_ERROR, LOGGER, "killing policy process %d: %s", (int)child->pid, why);
+    log_write(LOG_ERROR, LOGGER_MASTER, "killing policy process %d: %s", (int)child->pid, why);
     kill(child->pid, SIGKILL);
 }
 

@@ -10,6 +10,7 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 
 static int notify_connect(const char *path)
 {
@@ -45,7 +46,7 @@ void service_notify_open(struct service_notify *notify)
     if (path) {
         notify->socket = notify_connect(path);
         if (notify->socket < 0)
-            log_write(LOG_WARNING, "opald.master",
+            log_write(LOG_WARNING, LOGGER_MASTER,
                 "cannot reach the service manager at NOTIFY_SOCKET=%s: %s; going on without", path,
                 strerror(errno));
     }
@@ -63,7 +64,7 @@ void service_notify_send(const struct service_notify *notify, const char *state)
         return;
     if (send(notify->socket, state, strlen(state), MSG_NOSIGNAL) < 0)
         log_write(
-            LOG_DEBUG, "opald.master", "the service manager did not take '%s': %s", state, strerror(errno));
+            LOG_DEBUG, LOGGER_MASTER, "the service manager did not take '%s': %s", state, strerror(errno));
 }
 
 void service_notify_close(struct service_notify *notify)

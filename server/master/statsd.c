@@ -12,10 +12,10 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/text.h"
+#include "shm/common/loggers.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
 
-#define LOGGER       "opald.statsd"
 #define PREFIX       "permit.opal."
 #define PACKET_BYTES 1432 /* DogStatsD's own limit: fits an Ethernet frame */
 
@@ -36,7 +36,7 @@ struct statsd {
 
 static void drop_socket(struct statsd *statsd, int error)
 {
-    log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER,
+    log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER_STATSD,
         "Error submitting packet: %s, dropping the packet (DogStatsD agent at %s:%lld)", strerror(error),
         statsd->config->statsd_host, (long long)statsd->config->statsd_port);
     close(statsd->socket);
@@ -157,7 +157,7 @@ static void on_resolved(
             close(fd);
     }
     if (statsd->socket < 0)
-        log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER,
+        log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER_STATSD,
             "no DogStatsD agent at %s: %s; the next attempt comes in %g s", statsd->config->statsd_host,
             failure ? failure : "no address can be used", statsd->config->statsd_interval);
     send_all(statsd);
@@ -189,7 +189,7 @@ struct statsd *statsd_open(
     if (!statsd->tick)
         abort(); /* only out of memory */
     event_add(statsd->tick, &each);
-    log_write(LOG_INFO, LOGGER, "DogStatsD metrics enabled; statsd: %s:%lld", config->statsd_host,
+    log_write(LOG_INFO, LOGGER_STATSD, "DogStatsD metrics enabled; statsd: %s:%lld", config->statsd_host,
         (long long)config->statsd_port);
     on_tick(-1, 0, statsd);
     return statsd;

@@ -15,11 +15,11 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/master/handoff.h"
 #include "server/master/worker_start.h"
 #include "shm/worker_table.h"
 
-#define LOGGER "opald.master"
 /* A worker that ends sooner than this after its start "died young": its replacement waits. */
 #define YOUNG_NS         (5 * CLOCK_SECOND)
 #define BACKOFF_FIRST_NS (100 * CLOCK_MILLISECOND)
@@ -72,7 +72,7 @@ static void supervisor_backoff(struct supervisor *supervisor, unsigned number)
         delay = BACKOFF_FIRST_NS << doublings;
         if (delay > BACKOFF_LAST_NS)
             delay = BACKOFF_LAST_NS;
-        log_write(LOG_WARNING, LOGGER,
+        log_write(LOG_WARNING, LOGGER_MASTER,
             "worker slot %u has died young %u times in a row: the next start is in %.1f s", number,
             slot->young_deaths, (double)delay / (double)CLOCK_SECOND);
     }
@@ -106,7 +106,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
     slot->killed = false;
     slot->early_signal = 0;
     if (segment_prepare_slot(segment, number, &err) < 0) {
-        log_write(LOG_ERROR, LOGGER, "cannot start a worker in slot %u: %s", number, err.text);
+        log_write(LOG_ERROR, LOGGER_MASTER, "cannot start a worker in slot %u: %s", number, err.text);
         slot->young_deaths++;
         supervisor_backoff(supervisor, number);
         return;
@@ -119,7 +119,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
     router_attach_worker(supervisor->settings.router, number);
     slot->pid = worker_start(supervisor->settings.argv, supervisor->settings.argc, &descriptors, &err);
     if (slot->pid < 0) {
-        log_write(LOG_ERROR, LOGGER, "%s (slot %u)", err.text, number);
+        log_write(LOG_ERROR, LOGGER_MASTER, "%s (slot %u)", err.text, number);
         worker_table_set_state(segment, number, WORKER_FREE);
         router_detach_worker(supervisor->settings.router, number);
         slot->young_deaths++;
@@ -129,7 +129,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
     slot->state = SLOT_RUNNING;
     worker_table_set_pid(segment, number, (int32_t)slot->pid);
     counter_add(segment, COUNTER_MASTER, COUNTER_WORKERS_STARTED, 1);
-    log_write(LOG_INFO, LOGGER, "started worker %d in slot %u", (int)slot->pid, number);
+    log_write(LOG_INFO, LOGGER_MASTER, "started worker %d in slot %u", (int)slot->pid, number);
 }
 
 static void supervisor_describe_end(int status, char *out, size_t size)
@@ -166,8 +166,8 @@ static void supervisor_slot_ended(struct supervisor *supervisor, unsigned number
     worker_table_set_connections(segment, number, 0);
     router_detach_worker(supervisor->settings.router, number);
     bool expected = was == SLOT_RETIRING || supervisor->stopping;
-    log_write(expected ? LOG_INFO : LOG_ERROR, LOGGER, "worker %d in slot %u %s%s", (int)slot->pid, number,
-        how, expected ? "" : "; its clients find another worker, starting a new one");
+    log_write(expected ? LOG_INFO : LOG_ERROR, LOGGER_MASTER, "worker %d in slot %u %s%s", (int)slot->pid,
+        number, how, expected ? "" : "; its clients find another worker, starting a new one");
     slot->pid = 0;
     slot->ended_ns = clock_monotonic_ns();
     worker_table_set_pid(segment, number, 0);
@@ -213,7 +213,7 @@ void supervisor_kill_stuck(struct supervisor *supervisor, unsigned number, const
     if (slot->pid <= 0 || slot->killed)
         return;
     slot->killed = true;
-    log_write(LOG_ERROR, LOGGER, "killing worker %d in slot %u: %s", (int)slot->pid, number, why);
+    log_write(LOG_ERROR, LOGGER_MASTER, "killing worker %d in slot %u: %s", (int)slot->pid, number, why);
     counter_add(supervisor->settings.segment, COUNTER_MASTER, COUNTER_WORKERS_KILLED_STUCK, 1);
     kill(slot->pid, SIGKILL);
 }
@@ -272,7 +272,7 @@ static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *con
     (void)descriptor;
     (void)what;
     if (now - supervisor->ticked_ns > PAUSED_NS) {
-        log_write(LOG_WARNING, LOGGER,
+        log_write(LOG_WARNING, LOGGER_MASTER,
             "the master did not run for %.1f s: the workers' heartbeats count from now on",
             (double)(now - supervisor->ticked_ns) / (double)CLOCK_SECOND);
         supervisor->resumed_ns = now;
@@ -355,13 +355,13 @@ void supervisor_change(struct supervisor *supervisor, int by)
     if (supervisor->stopping)
         return;
     if (by > 0 && supervisor->wanted >= supervisor->slot_count) {
-        log_write(LOG_WARNING, LOGGER,
+        log_write(LOG_WARNING, LOGGER_MASTER,
             "no worker added: there are %u already, the most that OPAL_WORKERS_MAX allows",
             supervisor->wanted);
         return;
     }
     if (by < 0 && supervisor->wanted <= 1) {
-        log_write(LOG_WARNING, LOGGER, "no worker removed: one must stay");
+        log_write(LOG_WARNING, LOGGER_MASTER, "no worker removed: one must stay");
         return;
     }
     if (by > 0) {
@@ -369,7 +369,8 @@ void supervisor_change(struct supervisor *supervisor, int by)
         while (number < supervisor->slot_count && supervisor->slots[number].state != SLOT_EMPTY)
             number++;
         if (number == supervisor->slot_count) {
-            log_write(LOG_WARNING, LOGGER, "no worker added: all slots are still in use, try again shortly");
+            log_write(
+                LOG_WARNING, LOGGER_MASTER, "no worker added: all slots are still in use, try again shortly");
             return;
         }
         supervisor->wanted++;
@@ -390,7 +391,7 @@ void supervisor_change(struct supervisor *supervisor, int by)
             worker_table_set_state(supervisor->settings.segment, number, WORKER_DRAINING);
         }
     }
-    log_write(LOG_INFO, LOGGER, "%u workers wanted", supervisor->wanted);
+    log_write(LOG_INFO, LOGGER_MASTER, "%u workers wanted", supervisor->wanted);
 }
 
 /* One that is starting looks by itself once it is ready. */

@@ -9,9 +9,8 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/net/tls_store.h"
-
-#define LOGGER "opald.master"
 
 struct tls_reload {
     const struct config *config;
@@ -58,11 +57,11 @@ static void reload_on_done(evutil_socket_t fd, short what, void *argument)
     pthread_join(reload->thread, NULL);
     reload->running = false;
     if (reload->result < 0) {
-        log_write(
-            LOG_ERROR, LOGGER, "the new certificate is not usable, the old one stays: %s", reload->err.text);
+        log_write(LOG_ERROR, LOGGER_MASTER, "the new certificate is not usable, the old one stays: %s",
+            reload->err.text);
     } else {
-        log_write(
-            LOG_INFO, LOGGER, "the certificate is loaded anew from %s", reload->config->tls_certificate);
+        log_write(LOG_INFO, LOGGER_MASTER, "the certificate is loaded anew from %s",
+            reload->config->tls_certificate);
         reload->reloaded(reload->context);
     }
     if (reload->again) {
@@ -85,7 +84,8 @@ void tls_reload_start(struct tls_reload *reload)
     int failure = pthread_create(&reload->thread, NULL, reload_run, reload);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failure)
-        log_write(LOG_ERROR, LOGGER, "the certificate can't be read anew now (no thread), the old one stays");
+        log_write(LOG_ERROR, LOGGER_MASTER,
+            "the certificate can't be read anew now (no thread), the old one stays");
     else
         reload->running = true;
 }

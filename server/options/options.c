@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "shm/common/log_redact.h"
 #include "shm/common/memory.h"
 #include "shm/common/text.h"
@@ -515,8 +516,7 @@ void options_log_unused(const struct config *config)
     for (size_t i = 0; i < options_table_count; i++) {
         const struct option_value *value = &config->values->items[i];
         if (options_table[i].status == OPTION_UNUSED && value->differs)
-            log_write(
-                LOG_WARNING, "opald.options", "%s is accepted, not used by this version", value->source);
+            log_write(LOG_WARNING, LOGGER_OPTIONS, "%s is accepted, not used by this version", value->source);
     }
 }
 

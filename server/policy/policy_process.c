@@ -10,6 +10,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/bundle_service.h"
 #include "server/policy/source/job.h"
 #include "server/policy/source/policy_context.h"
@@ -96,7 +97,7 @@ static void process_on_lifeline(evutil_socket_t descriptor, short what, void *co
     (void)what;
     ssize_t length = read(descriptor, &byte, 1);
     if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
-        log_write(LOG_ERROR, POLICY_LOGGER, "the master is gone: the policy process ends");
+        log_write(LOG_ERROR, LOGGER_POLICY, "the master is gone: the policy process ends");
         job_kill_all(&process->policy);
         _exit(1);
     }
@@ -201,15 +202,15 @@ int policy_process_main(
     policy->segment = segment_attach(&descriptors->segment, descriptors->slot, &err);
     policy->base = event_base_new();
     if (!policy->segment) {
-        log_write(LOG_CRITICAL, POLICY_LOGGER, "the policy process cannot start: %s", err.text);
+        log_write(LOG_CRITICAL, LOGGER_POLICY, "the policy process cannot start: %s", err.text);
     } else if (!policy->base) {
-        log_write(LOG_CRITICAL, POLICY_LOGGER, "the policy process cannot start: no event loop");
+        log_write(LOG_CRITICAL, LOGGER_POLICY, "the policy process cannot start: no event loop");
     } else {
-        log_write(LOG_INFO, POLICY_LOGGER, "Launching policy watcher");
+        log_write(LOG_INFO, LOGGER_POLICY, "Launching policy watcher");
         process_open(process, descriptors);
         event_base_dispatch(policy->base);
         status = policy_source_failed(policy->source) ? 1 : 0;
-        log_write(LOG_INFO, POLICY_LOGGER, "Stopping policy watcher");
+        log_write(LOG_INFO, LOGGER_POLICY, "Stopping policy watcher");
         process_close(process);
     }
     if (policy->base)

@@ -11,10 +11,10 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/link/policy_socket.h"
 #include "shm/worker_table.h"
 
-#define LOGGER "opald.policy"
 /* Answers that wait for a worker's socket. Each is small (the bundle itself is behind the descriptor). */
 #define WAITING_MAX  4096
 #define RECEIVE_TURN 64 /* messages of one worker before the others have their turn */
@@ -96,7 +96,7 @@ static bool peer_send(
         if (descriptor < 0 || waiting->descriptor >= 0)
             return true;
     }
-    log_write_limited(&peer->server->limit_slow, LOG_WARNING, LOGGER,
+    log_write_limited(&peer->server->limit_slow, LOG_WARNING, LOGGER_POLICY,
         "a worker does not take its answers (%u wait): its connection is closed, it makes another",
         peer->waiting_count);
     shutdown(peer->socket, SHUT_RDWR); /* the event that follows closes it */
@@ -167,8 +167,8 @@ static bool peer_is_worker(const struct policy_server *server, pid_t pid)
 static void server_pause(struct policy_server *server)
 {
     const struct timeval pause = {0, ACCEPT_PAUSE_MS * 1000};
-    log_write_limited(
-        &server->limit_accept, LOG_ERROR, LOGGER, "cannot accept a worker's connection: %s", strerror(errno));
+    log_write_limited(&server->limit_accept, LOG_ERROR, LOGGER_POLICY,
+        "cannot accept a worker's connection: %s", strerror(errno));
     event_del(server->accepting);
     event_add(server->resume, &pause);
 }
@@ -196,7 +196,7 @@ static void server_on_accept(evutil_socket_t listener, short what, void *context
         }
         pid_t pid = policy_socket_peer(socket);
         if (!peer_is_worker(server, pid)) {
-            log_write_limited(&server->limit_stranger, LOG_WARNING, LOGGER,
+            log_write_limited(&server->limit_stranger, LOG_WARNING, LOGGER_POLICY,
                 "refused a connection: process %d is no worker of this server", (int)pid);
             close(socket);
             continue;

@@ -5,8 +5,8 @@
 
 #include "shm/common/log.h"
 #include "shm/common/text.h"
+#include "shm/common/loggers.h"
 
-#define FREEZE_LOGGER        "opald.router"
 #define FREEZE_TOPICS_LOGGED 4096 /* bytes */
 
 void freeze_init(struct freeze *freeze, const struct config *config)
@@ -16,12 +16,12 @@ void freeze_init(struct freeze *freeze, const struct config *config)
     if (!freeze->enabled)
         return;
     if (!config->broadcast_resync_on_reconnect)
-        log_write(LOG_WARNING, FREEZE_LOGGER,
+        log_write(LOG_WARNING, LOGGER_ROUTER,
             "OPAL_BROADCAST_FREEZE_ON_DISCONNECT has no effect: what it drops is only made good by the "
             "resync, "
             "which OPAL_BROADCAST_RESYNC_ON_RECONNECT=false switches off");
     else if (!config->broadcast_reconnect_enabled)
-        log_write(LOG_WARNING, FREEZE_LOGGER,
+        log_write(LOG_WARNING, LOGGER_ROUTER,
             "OPAL_BROADCAST_FREEZE_ON_DISCONNECT has no effect: OPAL_BROADCAST_RECONNECT_ENABLED is false, "
             "so a "
             "gap would never end");
@@ -54,7 +54,7 @@ static bool freeze_all_exempt(const struct freeze *freeze, const struct event *e
 
 static void freeze_tell_end(struct freeze *freeze)
 {
-    log_write(LOG_WARNING, FREEZE_LOGGER,
+    log_write(LOG_WARNING, LOGGER_ROUTER,
         "Backbone recovered; froze %" PRIu64
         " publish(es) during the gap — clients reconcile via the reconnect resync",
         freeze->frozen);
@@ -73,7 +73,7 @@ static void freeze_tell_drop(const struct freeze *freeze, const struct event *ev
         text_append_string(&topics, topics.length ? ", " : "");
         text_append_python_string(&topics, topic);
     }
-    log_write(level, FREEZE_LOGGER,
+    log_write(level, LOGGER_ROUTER,
         "Broadcaster backbone gap; freezing publish to preserve fleet consistency (not delivered to clients; "
         "reconciled via resync on reconnect). topics=[%s] (suppressed %" PRIu64 " so far this gap)",
         topics.data ? topics.data : "", freeze->frozen);

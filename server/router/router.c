@@ -18,6 +18,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/statistics/statistics_service.h"
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
@@ -34,7 +35,7 @@ static void router_note_full(struct router *router)
         router->stall_cursor =
             router->stall_slot == UINT32_MAX ? 0 : ring_writer_cursor(router->ring, router->stall_slot);
         router->stall_since_ns = router->stall_looked_ns = clock_monotonic_ns();
-        log_write_limited(&router->limit_full, LOG_WARNING, LOGGER,
+        log_write_limited(&router->limit_full, LOG_WARNING, LOGGER_BROADCAST,
             "the ring is full: worker slot %u is %" PRIu64
             " bytes behind; taking in no events until it has moved on",
             router->stall_slot, lag);
@@ -113,7 +114,7 @@ static uint64_t router_begin_waiting(struct router *router, const struct event *
     uint64_t token =
         certainty_begin(router->certainty, event, clock_monotonic_ns(), event->entered_ns + wait_ns);
     if (!token)
-        log_write_limited(&router->limit_waiting, LOG_WARNING, LOGGER,
+        log_write_limited(&router->limit_waiting, LOG_WARNING, LOGGER_BROADCAST,
             "%zu publishers wait for the backbone already: the next ones will hear that it did not answer in "
             "time",
             certainty_count(router->certainty));
@@ -159,8 +160,9 @@ static void router_to_backbone(struct router *router, const struct event *event)
         router->backbone && !(event->flags & EVENT_LOCAL_ONLY) && event_topic_next(event, &offset, &topic)) {
         text_clear(&router->scratch);
         text_append_python_string(&router->scratch, topic);
-        log_write(LOG_INFO, LOGGER, "Broadcasting incoming event: {'topic': %s, 'notifier_id': '%s'}",
-            router->scratch.data, router->notifier_id);
+        log_write(LOG_INFO, LOGGER_BROADCAST,
+            "Broadcasting incoming event: {'topic': %s, 'notifier_id': '%s'}", router->scratch.data,
+            router->notifier_id);
         if (token)
             certainty_expect(router->certainty, token);
         if (!router_send(router, topic, event->data, token) && token)
@@ -191,7 +193,7 @@ static bool router_freeze(struct router *router, const struct event *event)
 
 static void router_refuse_record(struct router *router, unsigned slot, const struct uplink_record *record)
 {
-    log_write_limited(&router->limit_corrupt, LOG_ERROR, LOGGER,
+    log_write_limited(&router->limit_corrupt, LOG_ERROR, LOGGER_BROADCAST,
         "worker slot %u wrote a record that is no event (type %u, %u bytes): skipped, replacing that worker",
         slot, record->type, record->length);
     router->hooks.worker_stuck(router->hooks.context, slot, "it wrote nonsense into its uplink");
@@ -394,7 +396,7 @@ void router_close(struct router *router, int grace_ms)
     if (router->backbone) {
         size_t unsent = broadcast_close(router->backbone, grace_ms);
         if (unsent)
-            log_write(LOG_ERROR, LOGGER,
+            log_write(LOG_ERROR, LOGGER_BROADCAST,
                 "%zu events could not be sent to the backbone before the end: they are lost for other "
                 "servers",
                 unsent);
@@ -460,8 +462,8 @@ int router_publish(struct router *router, struct slice topic, struct slice data)
         .entered_ns = clock_monotonic_ns(), .origin = EVENT_ORIGIN_BACKBONE, .topic_count = 1, .data = data};
     uint32_t length = event_encoded_size(&topic, 1, event.notifier, data);
     if (length > ring_writer_body_max(router->ring)) { /* the ring takes it for a damaged program */
-        log_write(LOG_ERROR, LOGGER, "an event of this server's own of %zu bytes is too large: not published",
-            data.length);
+        log_write(LOG_ERROR, LOGGER_BROADCAST,
+            "an event of this server's own of %zu bytes is too large: not published", data.length);
         return 0;
     }
     void *body = router_reserve(router, RING_EVENT, length);

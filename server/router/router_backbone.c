@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "shm/common/clock.h"
+#include "shm/common/loggers.h"
 #include "server/statistics/statistics_service.h"
 #include "shm/worker_table.h"
 
@@ -12,7 +13,7 @@ static void router_miss_event(struct router *router, size_t bytes)
 {
     const struct timeval later = {ROUTER_MISSED_RESYNC_SECONDS, 0};
     counter_add(router->segment, COUNTER_MASTER, COUNTER_BACKBONE_TOO_LARGE, 1);
-    log_write_limited(&router->limit_missed, LOG_ERROR, LOGGER,
+    log_write_limited(&router->limit_missed, LOG_ERROR, LOGGER_BROADCAST,
         "an event of %zu bytes from the backbone is larger than the ring's limit of %u bytes: not delivered; "
         "raise OPAL_RING_BYTES",
         bytes, ring_writer_body_max(router->ring));
@@ -68,7 +69,7 @@ static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *w
     if (router->hooks.statistics)
         statistics_service_gap(router->hooks.statistics);
     if (!router->config->broadcast_resync_on_reconnect) {
-        log_write(LOG_WARNING, LOGGER,
+        log_write(LOG_WARNING, LOGGER_BROADCAST,
             "events of other servers may have been lost (%s; away for %.1f s); clients stay as they are, "
             "because "
             "OPAL_BROADCAST_RESYNC_ON_RECONNECT is false",
@@ -77,7 +78,7 @@ static void router_on_backbone_gap(void *context, uint64_t gap_ns, const char *w
     }
     router->resync = (struct event_resync){
         .gap_ns = gap_ns, .closes_per_second = (uint32_t)router->config->resync_closes_per_second};
-    log_write(LOG_WARNING, LOGGER,
+    log_write(LOG_WARNING, LOGGER_BROADCAST,
         "events of other servers may have been lost (%s; away for %.1f s): asking this host's clients to "
         "refetch, %u a second",
         why, (double)gap_ns / (double)CLOCK_SECOND, router->resync.closes_per_second);
@@ -137,7 +138,7 @@ static void router_on_backbone_state(void *context, enum broadcast_state state)
     if (router->backbone && broadcast_message_max(router->backbone) < limit)
         limit = broadcast_message_max(router->backbone);
     if (limit != event_limit_read(router->segment))
-        log_write(LOG_INFO, LOGGER, "events of up to %" PRIu64 " bytes are taken", limit);
+        log_write(LOG_INFO, LOGGER_BROADCAST, "events of up to %" PRIu64 " bytes are taken", limit);
     event_limit_write(router->segment, limit);
 }
 

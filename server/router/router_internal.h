@@ -16,7 +16,6 @@
 #define ROUTER_FULL_POLL_US 500
 /* A look at the full ring that comes so late says that this process did not run (a paused container or machine), nor did the readers. */
 #define ROUTER_PAUSED_NS (1 * CLOCK_SECOND)
-#define LOGGER           "opald.router"
 /* Publishers that wait for the backbone at one time; more are told that it did not answer in time. */
 #define ROUTER_WAITING_MAX 65536
 /* After a gap in which publishes were frozen, how long the backend has to ask for the resync by itself, beyond its settle time. */

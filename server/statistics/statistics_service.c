@@ -13,11 +13,11 @@
 #include "shm/common/json.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/statistics/statistics.h"
 #include "shm/link/handoff_message.h"
 #include "shm/worker_table.h"
 
-#define LOGGER              "opal.statistics"
 #define OPAL_VERSION        "0.9.9" /* whose protocol this is */
 #define WAKEUP_SECONDS      2   /* after the start, as the reference: until the backbone is surely heard */
 #define ANSWER_SECONDS_MAX  5.0 /* random, so that one answers and not all */
@@ -97,8 +97,8 @@ static struct text *service_send(struct statistics_service *service, const char 
 static void service_send_removal(void *context, struct slice rpc_id)
 {
     struct statistics_service *service = context;
-    log_write(LOG_INFO, LOGGER, "Publish rpc_id=%.*s to be removed from statistics", (int)rpc_id.length,
-        rpc_id.data);
+    log_write(LOG_INFO, LOGGER_STATISTICS, "Publish rpc_id=%.*s to be removed from statistics",
+        (int)rpc_id.length, rpc_id.data);
     text_append_json_ascii(service_send(service, service->config->statistics_remove_client_channel), rpc_id);
 }
 
@@ -110,7 +110,7 @@ static void service_ask_others(struct statistics_service *service)
         return;
     identity_format(&identity,
         id); /* a new one each time: who has heard of an answer to an id does not answer it again */
-    log_write(LOG_INFO, LOGGER, "sending stats wakeup message: %s", id);
+    log_write(LOG_INFO, LOGGER_STATISTICS, "sending stats wakeup message: %s", id);
     text_append_format(service_send(service, service->config->statistics_wakeup_channel),
         "{\"requesting_worker_id\": \"%s\"}", id);
 }
@@ -161,13 +161,13 @@ static void asker_on_due(evutil_socket_t fd, short what, void *argument)
         event_add(asker->due, &later);
         return;
     }
-    log_write(LOG_INFO, LOGGER, "[%s] respond with my own stats", asker->id.data);
+    log_write(LOG_INFO, LOGGER_STATISTICS, "[%s] respond with my own stats", asker->id.data);
     size_t left_out =
         statistics_write_state(service->statistics, text_slice(&asker->id), router_id(service->router),
             (size_t)event_limit_read(service->segment) / 2, service_send_part, service);
     if (left_out > 0) {
         counter_add(service->segment, COUNTER_MASTER, COUNTER_STATISTICS_REFUSED, left_out);
-        log_write_limited(&service->limit_left_out, LOG_WARNING, LOGGER,
+        log_write_limited(&service->limit_left_out, LOG_WARNING, LOGGER_STATISTICS,
             "%zu channels with very many topics were not told to other servers: each is larger than half of "
             "what an event may be",
             left_out);
@@ -194,7 +194,7 @@ static void service_on_other_wakeup(struct statistics_service *service, struct s
 {
     struct text id = {0};
     if (!read_member(service, data, "requesting_worker_id", &id)) {
-        log_write_limited(&service->limit_invalid, LOG_WARNING, LOGGER,
+        log_write_limited(&service->limit_invalid, LOG_WARNING, LOGGER_STATISTICS,
             "Got invalid statistics sync request from another server");
     } else if (statistics_clients(service->statistics) > 0 && service->asker_count < ASKERS_MAX) {
         struct identity random = identity_make_fast();
@@ -218,7 +218,7 @@ static void service_on_other_state(struct statistics_service *service, struct sl
     size_t before = statistics_channels(service->statistics);
     if (statistics_merge(service->statistics, data, router_id(service->router), clock_monotonic_ns(), &id) <
         0) {
-        log_write_limited(&service->limit_invalid, LOG_WARNING, LOGGER,
+        log_write_limited(&service->limit_invalid, LOG_WARNING, LOGGER_STATISTICS,
             "Got invalid statistics sync response from another server");
     } else {
         struct asker *at, *next;
@@ -228,7 +228,7 @@ static void service_on_other_state(struct statistics_service *service, struct sl
                 asker_free(at); /* told by somebody else */
         }
         if (statistics_channels(service->statistics) > before)
-            log_write(LOG_INFO, LOGGER, "[%s] applying server stats: %zu channels were not known",
+            log_write(LOG_INFO, LOGGER_STATISTICS, "[%s] applying server stats: %zu channels were not known",
                 id.data ? id.data : "", statistics_channels(service->statistics) - before);
     }
     text_free(&id);
@@ -251,20 +251,20 @@ static void service_on_add(struct statistics_service *service, struct slice data
     enum statistics_verdict verdict = statistics_add(service->statistics, data, owner, &rpc_id);
     switch (verdict) {
     case STATISTICS_TAKEN:
-        log_write(LOG_INFO, LOGGER, "Set client statistics on channel %s: %.*s",
+        log_write(LOG_INFO, LOGGER_STATISTICS, "Set client statistics on channel %s: %.*s",
             rpc_id.data ? rpc_id.data : "", (int)data.length, data.data);
         break;
     case STATISTICS_INVALID:
-        log_write_limited(
-            &service->limit_invalid, LOG_WARNING, LOGGER, "Got invalid statistics message from client");
+        log_write_limited(&service->limit_invalid, LOG_WARNING, LOGGER_STATISTICS,
+            "Got invalid statistics message from client");
         break;
     case STATISTICS_TOO_MANY:
-        log_write_limited(&service->limit_many, LOG_WARNING, LOGGER,
+        log_write_limited(&service->limit_many, LOG_WARNING, LOGGER_STATISTICS,
             "A client reached the maximum number of open RPC channels (%" PRId64 ")",
             service->config->max_channels_per_client);
         break;
     case STATISTICS_FULL:
-        log_write_limited(&service->limit_full, LOG_WARNING, LOGGER,
+        log_write_limited(&service->limit_full, LOG_WARNING, LOGGER_STATISTICS,
             "OPAL_STATISTICS_MAX_BYTES (%" PRId64 ") is used up: further clients are not in the statistics",
             service->config->statistics_max_bytes);
         break;
@@ -287,8 +287,8 @@ static void service_on_remove(struct statistics_service *service, struct slice d
         document->tokens[0].type == JSON_STRING) {
         json_string_decode(document, 0, &rpc_id);
         if (statistics_remove(service->statistics, text_slice(&rpc_id)))
-            log_write(
-                LOG_INFO, LOGGER, "Trying to remove %s from statistics", rpc_id.data ? rpc_id.data : "");
+            log_write(LOG_INFO, LOGGER_STATISTICS, "Trying to remove %s from statistics",
+                rpc_id.data ? rpc_id.data : "");
     }
     text_free(&rpc_id);
 }

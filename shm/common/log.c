@@ -1,4 +1,5 @@
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -302,7 +303,7 @@ static void emit_lost(void)
     if (!lost)
         return;
     snprintf(message, sizeof message, "%" PRIu64 " log lines were lost: nobody read them in time", lost);
-    emit(LOG_WARNING, "opald.log", slice_from_string(message));
+    emit(LOG_WARNING, LOGGER_LOG, slice_from_string(message));
 }
 
 /* `suffix` goes behind the text, also when that is cut. */

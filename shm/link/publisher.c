@@ -19,13 +19,12 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/event.h" /* not in the header: it has a struct event, as libevent has */
 #include "shm/ring.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
 #include "shm/link/notify.h"
-
-#define PUBLISHER_LOGGER "opald.publisher"
 
 struct publisher_waiter {
     publish_done *done; /* NULL once cancelled */
@@ -138,7 +137,7 @@ enum publish_outcome publisher_publish(
         event_encoded_size(request->topics, request->topic_count, request->notifier, request->data);
     if (!publisher_fits(publisher, request, size)) {
         counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_REFUSED_SIZE, 1);
-        log_write_limited(&publisher->too_large, LOG_WARNING, PUBLISHER_LOGGER,
+        log_write_limited(&publisher->too_large, LOG_WARNING, LOGGER_PUBLISHER,
             "Event refused: %zu bytes of data in its frame exceed the limit of %llu bytes",
             request->data.length, (unsigned long long)event_limit_read(publisher->segment));
         return PUBLISH_TOO_LARGE;
@@ -149,7 +148,7 @@ enum publish_outcome publisher_publish(
     if (!body) {
         if (publisher->queued_bytes + size > publisher->queue_max_bytes) {
             counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_REFUSED_BUSY, 1);
-            log_write_limited(&publisher->busy, LOG_WARNING, PUBLISHER_LOGGER,
+            log_write_limited(&publisher->busy, LOG_WARNING, LOGGER_PUBLISHER,
                 "Event refused: %zu bytes already wait for room on the way to the ring",
                 publisher->queued_bytes);
             return PUBLISH_BUSY;
@@ -243,7 +242,7 @@ static void publisher_finish_ordered(
 void publisher_complete(struct publisher *publisher, uint64_t ticket, enum publish_outcome outcome)
 {
     if (outcome == PUBLISH_TOO_LARGE || outcome == PUBLISH_REFUSED)
-        log_write_limited(&publisher->refused, LOG_WARNING, PUBLISHER_LOGGER,
+        log_write_limited(&publisher->refused, LOG_WARNING, LOGGER_PUBLISHER,
             "Event refused by the master: above what the ring or the backbone carries");
     if (outcome == PUBLISH_ACKNOWLEDGED || outcome == PUBLISH_UNACKNOWLEDGED) {
         publisher_finish_ordered(publisher, ticket, outcome);

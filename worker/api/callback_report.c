@@ -3,6 +3,7 @@
 #include "worker/api/data_entry.h"
 #include "worker/http/http_body.h"
 #include "shm/common/python_text.h"
+#include "shm/common/loggers.h"
 
 #define REPORT_LOGGED_BYTES 16384
 
@@ -75,7 +76,7 @@ static void log_report(struct slice converted, const struct config *config)
         text_append_string(&out, ", 'user_data': ");
         python_append_value(&out, &document, json_member(&document, 0, "user_data"), REPORT_LOGGED_BYTES);
         text_append_char(&out, '}');
-        log_write(LOG_INFO, HTTP_LOGGER, "Received update report: %s", out.data);
+        log_write(LOG_INFO, LOGGER_HTTP, "Received update report: %s", out.data);
     }
     text_free(&out);
     json_free(&document);

@@ -8,6 +8,7 @@
 #include "shm/common/json.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/api/data_entry.h"
 #include "worker/http/http_exchange.h"
 #include "worker/http/http_percent.h"
@@ -239,7 +240,7 @@ static void redirect(struct http_exchange *exchange, struct slice url)
     else
         text_append_slice(&target, url); /* the reference fails with 500 here */
     http_percent_encode(text_slice(&target), ":/%#?=@[]!$&'()*+,;", &location);
-    log_write(LOG_INFO, HTTP_LOGGER, "Source configuration is available at '%.*s', redirecting %s a token",
+    log_write(LOG_INFO, LOGGER_HTTP, "Source configuration is available at '%.*s', redirecting %s a token",
         (int)url.length, url.data, token.length ? "with" : "without");
     http_reply_set(&exchange->reply, 307, NULL, SLICE_LITERAL(""));
     http_reply_header(&exchange->reply.after, "location", text_slice(&location));
@@ -255,7 +256,7 @@ enum http_answer data_sources_get(struct http_exchange *exchange)
     struct data_sources *own = NULL;
     struct error err = {0};
     if (!sources && data_sources_load(exchange->services->config, &own, &err) < 0) {
-        log_write(LOG_ERROR, HTTP_LOGGER, "%s", err.text);
+        log_write(LOG_ERROR, LOGGER_HTTP, "%s", err.text);
         http_reply_detail(&exchange->reply, 500, "Did not find a data source configuration!");
         return HTTP_ANSWERED;
     }
@@ -264,7 +265,7 @@ enum http_answer data_sources_get(struct http_exchange *exchange)
     if (data_sources_url(sources).data) {
         redirect(exchange, data_sources_url(sources));
     } else {
-        log_write(LOG_INFO, HTTP_LOGGER, "Serving source configuration");
+        log_write(LOG_INFO, LOGGER_HTTP, "Serving source configuration");
         http_reply_set(&exchange->reply, 200, HTTP_JSON, data_sources_body(sources));
     }
     data_sources_free(own);
@@ -273,7 +274,7 @@ enum http_answer data_sources_get(struct http_exchange *exchange)
 
 enum http_answer data_all_get(struct http_exchange *exchange)
 {
-    log_write(LOG_WARNING, HTTP_LOGGER,
+    log_write(LOG_WARNING, LOGGER_HTTP,
         "Serving default all-data route, meaning DATA_CONFIG_SOURCES was not configured!");
     http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL("{}"));
     return HTTP_ANSWERED;

@@ -14,6 +14,7 @@
 #include "worker/http/http_body.h"
 #include "worker/http/http_gate.h"
 #include "shm/common/python_text.h"
+#include "shm/common/loggers.h"
 
 #define TOPICS_LOGGED_BYTES 4096
 
@@ -61,14 +62,14 @@ void data_update_late(struct http_exchange *exchange, bool stopping)
     double seconds = exchange->services->config->publish_wait_seconds;
     counter_add(exchange->services->segment, exchange->services->slot, COUNTER_ACKNOWLEDGEMENTS_LATE, 1);
     if (stopping) {
-        log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER,
+        log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP,
             "%s: the backbone has not acknowledged a data update, and this server stops", exchange->peer);
         http_reply_detail(&exchange->reply, 504,
             "this server stops, and the backbone has not acknowledged the update yet: other servers may not "
             "get it");
         return;
     }
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER,
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP,
         "%s: the backbone has not acknowledged a data update within %g s", exchange->peer, seconds);
     http_reply_detail(&exchange->reply, 504,
         "the backbone has not acknowledged the update within %g s: clients of this host have it, other "
@@ -101,13 +102,13 @@ static void log_update(const struct data_update *update)
     const char *url = urls.data;
     const char *end = url + urls.length;
     for (; url < end; url += strlen(url) + 1)
-        log_write(LOG_WARNING, HTTP_LOGGER, "[%d] No topics were provided for the entry with url: %s",
+        log_write(LOG_WARNING, LOGGER_HTTP, "[%d] No topics were provided for the entry with url: %s",
             (int)getpid(), url);
     if (!log_enabled(LOG_INFO))
         return;
     struct text topics = {0};
     append_topics(&update->topics, &topics);
-    log_write(LOG_INFO, HTTP_LOGGER, "[%d] Publishing data update to topics: %s, reason: %s, entries: %s",
+    log_write(LOG_INFO, LOGGER_HTTP, "[%d] Publishing data update to topics: %s, reason: %s, entries: %s",
         (int)getpid(), topics.data, update->reason.data, update->entries.data);
     text_free(&topics);
 }
@@ -159,7 +160,7 @@ static void refuse(struct http_exchange *exchange, enum data_update_outcome outc
     }
     counter_add(exchange->services->segment, exchange->services->slot,
         outcome == DATA_UPDATE_TOO_LARGE ? COUNTER_EVENTS_REFUSED_SIZE : COUNTER_HTTP_REFUSED, 1);
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: data update refused: %s", exchange->peer,
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: data update refused: %s", exchange->peer,
         exchange->reply.body.data);
 }
 

@@ -1,5 +1,6 @@
 /* The routes that tell of the whole host: their answers come from other processes (inquiry.h). */
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "worker/http/http_exchange.h"
 
 #define STATISTICS_OFF \
@@ -25,7 +26,7 @@ static enum http_answer ask_statistics(
         http_reply_set(&exchange->reply, 501, HTTP_JSON, SLICE_LITERAL(STATISTICS_OFF));
         return HTTP_ANSWERED;
     }
-    log_write(LOG_INFO, "opal.statistics", "%s", line);
+    log_write(LOG_INFO, LOGGER_STATISTICS, "%s", line);
     return ask(exchange, question);
 }
 

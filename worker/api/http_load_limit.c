@@ -1,6 +1,7 @@
 /* GET /loadlimit: clients that start ask it until it says yes, so that not all of them fetch at once. */
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "shm/load_limit.h"
 #include "shm/worker_table.h"
 #include "worker/http/http_exchange.h"
@@ -18,7 +19,7 @@ enum http_answer load_limit_get(struct http_exchange *exchange)
         return HTTP_ANSWERED;
     }
     counter_add(services->segment, services->slot, COUNTER_LOAD_LIMITED, 1);
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: /loadlimit refused: %u per %u %s are used up",
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: /loadlimit refused: %u per %u %s are used up",
         exchange->peer, used_up->amount, used_up->multiples, used_up->granularity);
     http_reply_detail(
         &exchange->reply, 429, "%u per %u %s", used_up->amount, used_up->multiples, used_up->granularity);

@@ -10,6 +10,7 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/worker_table.h"
 #include "worker/auth/auth.h"
 #include "worker/http/http_body.h"
@@ -200,7 +201,7 @@ static void issue(struct http_exchange *exchange, const struct token_request *re
     } else {
         build_payload(config, request, &claims, now, &payload);
         if (auth_sign(exchange->services->auth, text_slice(&payload), &token, &err) < 0) {
-            log_write(LOG_ERROR, HTTP_LOGGER, "POST /token: %s", err.text);
+            log_write(LOG_ERROR, LOGGER_HTTP, "POST /token: %s", err.text);
             http_reply_detail(&exchange->reply, 500, "the token could not be signed");
         } else if (token.length > (uint64_t)config->auth_token_max_bytes) {
             http_reply_detail(&exchange->reply, 422,
@@ -209,7 +210,7 @@ static void issue(struct http_exchange *exchange, const struct token_request *re
         } else {
             write_reply(exchange, request, &claims, now, text_slice(&token));
             counter_add(exchange->services->segment, exchange->services->slot, COUNTER_TOKENS_ISSUED, 1);
-            log_write(LOG_INFO, HTTP_LOGGER, "Generated opal token: peer_type=%s", request->type);
+            log_write(LOG_INFO, LOGGER_HTTP, "Generated opal token: peer_type=%s", request->type);
         }
     }
     json_free(&claims);

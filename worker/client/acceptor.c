@@ -17,6 +17,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/client/context.h"
 #include "worker/client/inquiry.h"
 
@@ -152,7 +153,7 @@ static void acceptor_out_of_descriptors(struct acceptor *acceptor, int listener)
 {
     struct worker *worker = acceptor->worker;
     log_write_limited(
-        &acceptor->failed, LOG_ERROR, WORKER_LOGGER, "Cannot accept connections: %s", strerror(errno));
+        &acceptor->failed, LOG_ERROR, LOGGER_WORKER, "Cannot accept connections: %s", strerror(errno));
     if (acceptor->spare >= 0) {
         close(acceptor->spare);
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -194,7 +195,7 @@ static void acceptor_on_listener(evutil_socket_t listener, short what, void *arg
             if (errno == EMFILE || errno == ENFILE) {
                 acceptor_out_of_descriptors(acceptor, listener);
             } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
-                log_write_limited(&acceptor->failed, LOG_ERROR, WORKER_LOGGER,
+                log_write_limited(&acceptor->failed, LOG_ERROR, LOGGER_WORKER,
                     "Cannot accept connections: %s", strerror(errno));
                 acceptor_pause(acceptor);
             }
@@ -203,7 +204,7 @@ static void acceptor_on_listener(evutil_socket_t listener, short what, void *arg
         if (total++ >= (uint64_t)worker->config->connections_max) {
             worker_count(worker, COUNTER_CONNECTIONS_REFUSED_LIMIT, 1);
             close(fd);
-            log_write_limited(&acceptor->full, LOG_WARNING, WORKER_LOGGER,
+            log_write_limited(&acceptor->full, LOG_WARNING, LOGGER_WORKER,
                 "Connection refused: the limit of %lld connections is reached",
                 (long long)worker->config->connections_max);
             continue;
@@ -233,7 +234,7 @@ static void acceptor_on_receive(evutil_socket_t from, short what, void *argument
         }
         /* no descriptor was left for it: the kernel has closed it */
         worker_count(acceptor->worker, COUNTER_CONNECTIONS_REFUSED_LIMIT, 1);
-        log_write_limited(&acceptor->failed, LOG_ERROR, WORKER_LOGGER,
+        log_write_limited(&acceptor->failed, LOG_ERROR, LOGGER_WORKER,
             "A connection from another worker is lost: no descriptor is left for it");
     }
 }

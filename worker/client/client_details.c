@@ -6,6 +6,7 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/client/context.h"
 #include "worker/client/websocket_session.h"
 
@@ -116,7 +117,7 @@ void client_details_withdraw(struct connection *connection)
         const char *line_end = memchr(at, '\n', (size_t)(end - at));
         struct publish_request request = {
             .topics = &topic, .topic_count = 1, .data = {at, (size_t)(line_end - at)}};
-        log_write(LOG_INFO, "opal.statistics", "Publish rpc_id=%.*s to be removed from statistics",
+        log_write(LOG_INFO, LOGGER_STATISTICS, "Publish rpc_id=%.*s to be removed from statistics",
             (int)request.data.length - 2, at + 1);
         publisher_publish(worker->publisher, &request, NULL); /* a refusal is counted and logged there */
         at = line_end + 1;

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/client/connection.h"
 #include "worker/client/context.h"
 #include "worker/net/poller.h"
@@ -53,7 +54,7 @@ static bool entrance_refuse(
 {
     struct worker *worker = connection->worker;
     worker_count(worker, counter, 1);
-    log_write_limited(&worker->limit_entrance, LOG_WARNING, WORKER_LOGGER, "%s: refused: %s: %s",
+    log_write_limited(&worker->limit_entrance, LOG_WARNING, LOGGER_WORKER, "%s: refused: %s: %s",
         connection_http_peer(connection), what, why);
     entrance_end(connection);
     connection_http_end_of_input(connection);

@@ -13,6 +13,7 @@
 #include "shm/figures.h"
 #include "worker/http/http_routes.h"
 #include "shm/common/network.h"
+#include "shm/common/loggers.h"
 #include "worker/auth/auth.h"
 #include "worker/client/client_details.h"
 #include "worker/client/connection.h"
@@ -68,7 +69,7 @@ static void http_send(void *argument, const void *bytes, size_t length)
     /* Reading stops while replies wait (connection_http_wants_input); what is left is one read's worth of pipelined requests. */
     if (connection_over_limit(connection, length)) {
         worker_count(worker, COUNTER_CLIENTS_TOO_SLOW, 1);
-        log_write_limited(&worker->limit_slow, LOG_WARNING, WORKER_LOGGER,
+        log_write_limited(&worker->limit_slow, LOG_WARNING, LOGGER_WORKER,
             "%s: closed: asks for more than it reads, %zu bytes of replies are waiting",
             http_client(connection), connection_queued_bytes(connection));
         connection_kill(connection);
@@ -161,7 +162,7 @@ static void http_head(void *argument, const struct http_request *request)
         break;
     case FORWARDED_REFUSED:
         worker_count(worker, COUNTER_FORWARDED_REFUSED, 1);
-        log_write_limited(&worker->limit_forwarded, LOG_WARNING, WORKER_LOGGER,
+        log_write_limited(&worker->limit_forwarded, LOG_WARNING, LOGGER_WORKER,
             "%s: X-Forwarded-For is not believed: %s", http->peer, wrong);
         break;
     }
@@ -243,15 +244,15 @@ static void http_upgrade(void *argument, const struct http_request *request, str
             client_details_set_host(connection, http->client.host);
             connection->port = http->client.port;
         }
-        log_write(LOG_INFO, WORKER_LOGGER, "%s - \"WebSocket %.*s\" [accepted]", http_client(connection),
+        log_write(LOG_INFO, LOGGER_WORKER, "%s - \"WebSocket %.*s\" [accepted]", http_client(connection),
             (int)request->target.length, request->target.data);
     } else {
         worker_count(worker, COUNTER_HANDSHAKES_REFUSED, 1);
         if (status == 403)
-            log_write_limited(&worker->limit_handshake, LOG_INFO, WORKER_LOGGER,
+            log_write_limited(&worker->limit_handshake, LOG_INFO, LOGGER_WORKER,
                 "%s - \"WebSocket %.*s\" 403", http_client(connection), (int)request->target.length,
                 request->target.data);
-        log_write_limited(&worker->limit_rejected, LOG_INFO, WORKER_LOGGER, "connection rejected (%u %s)",
+        log_write_limited(&worker->limit_rejected, LOG_INFO, LOGGER_WORKER, "connection rejected (%u %s)",
             status, websocket_handshake_phrase(status));
     }
     if (waits) {

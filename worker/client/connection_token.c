@@ -2,6 +2,7 @@
 #include <time.h>
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/jose/token.h"
 #include "worker/client/client_details.h"
 #include "worker/client/connection.h"
@@ -46,7 +47,7 @@ static void token_on_time(evutil_socket_t fd, short what, void *argument)
         return;
     }
     worker_count(worker, COUNTER_TOKENS_EXPIRED, 1);
-    log_write_limited(&limiter, LOG_INFO, WORKER_LOGGER,
+    log_write_limited(&limiter, LOG_INFO, LOGGER_WORKER,
         "The token of the client on %s has expired: closing its connection",
         client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}));
     websocket_session_close(connection, WEBSOCKET_CLOSE_POLICY_VIOLATION, "token expired");

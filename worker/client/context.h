@@ -17,7 +17,6 @@
 #include "worker/rpc/rpc_topics.h"
 #include "worker/topics/subscriptions.h"
 
-#define WORKER_LOGGER      "opald.worker"
 #define WORKER_READ_BUFFER (64 * 1024)
 
 struct acceptor;

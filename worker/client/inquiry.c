@@ -9,6 +9,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/worker_table.h"
 #include "worker/client/acceptor.h"
 #include "worker/client/client_details.h"
@@ -99,7 +100,7 @@ static void reply_late(struct inquiry *inquiry, struct http_reply *reply)
 static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
 {
     long long most = (long long)inquiry->worker->config->client_info_max_bytes;
-    log_write_limited(&inquiry->limit_large, LOG_WARNING, HTTP_LOGGER,
+    log_write_limited(&inquiry->limit_large, LOG_WARNING, LOGGER_HTTP,
         "an answer above OPAL_CLIENT_INFO_MAX_BYTES (%lld) was not given", most);
     http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)", most);
 }
@@ -275,7 +276,7 @@ static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
         }
         late |= question != INQUIRY_CLIENTS;
         if (late)
-            log_write_limited(&inquiry->limit_late, LOG_WARNING, HTTP_LOGGER,
+            log_write_limited(&inquiry->limit_late, LOG_WARNING, LOGGER_HTTP,
                 "a process of this server did not answer in %d s: /%s answers 503", INQUIRY_SECONDS,
                 question == INQUIRY_CLIENTS ? "pubsub_client_info" : "statistics");
         if (late)

@@ -2,6 +2,7 @@
 #include "worker/client/memory_budget.h"
 
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "worker/client/rpc_methods.h"
 #include "worker/net/tls.h"
 #include "worker/client/websocket_session.h"
@@ -21,7 +22,7 @@ static void budget_close(struct worker *worker, struct connection *connection, s
     if (connection->state <
         CONNECTION_FINISHING) /* else it was closed before, and had the rest of a frame left */
         worker_count(worker, COUNTER_CLIENTS_OVER_MEMORY, 1);
-    log_write_limited(&worker->limit_memory, LOG_WARNING, WORKER_LOGGER,
+    log_write_limited(&worker->limit_memory, LOG_WARNING, LOGGER_WORKER,
         "Clients make this worker hold %llu bytes, more than %llu: closing the one on %s, which holds "
         "%zu",
         (unsigned long long)worker->held_bytes, (unsigned long long)worker->held_bytes_max,

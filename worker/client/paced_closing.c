@@ -4,6 +4,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/client/context.h"
 #include "worker/client/websocket_session.h"
 
@@ -84,7 +85,7 @@ void closing_start(struct closing *closing, double per_second, bool counted, con
     closing->due = 0;
     if (closing->count == 0)
         return;
-    log_write(LOG_INFO, WORKER_LOGGER,
+    log_write(LOG_INFO, LOGGER_WORKER,
         "%s: closing %u client connection(s) to trigger client-side reconciliation, %.0f a second", why,
         closing->count, per_second);
     event_add(closing->timer, &tick);
@@ -114,11 +115,11 @@ static void closing_tick(evutil_socket_t fd, short what, void *argument)
     }
     if (closing->next == closing->count) {
         log_write(
-            LOG_INFO, WORKER_LOGGER, "%s: closed %u client connection(s)", closing->why, closing->closed);
+            LOG_INFO, LOGGER_WORKER, "%s: closed %u client connection(s)", closing->why, closing->closed);
         closing_reset(closing);
     } else if (now >= closing->next_log_ns) {
         closing->next_log_ns = now + CLOSING_LOG_EACH;
-        log_write(LOG_INFO, WORKER_LOGGER, "%s: closed %u of %u client connection(s)", closing->why,
+        log_write(LOG_INFO, LOGGER_WORKER, "%s: closed %u of %u client connection(s)", closing->why,
             closing->closed, closing->count);
     }
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/jose/token.h"
 #include "worker/client/client_details.h"
 #include "worker/client/context.h"
@@ -57,7 +58,7 @@ static void rpc_refuse(struct connection *connection, const char *method, const 
 {
     struct worker *worker = connection->worker;
     worker_count(worker, COUNTER_RPC_REFUSED, 1);
-    log_write_limited(&worker->limit_rpc, LOG_WARNING, WORKER_LOGGER, "%s of the client on %s refused: %s",
+    log_write_limited(&worker->limit_rpc, LOG_WARNING, LOGGER_WORKER, "%s of the client on %s refused: %s",
         method, client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), reason);
     rpc_reply_bool(connection, false);
 }

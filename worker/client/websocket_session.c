@@ -4,6 +4,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/identity.h"
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "worker/client/client_details.h"
 #include "worker/client/paced_closing.h"
 #include "worker/client/context.h"
@@ -35,8 +36,8 @@ void websocket_session_start(struct connection *connection, uint8_t *rest, size_
     connection->channel = identity_make();
     connection->opened_us = clock_realtime_us();
     worker_count(worker, COUNTER_WEBSOCKETS_OPENED, 1);
-    log_write(LOG_INFO, WORKER_LOGGER, "connection open");
-    log_write(LOG_INFO, WORKER_LOGGER, "Client connected");
+    log_write(LOG_INFO, LOGGER_WORKER, "connection open");
+    log_write(LOG_INFO, LOGGER_WORKER, "Client connected");
     session_first_ping(connection);
     if (worker->draining) {
         websocket_session_fail(connection, WEBSOCKET_CLOSE_SERVICE_RESTART, "");
@@ -62,7 +63,7 @@ static void session_log_end(const struct connection *connection, const char *how
 {
     char channel[IDENTITY_HEX + 1] = {0};
     identity_format(&connection->channel, channel);
-    log_write(LOG_INFO, WORKER_LOGGER, "%s - %u :: %s", how, connection->port, channel);
+    log_write(LOG_INFO, LOGGER_WORKER, "%s - %u :: %s", how, connection->port, channel);
 }
 
 void websocket_session_ended(struct connection *connection)
@@ -162,7 +163,7 @@ void websocket_session_too_slow(struct connection *connection, size_t more)
     size_t dropped = more + session_drop_output(connection);
     worker_count(worker, COUNTER_CLIENTS_TOO_SLOW, 1);
     worker_count(worker, COUNTER_DELIVERIES_DROPPED, more);
-    log_write_limited(&worker->limit_slow, LOG_WARNING, WORKER_LOGGER,
+    log_write_limited(&worker->limit_slow, LOG_WARNING, LOGGER_WORKER,
         "Client too slow: %s left %zu bytes unread, closing it with 1013; it will miss %zu deliveries "
         "and refetch",
         client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), queued, dropped);
@@ -196,7 +197,7 @@ static void session_on_failure(struct connection *connection, const struct webso
 {
     struct worker *worker = connection->worker;
     worker_count(worker, COUNTER_PROTOCOL_ERRORS, 1);
-    log_write_limited(&worker->limit_protocol, LOG_WARNING, WORKER_LOGGER,
+    log_write_limited(&worker->limit_protocol, LOG_WARNING, LOGGER_WORKER,
         "Websocket protocol error from %s: %u %s",
         client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), failure->code, failure->reason);
     websocket_session_fail(connection, failure->code, failure->reason);
@@ -275,7 +276,7 @@ void websocket_session_deadline(struct connection *connection, enum deadline_cla
         return;
     if (which == DEADLINE_PONG) {
         worker_count(worker, COUNTER_CLIENTS_PING_TIMEOUT, 1);
-        log_write_limited(&worker->limit_ping, LOG_INFO, WORKER_LOGGER,
+        log_write_limited(&worker->limit_ping, LOG_INFO, LOGGER_WORKER,
             "Client on %s did not answer a ping: keepalive ping timeout",
             client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}));
         websocket_session_fail(connection, WEBSOCKET_CLOSE_INTERNAL_ERROR, "keepalive ping timeout");

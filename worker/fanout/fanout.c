@@ -34,6 +34,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/figures.h"
 #include "worker/client/paced_closing.h"
 #include "worker/client/context.h"
@@ -278,7 +279,7 @@ static bool fanout_collect(struct fanout *fanout, const struct ring_record *reco
     default:
         break;
     }
-    log_write_limited(&fanout->bad_record, LOG_ERROR, WORKER_LOGGER, "Ring record skipped: type %u, %u bytes",
+    log_write_limited(&fanout->bad_record, LOG_ERROR, LOGGER_WORKER, "Ring record skipped: type %u, %u bytes",
         record->type, record->length);
     return true;
 }
@@ -368,7 +369,7 @@ static void fanout_resync(struct fanout *fanout)
     for (unsigned slot = 0; slot < segment_slot_count(worker->segment); slot++)
         live += worker_table_state(worker->segment, slot) == WORKER_READY;
     double per_second = (double)fanout->resync_order.closes_per_second / (live > 0 ? live : 1);
-    log_write(LOG_WARNING, WORKER_LOGGER,
+    log_write(LOG_WARNING, LOGGER_WORKER,
         "Broadcaster recovered after a gap of %.1f s; resyncing this worker's clients",
         (double)fanout->resync_order.gap_ns / (double)CLOCK_SECOND);
     if (!worker->draining)

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "shm/worker_table.h"
 #include "worker/http/http_validation.h"
 
@@ -45,7 +46,7 @@ static void reply_over_limit(struct http_exchange *exchange, const char *what, l
     static struct log_limiter limiter;
     http_reply_detail(&exchange->reply, 422, "JSON body has %s (limit %lld)", what, limit);
     counter_add(exchange->services->segment, exchange->services->slot, COUNTER_HTTP_REFUSED, 1);
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: JSON body refused: %s (limit %lld)",
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: JSON body refused: %s (limit %lld)",
         exchange->peer, what, limit);
 }
 

@@ -8,8 +8,6 @@
 #include "worker/http/http_reply.h"
 #include "worker/http/http_session.h"
 
-#define HTTP_LOGGER "opald.http"
-
 struct http_exchange {
     const struct http_services *services;
     const struct http_request *request;

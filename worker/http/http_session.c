@@ -17,6 +17,7 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
 #include "worker/http/http_cors.h"
@@ -126,7 +127,7 @@ static void log_access(const struct http_session *session, unsigned status)
         text_append_char(&target, '?');
         text_append_slice(&target, request->query);
     }
-    log_write(LOG_INFO, HTTP_LOGGER, "%s - \"%.*s %s HTTP/1.%u\" %u", session_peer(session),
+    log_write(LOG_INFO, LOGGER_HTTP, "%s - \"%.*s %s HTTP/1.%u\" %u", session_peer(session),
         (int)request->method.length, request->method.data, target.data ? target.data : "",
         request->version_minor, status);
     text_free(&target);
@@ -186,7 +187,7 @@ static void session_fail(struct http_session *session)
     enum http_reader_failure failure = http_reader_failure(session->reader);
     struct http_reply reply = {0};
     session_count(session, COUNTER_HTTP_REFUSED);
-    log_write_limited(&limiters[failure], LOG_WARNING, HTTP_LOGGER, "%s: Invalid HTTP request received: %s",
+    log_write_limited(&limiters[failure], LOG_WARNING, LOGGER_HTTP, "%s: Invalid HTTP request received: %s",
         session_peer(session), http_reader_failure_reason(session->reader));
     if (session->answered) { /* a second reply to the same request would be taken for the next one's */
         session_end(session);
@@ -340,7 +341,7 @@ bool http_session_input(struct http_session *session, const void *bytes, size_t 
     }
     static struct log_limiter limiter;
     session_count(session, COUNTER_HTTP_REFUSED);
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: too much sent ahead of a pending reply",
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: too much sent ahead of a pending reply",
         session_peer(session));
     session_end(session);
     session->operations->finish(session->connection);
@@ -403,7 +404,7 @@ void http_session_timeout(struct http_session *session)
     bool begun = http_reader_in_head(session->reader) || session->route;
     if (begun || !session->served) {
         session_count(session, COUNTER_HTTP_TIMEOUTS);
-        log_write_limited(&limiters[begun], LOG_WARNING, HTTP_LOGGER, "%s: cut off: %s",
+        log_write_limited(&limiters[begun], LOG_WARNING, LOGGER_HTTP, "%s: cut off: %s",
             session_peer(session), begun ? "the request did not come in time" : "no request came in time");
     }
     if (begun && !session->answered) {

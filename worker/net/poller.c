@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/client/context.h"
 
 #define POLLER_BATCH 512 /* of one wake-up; then timers and events get their turn */
@@ -40,7 +41,7 @@ struct poller *poller_open(struct event_base *base, poller_ready *ready)
     poller->ready = ready;
     poller->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (poller->epoll < 0) {
-        log_write(LOG_CRITICAL, WORKER_LOGGER, "Worker cannot start: no epoll");
+        log_write(LOG_CRITICAL, LOGGER_WORKER, "Worker cannot start: no epoll");
         exit(1);
     }
     poller->event = event_new(base, poller->epoll, EV_READ | EV_PERSIST, poller_on_event, poller);
@@ -74,6 +75,6 @@ void poller_change(
     int operation = !before ? EPOLL_CTL_ADD : after ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
     /* Fails only when the kernel has no memory or watches left (fs.epoll.max_user_watches); the connection's deadlines end it then. */
     if (epoll_ctl(poller->epoll, operation, fd, &event) < 0)
-        log_write_limited(&poller->failed, LOG_ERROR, WORKER_LOGGER,
+        log_write_limited(&poller->failed, LOG_ERROR, LOGGER_WORKER,
             "A connection's socket can't be watched: error %d", errno);
 }

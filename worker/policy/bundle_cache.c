@@ -10,9 +10,9 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "worker/policy/policy_client.h"
 
-#define CACHE_LOGGER    "opald.worker"
 #define CACHE_ITEMS_MAX 256
 #define CACHE_SHARE     4   /* a worker holds on to a quarter of what the policy process keeps */
 #define CACHE_TICK_MS   250 /* for the time limits of what is pending */
@@ -214,7 +214,7 @@ static void on_answer(void *context, uint64_t id, struct slice body, int descrip
     item->copy = copy_map(&answer, descriptor);
     if (!item->copy) {
         log_write_limited(
-            &cache->limit_bad, LOG_ERROR, CACHE_LOGGER, "a bundle of the policy process can't be mapped");
+            &cache->limit_bad, LOG_ERROR, LOGGER_WORKER, "a bundle of the policy process can't be mapped");
         item_fail(cache, item, 503, SLICE_LITERAL("the policy bundle can't be had now, retry shortly"));
         return;
     }
@@ -264,7 +264,7 @@ static void on_tick(evutil_socket_t none, short what, void *context)
     (void)none;
     (void)what;
     while ((item = TAILQ_FIRST(&cache->pending)) && item->due_ns <= now) {
-        log_write_limited(&cache->limit_late, LOG_ERROR, CACHE_LOGGER,
+        log_write_limited(&cache->limit_late, LOG_ERROR, LOGGER_WORKER,
             "no bundle from the policy process in time: a request is answered 503");
         item_fail(cache, item, 503, SLICE_LITERAL("the policy bundle can't be had now, retry shortly"));
     }

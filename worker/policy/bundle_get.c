@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "shm/worker_table.h"
 #include "worker/policy/bundle_cache.h"
 #include "worker/http/http_exchange.h"
@@ -175,7 +176,7 @@ static void refuse(struct http_exchange *exchange, const struct bundle_query *qu
     else
         http_reply_detail(
             &exchange->reply, 422, "more than %" PRId64 " paths are asked for", config->bundle_paths_max);
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: a request for a bundle is refused: %s",
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: a request for a bundle is refused: %s",
         exchange->peer, exchange->reply.body.data);
 }
 

@@ -7,9 +7,9 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "shm/link/policy_socket.h"
 
-#define LOGGER       "opald.worker"
 #define RETRY_MS     100
 #define RECEIVE_TURN 64
 
@@ -103,7 +103,7 @@ static void client_on_retry(evutil_socket_t descriptor, short what, void *contex
     }
     /* The socket is the master's (it listens), whoever accepts on it. */
     if (policy_socket_peer(client->socket) != getppid()) {
-        log_write_limited(&client->limit_stranger, LOG_WARNING, LOGGER,
+        log_write_limited(&client->limit_stranger, LOG_WARNING, LOGGER_WORKER,
             "the socket of the policy process is not this server's own: not used");
         close(client->socket);
         client->socket = -1;

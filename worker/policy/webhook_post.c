@@ -9,6 +9,7 @@
 
 #include "shm/common/log.h"
 #include "shm/common/log_redact.h"
+#include "shm/common/loggers.h"
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
 #include "worker/http/http_exchange.h"
@@ -24,7 +25,7 @@ static void refuse(struct http_exchange *exchange, unsigned status, const char *
     static struct log_limiter limiter;
     http_reply_detail(&exchange->reply, status, "%s", detail);
     counter_add(exchange->services->segment, exchange->services->slot, COUNTER_WEBHOOKS_REFUSED, 1);
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER, "%s: webhook refused: %s", exchange->peer, detail);
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: webhook refused: %s", exchange->peer, detail);
 }
 
 /* In a time that depends on no secret: the lengths of both are known to whoever asks (a digest) or hashed away (a token). */
@@ -171,7 +172,7 @@ static void log_unexpected(const struct http_exchange *exchange, const struct we
         text_append_string(&said, i ? ", " : "");
         text_append_python_string(&said, text_slice(&payload->names[i]));
     }
-    log_write_limited(&limiter, LOG_WARNING, HTTP_LOGGER,
+    log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP,
         "Got an unexpected webhook not matching the tracked repo (%s) - with these URLS: %s].",
         exchange->services->config->policy_repo_url ? exchange->services->config->policy_repo_url : "None",
         said.data);
@@ -191,7 +192,7 @@ static enum http_answer take_payload(struct http_exchange *exchange, const struc
     }
     if (config->policy_repo_webhook_enforce_branch &&
         !webhook_payload_has_branch(payload, config->policy_repo_main_branch)) {
-        log_write(LOG_WARNING, HTTP_LOGGER,
+        log_write(LOG_WARNING, LOGGER_HTTP,
             "Git Webhook ignored - POLICY_REPO_WEBHOOK_ENFORCE_BRANCH is enabled, and "
             "POLICY_REPO_MAIN_BRANCH is "
             "`%s` but received webhook for a different branch (%s)",
@@ -201,7 +202,7 @@ static enum http_answer take_payload(struct http_exchange *exchange, const struc
     }
     bool push = is_push(exchange, params, document, &event);
     if (url && (!params->match_sender_url || webhook_payload_matches(payload, url))) {
-        log_write(LOG_INFO, HTTP_LOGGER, "triggered webhook on repo: %s", url);
+        log_write(LOG_INFO, LOGGER_HTTP, "triggered webhook on repo: %s", url);
         reply_taken(exchange, text_slice(&event), url);
         if (push)
             answer = trigger(exchange);
@@ -244,7 +245,7 @@ static enum http_answer take_api(struct http_exchange *exchange)
 {
     if (!http_gate_admit(exchange, HTTP_NEEDS_TOKEN))
         return HTTP_ANSWERED;
-    log_write(LOG_INFO, HTTP_LOGGER, "Triggered webhook to check API bundle URL");
+    log_write(LOG_INFO, LOGGER_HTTP, "Triggered webhook to check API bundle URL");
     reply_taken(
         exchange, SLICE_LITERAL("\"webhook_trigger\""), exchange->services->config->policy_bundle_url);
     return trigger(exchange);

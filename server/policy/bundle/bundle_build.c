@@ -8,13 +8,13 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/bundle/bundle_blob.h"
 #include "server/policy/bundle/bundle_manifest.h"
 #include "server/policy/bundle/bundle_modules.h"
 #include "server/policy/bundle/bundle_path.h"
 #include "server/policy/bundle/bundle_text.h"
 
-#define BUNDLE_LOGGER  "opald.policy.bundle"
 #define FLUSH_BYTES    65536
 #define REVISION_BYTES 255
 
@@ -184,7 +184,7 @@ static bool job_take_base(struct bundle_job *job, struct slice base)
         git_object_peel(&commit, object, GIT_OBJECT_COMMIT) == 0)
         git_oid_tostr(job->old_hash, sizeof job->old_hash, git_object_id(commit));
     else
-        log_write_limited(&limiter, LOG_WARNING, BUNDLE_LOGGER,
+        log_write_limited(&limiter, LOG_WARNING, LOGGER_BUNDLE,
             "base_hash %.64s not exist in the repo: a full bundle is given", revision);
     git_object_free(commit);
     git_object_free(object);
@@ -206,7 +206,7 @@ static int job_take_diff(struct bundle_job *job)
     if (bundle_diff_run(&job->diff, git_repository_path(builder->repository), job->old_hash,
             builder->head_hash, builder->limits.files, &err) == 0)
         return 0;
-    log_write(LOG_WARNING, BUNDLE_LOGGER, "No difference from %s to %s to be had, a full bundle is given: %s",
+    log_write(LOG_WARNING, LOGGER_BUNDLE, "No difference from %s to %s to be had, a full bundle is given: %s",
         job->old_hash, builder->head_hash, err.text);
     bundle_diff_free(&job->diff);
     return -1;
@@ -272,7 +272,7 @@ static void write_module(struct bundle_job *job, const struct bundle_module *mod
 {
     if (!bundle_text_is_utf8(content)) {
         job->result->repaired++;
-        log_write(LOG_WARNING, BUNDLE_LOGGER,
+        log_write(LOG_WARNING, LOGGER_BUNDLE,
             "%.*s at %s is not UTF-8: its ill-formed bytes are replaced by U+FFFD", (int)module->path.length,
             module->path.data, job->builder->head_hash);
     }
@@ -394,7 +394,7 @@ void bundle_builder_make(
     struct error err = {0};
     static struct log_limiter limiter; /* clients ask again */
     if (job_run(&job, request, &err) < 0) {
-        log_write_limited(&limiter, LOG_ERROR, BUNDLE_LOGGER, "No bundle of %s: %s", request->head, err.text);
+        log_write_limited(&limiter, LOG_ERROR, LOGGER_BUNDLE, "No bundle of %s: %s", request->head, err.text);
         result->status = 500;
         text_append_string(
             &result->detail, err.code == E2BIG ? err.text : "the policy bundle could not be made");

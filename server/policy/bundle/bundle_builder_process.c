@@ -11,7 +11,6 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 
-#define BUILDER_LOGGER       "opald.policy.bundle"
 #define BUILDER_IDLE_SECONDS 60
 
 struct bundle_builder_process {

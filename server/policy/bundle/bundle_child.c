@@ -11,9 +11,9 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/bundle/bundle_wire.h"
 
-#define CHILD_LOGGER    "opald.policy.bundle"
 #define CHILD_PATHS_MAX 65536
 
 /* ---- the builder ---- */
@@ -26,7 +26,7 @@ static int answer_one(int socket, struct bundle_builder *builder, struct slice m
     uint64_t start = clock_monotonic_ns();
     result.body.descriptor = -1;
     if (bundle_wire_request_read(message, paths, CHILD_PATHS_MAX, &request) < 0) {
-        log_write(LOG_ERROR, CHILD_LOGGER, "The bundle builder got a request that it does not understand");
+        log_write(LOG_ERROR, LOGGER_BUNDLE, "The bundle builder got a request that it does not understand");
         return -1;
     }
     bundle_builder_make(builder, &request, &result);

@@ -6,12 +6,12 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/bundle/bundle_blob.h"
 #include "server/policy/bundle/bundle_path.h"
 #include "server/policy/bundle/bundle_text.h"
 
-#define MANIFEST_LOGGER "opald.policy.manifest"
-#define MANIFEST_NAME   ".manifest"
+#define MANIFEST_NAME ".manifest"
 
 struct manifest_reader {
     struct bundle_manifest *manifest;
@@ -72,7 +72,7 @@ static void read_entry(struct manifest_reader *reader, struct slice directory, s
     const char *problem = entry_problem(reader, directory, entry, text_slice(&path), &node);
     text_free(&path);
     if (problem) {
-        log_write_limited(&limiter, LOG_WARNING, MANIFEST_LOGGER,
+        log_write_limited(&limiter, LOG_WARNING, LOGGER_MANIFEST,
             "  Path '%.*s' of the manifest in '%.*s' %s", (int)(entry.length < 1024 ? entry.length : 1024),
             entry.data, (int)directory.length, directory.data, problem);
         return;
@@ -90,7 +90,7 @@ static void read_lines(struct manifest_reader *reader, struct slice directory, s
     struct slice line;
     while (!reader->failed && bundle_text_line(&text, &line)) {
         if (memchr(line.data, '\0', line.length) && line.data[0] != '/') {
-            log_write(LOG_WARNING, MANIFEST_LOGGER,
+            log_write(LOG_WARNING, LOGGER_MANIFEST,
                 "The manifest in '%.*s' has a NUL in a path: taken as empty", (int)directory.length,
                 directory.data);
             reader->manifest->count = before;
@@ -108,13 +108,13 @@ static bool open_file(struct manifest_reader *reader, const struct bundle_node *
     if (bundle_blob_open(blob, reader->repository, &node->oid, reader->bytes_left, &err) == 0)
         return true;
     if (err.code != E2BIG) {
-        log_write(LOG_WARNING, MANIFEST_LOGGER, "Cannot read the manifest file '%s': taken as empty",
+        log_write(LOG_WARNING, LOGGER_MANIFEST, "Cannot read the manifest file '%s': taken as empty",
             node->path.data);
         return false;
     }
     reader->failed = true;
     error_set(reader->error, E2BIG, "the policy manifests are larger than %zu bytes", reader->bytes_max);
-    log_write_limited(&limiter, LOG_ERROR, MANIFEST_LOGGER,
+    log_write_limited(&limiter, LOG_ERROR, LOGGER_MANIFEST,
         "The manifest file '%s' is too large: OPAL_BUNDLE_MAX_BYTES is the limit of all manifest files "
         "together",
         node->path.data);
@@ -129,14 +129,14 @@ static void read_file(struct manifest_reader *reader, struct slice directory, st
     join(directory, name, &path);
     const struct bundle_node *node = bundle_tree_find(reader->tree, text_slice(&path));
     if (!node || node->directory) {
-        log_write(LOG_DEBUG, MANIFEST_LOGGER, "Manifest file %s not found, assuming empty", path.data);
+        log_write(LOG_DEBUG, LOGGER_MANIFEST, "Manifest file %s not found, assuming empty", path.data);
     } else if (open_file(reader, node, &blob)) {
         struct slice text = {git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob)};
         reader->bytes_left -= text.length;
         if (bundle_text_is_utf8(text))
             read_lines(reader, directory, text);
         else
-            log_write(LOG_WARNING, MANIFEST_LOGGER, "The manifest file '%s' is not UTF-8: taken as empty",
+            log_write(LOG_WARNING, LOGGER_MANIFEST, "The manifest file '%s' is not UTF-8: taken as empty",
                 path.data);
         git_blob_free(blob);
     }
@@ -158,7 +158,7 @@ int bundle_manifest_read(struct bundle_manifest *manifest, git_repository *repos
     const struct bundle_node *node = bundle_tree_find(tree, text_slice(&root));
     text_free(&root);
     if (!node) {
-        log_write(LOG_INFO, MANIFEST_LOGGER,
+        log_write(LOG_INFO, LOGGER_MANIFEST,
             "Root manifest path doesn't exist, no explicit order would be imposed on policy bundle");
         return 0;
     }

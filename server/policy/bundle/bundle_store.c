@@ -8,10 +8,10 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/bundle/bundle_builder_process.h"
 #include "server/policy/bundle/bundle_key.h"
 
-#define STORE_LOGGER   "opald.policy.bundle"
 #define STORE_BUCKETS  1024
 #define STORE_KEPT_MAX 1024 /* each is an open descriptor */
 #define STORE_ATTEMPTS 2    /* a builder that dies may have died of something else */
@@ -222,7 +222,7 @@ static void entry_built(
     memcpy(entry->body.tag, head->tag, sizeof entry->body.tag);
     store_count(store, BUNDLE_COUNT_BUILT, 1);
     store_count(store, BUNDLE_COUNT_REPAIRED_FILES, head->repaired);
-    log_write(LOG_INFO, STORE_LOGGER,
+    log_write(LOG_INFO, LOGGER_BUNDLE,
         "Built a bundle of %.12s%s%.12s: %" PRIu64 " files, %" PRIu64 " bytes (gzip %" PRIu64 ") in %" PRIu64
         " ms",
         entry->head, entry->key.base.length ? " since " : "",
@@ -293,7 +293,7 @@ static void on_lost(void *context)
     struct store_entry *entry = store->building;
     store->building = NULL;
     store_count(store, BUNDLE_COUNT_BUILDERS_DIED, 1);
-    log_write(LOG_ERROR, STORE_LOGGER, "The bundle builder died while it made a bundle of %.12s%s",
+    log_write(LOG_ERROR, LOGGER_BUNDLE, "The bundle builder died while it made a bundle of %.12s%s",
         entry->head, entry->attempts < STORE_ATTEMPTS ? ": another one tries it" : "");
     if (entry->attempts >= STORE_ATTEMPTS) {
         store_count(store, BUNDLE_COUNT_FAILED, 1);
@@ -307,7 +307,7 @@ static void on_lost(void *context)
 static void entry_too_late(struct bundle_store *store, struct store_entry *entry)
 {
     store_count(store, BUNDLE_COUNT_REFUSED, 1);
-    log_write_limited(&store->limit_late, LOG_ERROR, STORE_LOGGER,
+    log_write_limited(&store->limit_late, LOG_ERROR, LOGGER_BUNDLE,
         "A bundle of %.12s was not there in time (OPAL_BUNDLE_BUILD_SECONDS=%g): refused", entry->head,
         store->settings.build_seconds);
     entry_fail(store, entry, 503, SLICE_LITERAL("the policy bundle was not built in time, retry shortly"));
@@ -338,7 +338,7 @@ static int entry_start(struct bundle_store *store, struct store_entry *entry)
     entry->attempts++;
     if (bundle_builder_process_ask(store->builder, &request, &err) == 0)
         return 0;
-    log_write(LOG_ERROR, STORE_LOGGER, "%s", err.text);
+    log_write(LOG_ERROR, LOGGER_BUNDLE, "%s", err.text);
     return -1;
 }
 
@@ -437,7 +437,7 @@ void bundle_store_ask(struct bundle_store *store, const struct slice *paths, siz
         entry_add_asker(entry, asker);
     } else if (store->waiting.count >= store->settings.waiting_max) {
         store_count(store, BUNDLE_COUNT_REFUSED, 1);
-        log_write_limited(&store->limit_full, LOG_WARNING, STORE_LOGGER,
+        log_write_limited(&store->limit_full, LOG_WARNING, LOGGER_BUNDLE,
             "%zu bundles wait to be built (OPAL_BUNDLE_WAITING_MAX): a request is refused",
             store->waiting.count);
         answer_detail(

@@ -10,6 +10,7 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/source/api_fetch.h"
 #include "server/policy/source/api_unpack.h"
 #include "server/policy/source/git_command.h"
@@ -36,7 +37,7 @@ static const char *shown(const struct text *version)
 
 static void api_failed(struct api_source *source, struct slice reason)
 {
-    log_write(LOG_ERROR, POLICY_LOGGER,
+    log_write(LOG_ERROR, LOGGER_POLICY,
         "Failed to %s policy from remote API bundle server: %.*s; trying again in %d s",
         source->base.repository ? "update" : "load initial", (int)reason.length, reason.data, RETRY_SECONDS);
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
@@ -74,7 +75,7 @@ static void api_take_commit(struct api_source *source)
         return;
     }
     if (strcmp(source->base.head, source->base.fetched) == 0) { /* another archive of the same files */
-        log_write(LOG_INFO, POLICY_LOGGER, "No new version: current hash is: %s", shown(&source->version));
+        log_write(LOG_INFO, LOGGER_POLICY, "No new version: current hash is: %s", shown(&source->version));
         source_base_serve(&source->base, source->base.head);
         source_base_idle(&source->base);
         return;
@@ -106,7 +107,7 @@ static void api_on_fetched(void *context, const struct job_result *result)
         return;
     }
     if (slice_equals_string(what, "unchanged")) {
-        log_write(LOG_INFO, POLICY_LOGGER, "No new version: current hash is: %s", shown(&source->version));
+        log_write(LOG_INFO, LOGGER_POLICY, "No new version: current hash is: %s", shown(&source->version));
         source_base_idle(&source->base);
         return;
     }
@@ -117,7 +118,7 @@ static void api_on_fetched(void *context, const struct job_result *result)
     struct text before = source->version;
     source->version = (struct text){0};
     text_append_slice(&source->version, version);
-    log_write(LOG_INFO, POLICY_LOGGER,
+    log_write(LOG_INFO, LOGGER_POLICY,
         "Found new version: old version hash was '%s', new version hash is '%s'", shown(&before),
         shown(&source->version));
     text_free(&before);
@@ -139,7 +140,7 @@ static void api_fetch(struct api_source *source)
     source->base.state = SOURCE_FETCHING;
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS, 1);
     log_write(
-        LOG_INFO, POLICY_LOGGER, "Fetching changes from remote: '%s'", policy->config->policy_bundle_url);
+        LOG_INFO, LOGGER_POLICY, "Fetching changes from remote: '%s'", policy->config->policy_bundle_url);
     source_base_new_work(&source->base);
     char *environment[] = {assignment(API_FETCH_REPOSITORY,
                                source->base.repository ? source->base.repository : source->base.work),
@@ -172,7 +173,7 @@ static void api_on_opened(void *context, const struct job_result *result)
         source_base_serve(&source->base, source->base.head);
         source_base_remove_leftovers(&source->base);
     } else {
-        log_write(LOG_WARNING, POLICY_LOGGER, "the repository in %s is not used: it has no whole commit",
+        log_write(LOG_WARNING, LOGGER_POLICY, "the repository in %s is not used: it has no whole commit",
             source->base.repository);
         source_base_forget(&source->base);
     }

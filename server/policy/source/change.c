@@ -5,6 +5,7 @@
 
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/source/git_command.h"
 #include "server/policy/source/policy_changes.h"
 #include "server/policy/source/policy_context.h"
@@ -70,7 +71,7 @@ static void change_on_moved(void *context, const struct job_result *result)
     struct change *change = context;
     change->job = NULL;
     if (!result->ok)
-        log_write(LOG_ERROR, POLICY_LOGGER, "cannot move branch '%s' of the clone to %s: %.*s",
+        log_write(LOG_ERROR, LOGGER_POLICY, "cannot move branch '%s' of the clone to %s: %.*s",
             change->branch, change->new_hash, (int)result->reason.length, result->reason.data);
     change_end(change, result->ok);
 }
@@ -130,7 +131,7 @@ static void change_publish_rest(struct change *change)
         if (outcome == PUBLISH_ORDERED)
             policy_count(change->policy, COUNTER_POLICY_CHANGES, 1);
         else
-            log_write(LOG_ERROR, POLICY_LOGGER,
+            log_write(LOG_ERROR, LOGGER_POLICY,
                 "the policy update '%s' -> '%s' can't be published: larger than an event may be",
                 change->old_hash, change->new_hash);
         change->published = end;
@@ -150,7 +151,7 @@ static void change_publish(struct change *change)
     /* First, so that whoever hears of the change gets it when asking for the bundle. */
     policy_set_head(change->policy, change->repository, change->new_hash);
     if (change->directories.count == 0)
-        log_write(LOG_WARNING, POLICY_LOGGER,
+        log_write(LOG_WARNING, LOGGER_POLICY,
             "new commits detected but no tracked files were affected: '%s' -> '%s'", change->old_hash,
             change->new_hash);
     change->again = event_new(change->policy->base, -1, 0, change_on_again, change);
@@ -165,7 +166,7 @@ static void change_on_listed(void *context, const struct job_result *result)
     const struct bundle_rules rules = bundle_rules_of(change->policy->config);
     change->job = NULL;
     if (!result->ok) {
-        log_write(LOG_ERROR, POLICY_LOGGER, "cannot read commit %s: %.*s", change->new_hash,
+        log_write(LOG_ERROR, LOGGER_POLICY, "cannot read commit %s: %.*s", change->new_hash,
             (int)result->reason.length, result->reason.data);
         change_end(change, false);
         return;
@@ -179,7 +180,7 @@ static void change_list(struct change *change, struct slice why)
 {
     const char *const arguments[] = {"ls-tree", "-r", "-z", "--name-only", change->new_hash, NULL};
     size_t files = (size_t)change->policy->config->bundle_files_max;
-    log_write(LOG_WARNING, POLICY_LOGGER,
+    log_write(LOG_WARNING, LOGGER_POLICY,
         "cannot tell what changed between '%s' and '%s' (%.*s): all directories count as changed",
         change->old_hash, change->new_hash, (int)why.length, why.data);
     change_git(change, arguments, files * CHANGE_BYTES, change_on_listed);

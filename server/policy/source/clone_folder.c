@@ -16,8 +16,8 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/text.h"
+#include "shm/common/loggers.h"
 
-#define LOGGER      "opald.policy"
 #define DEFAULT     "regoclone"
 #define WORK_PREFIX ".opald-work-"
 #define OPEN_MAX    16
@@ -266,7 +266,7 @@ static int remove_lock(const char *path, const struct stat *status, int type, st
     if (type == FTW_D && strcmp(path + where->base, "objects") == 0 && where->level == 1)
         return FTW_SKIP_SUBTREE;
     if (type == FTW_F && length > 5 && strcmp(path + length - 5, ".lock") == 0 && unlink(path) == 0)
-        log_write(LOG_INFO, LOGGER, "removed %s, which a git that was killed has left behind", path);
+        log_write(LOG_INFO, LOGGER_POLICY, "removed %s, which a git that was killed has left behind", path);
     return FTW_CONTINUE;
 }
 
@@ -279,7 +279,8 @@ static void remove_unfinished(const char *git, const char *within)
     while (directory && (entry = readdir(directory)))
         if ((strncmp(entry->d_name, "tmp_", 4) == 0 || strncmp(entry->d_name, ".tmp-", 5) == 0) &&
             unlinkat(dirfd(directory), entry->d_name, 0) == 0)
-            log_write(LOG_INFO, LOGGER, "removed %s/%s, which was never finished", path, entry->d_name);
+            log_write(
+                LOG_INFO, LOGGER_POLICY, "removed %s/%s, which was never finished", path, entry->d_name);
     if (directory)
         closedir(directory);
     free(path);

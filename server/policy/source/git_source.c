@@ -14,6 +14,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/source/git_access.h"
 #include "server/policy/source/git_command.h"
 #include "server/policy/source/policy_source_internal.h"
@@ -84,14 +85,14 @@ static void git_clone_failed(struct git_source *source, struct slice reason)
     const struct config *config = source->base.policy->config;
     uint64_t spent = clock_monotonic_ns() - source->clone_since_ns;
     source->failures++;
-    log_write(LOG_ERROR, POLICY_LOGGER, "cannot clone policy repo: %.*s", (int)reason.length, reason.data);
+    log_write(LOG_ERROR, LOGGER_POLICY, "cannot clone policy repo: %.*s", (int)reason.length, reason.data);
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
     free(source->base.work);
     source->base.work = NULL;
     source_base_remove_leftovers(&source->base);
     if (config->policy_repo_clone_timeout > 0 &&
         spent > (uint64_t)config->policy_repo_clone_timeout * CLOCK_SECOND) {
-        log_write(LOG_ERROR, POLICY_LOGGER,
+        log_write(LOG_ERROR, LOGGER_POLICY,
             "policy watcher failed with exception: no clone within OPAL_POLICY_REPO_CLONE_TIMEOUT=%lld "
             "seconds",
             (long long)config->policy_repo_clone_timeout);
@@ -132,7 +133,7 @@ static void git_on_clone_read(void *context, const struct job_result *result)
         return;
     }
     source->fresh = true;
-    log_write(LOG_INFO, POLICY_LOGGER, "Clone succeeded");
+    log_write(LOG_INFO, LOGGER_POLICY, "Clone succeeded");
     if (source->base.head[0] && strcmp(source->base.head, source->base.fetched) != 0) {
         /* In place of a damaged one: what the clients know is older. */
         source_base_change(&source->base, branch_of(source));
@@ -174,7 +175,7 @@ static void git_clone(struct git_source *source)
     /* --no-local: through the same checks of every object as over a network, also from a path. */
     const char *const arguments[] = {"clone", "--progress", "--no-checkout", "--no-tags", "--single-branch",
         "--no-local", "--branch", branch_of(source), "--", source->access.url, source->base.work, NULL};
-    log_write(LOG_INFO, POLICY_LOGGER, "Cloning repo from '%s' to '%s' (branch: '%s')", source->access.url,
+    log_write(LOG_INFO, LOGGER_POLICY, "Cloning repo from '%s' to '%s' (branch: '%s')", source->access.url,
         source->place, branch_of(source));
     git_run_remote(source, NULL, arguments, bytes_max_of(source), git_on_cloned);
     git_access_free(&source->access);
@@ -184,7 +185,7 @@ static void git_clone(struct git_source *source)
 
 static void git_discard(struct git_source *source, const char *why)
 {
-    log_write(LOG_WARNING, POLICY_LOGGER, "the clone in %s is not used (%s): cloning anew",
+    log_write(LOG_WARNING, LOGGER_POLICY, "the clone in %s is not used (%s): cloning anew",
         source->base.repository, why);
     source_base_forget(&source->base);
     source->failures = 0;
@@ -197,7 +198,7 @@ static void git_on_opened(void *context, const struct job_result *result)
     struct git_source *source = context;
     source->base.job = NULL;
     if (result->ok && source_base_take_hash(result->output, source->base.head)) {
-        log_write(LOG_INFO, POLICY_LOGGER,
+        log_write(LOG_INFO, LOGGER_POLICY,
             "SKIPPED cloning policy repo, found existing repo at '%s' with remotes: ['%s']",
             source->base.repository, source->base.policy->config->policy_repo_url);
         source_base_serve(&source->base, source->base.head);
@@ -226,7 +227,7 @@ static void git_on_remote_read(void *context, const struct job_result *result)
     if (!same) {
         if (source->base.policy->config->policy_repo_reuse_clone_path) {
             /* Whatever it is, it is not ours to delete. */
-            log_write(LOG_ERROR, POLICY_LOGGER,
+            log_write(LOG_ERROR, LOGGER_POLICY,
                 "policy watcher failed with exception: Existing repo has wrong remote url: %s is no clone of "
                 "the "
                 "configured repository; move it away or set another OPAL_POLICY_REPO_CLONE_PATH",
@@ -264,7 +265,7 @@ static void git_check_failed(struct git_source *source, struct slice reason)
     source->base.state = SOURCE_IDLE;
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
     double seconds = policy_source_backoff(source->failures, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS);
-    log_write(LOG_ERROR, POLICY_LOGGER,
+    log_write(LOG_ERROR, LOGGER_POLICY,
         "cannot pull changes of the policy repo: %.*s; trying again in %.1f s (failure %u)",
         (int)reason.length, reason.data, seconds, source->failures);
     source->base.again = false;
@@ -278,7 +279,7 @@ static void git_on_collected(void *context, const struct job_result *result)
     source->base.job = NULL;
     source->measured = false;
     if (!result->ok)
-        log_write(LOG_WARNING, POLICY_LOGGER, "the clone could not be packed: %.*s",
+        log_write(LOG_WARNING, LOGGER_POLICY, "the clone could not be packed: %.*s",
             (int)result->reason.length, result->reason.data);
     git_check_done(source);
 }
@@ -309,11 +310,11 @@ static void git_on_fetched_read(void *context, const struct job_result *result)
         return;
     }
     if (strcmp(source->base.fetched, source->base.head) == 0) {
-        log_write(LOG_INFO, POLICY_LOGGER, "No new commits: HEAD is at '%s'", source->base.head);
+        log_write(LOG_INFO, LOGGER_POLICY, "No new commits: HEAD is at '%s'", source->base.head);
         git_check_done(source);
         return;
     }
-    log_write(LOG_INFO, POLICY_LOGGER, "Found new commits: old HEAD was '%s', new HEAD is '%s'",
+    log_write(LOG_INFO, LOGGER_POLICY, "Found new commits: old HEAD was '%s', new HEAD is '%s'",
         source->base.head, source->base.fetched);
     source->fresh = false;
     source_base_change(&source->base, branch_of(source));
@@ -390,7 +391,7 @@ static void git_on_measured(void *context, const struct job_result *result)
 static void git_fetch(struct git_source *source)
 {
     static const char *const arguments[] = {"count-objects", "-v", NULL};
-    log_write(LOG_INFO, POLICY_LOGGER, "Pulling changes from remote: 'origin'");
+    log_write(LOG_INFO, LOGGER_POLICY, "Pulling changes from remote: 'origin'");
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS, 1);
     source->base.state = SOURCE_FETCHING;
     event_del(source->base.retry);

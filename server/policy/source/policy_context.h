@@ -11,8 +11,6 @@
 #include "shm/segment.h"
 #include "shm/worker_table.h"
 
-#define POLICY_LOGGER "opald.policy"
-
 struct job;
 struct publisher;
 struct policy_source;

@@ -6,6 +6,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/source/policy_source_internal.h"
 
 struct policy_source {
@@ -28,7 +29,7 @@ struct policy_source *policy_source_open(struct policy *policy)
 {
     struct policy_source *source = memory_allocate(sizeof *source);
     bool api = strcmp(policy->config->policy_source_type, "API") == 0;
-    log_write(LOG_INFO, POLICY_LOGGER, "listening on webhook topic: '%s'", POLICY_WEBHOOK_TOPIC);
+    log_write(LOG_INFO, LOGGER_POLICY, "listening on webhook topic: '%s'", POLICY_WEBHOOK_TOPIC);
     policy->source = source;
     source->policy = policy;
     source->kind = api ? &api_source_kind : &git_source_kind;
@@ -48,7 +49,7 @@ void policy_source_close(struct policy_source *source)
 
 void policy_source_check(struct policy_source *source)
 {
-    log_write(LOG_INFO, POLICY_LOGGER, "Webhook listener triggered (0)");
+    log_write(LOG_INFO, LOGGER_POLICY, "Webhook listener triggered (0)");
     source->kind->check(source->source);
 }
 
@@ -63,10 +64,10 @@ void policy_source_ready(struct policy *policy)
     int64_t seconds = policy->config->policy_repo_polling_interval;
     const struct timeval interval = {(time_t)seconds, 0};
     if (seconds <= 0) {
-        log_write(LOG_INFO, POLICY_LOGGER, "Polling task is off");
+        log_write(LOG_INFO, LOGGER_POLICY, "Polling task is off");
         return;
     }
-    log_write(LOG_INFO, POLICY_LOGGER, "Launching polling task, interval: %lld seconds", (long long)seconds);
+    log_write(LOG_INFO, LOGGER_POLICY, "Launching polling task, interval: %lld seconds", (long long)seconds);
     event_add(source->poll, &interval);
     event_active(source->poll, EV_TIMEOUT, 0); /* and once now */
 }

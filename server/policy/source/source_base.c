@@ -5,6 +5,7 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/loggers.h"
 #include "server/policy/source/change.h"
 #include "server/policy/source/git_command.h"
 #include "server/policy/source/policy_source_internal.h"
@@ -60,7 +61,7 @@ void source_base_remove_leftovers(struct source_base *base)
     argv[2] = "--";
     for (size_t i = 0; i < count; i++) {
         if (clone_folder_is_repository(base->leftovers[i]))
-            log_write(LOG_WARNING, POLICY_LOGGER,
+            log_write(LOG_WARNING, LOGGER_POLICY,
                 "Found previous policy repo clone: %s, removing it to avoid conflicts.", base->leftovers[i]);
         argv[3 + i] = base->leftovers[i];
     }
@@ -161,7 +162,7 @@ static void base_begin(struct source_base *base)
 {
     struct error err = {0};
     if (clone_folder_lock(base->folder, &err) < 0) {
-        log_write_limited(&base->limit_lock, LOG_ERROR, POLICY_LOGGER, "%s", err.text);
+        log_write_limited(&base->limit_lock, LOG_ERROR, LOGGER_POLICY, "%s", err.text);
         source_base_retry_after(base, LOCK_RETRY_SECONDS);
         return;
     }
