@@ -4,7 +4,7 @@
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
 # make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
 # make lint     clang-format, clang-tidy, cppcheck
-# make bench    measures; prints a table (BENCH_QUICK=1: two minutes of it); bench-readme puts it into the README
+# make bench    measures; prints a table (BENCH_QUICK=1: two minutes of it); bench-results puts it into tests/bench/RESULTS.md
 # make bench-peers   beside nats-server and nchan; make bench-scale: curves over workers, topics, clients
 # make bench-check   instructions per delivery against tests/bench/instructions.expected; bench-check-update writes it
 # Variables: CC=gcc|clang  SAN=address|thread (objects and program then live in build/address, build/thread)
@@ -161,8 +161,8 @@ $(OUT)/bench/bench_ring: $(OUT)/obj/tests/bench/bench_ring.o $(call archives,shm
 	$(link)
 .PHONY: bench-programs
 bench-programs: $(BENCH_LOAD) $(BENCH_RING) $(OUT)/bench/bundle_load
-# bench-readme: the same, and its tables go into the README. bench-peers: beside nats-server and nchan only. bench-scale: the curves only.
-BENCH_GOALS := bench bench-readme bench-peers bench-scale
+# bench-results: the same, and its tables go into tests/bench/RESULTS.md. bench-peers: beside nats-server and nchan only. bench-scale: the curves only.
+BENCH_GOALS := bench bench-results bench-peers bench-scale
 .PHONY: $(BENCH_GOALS)
 $(BENCH_GOALS): deps
 	$(call install_missing,python3 valgrind nats-server nginx-light libnginx-mod-nchan)
@@ -172,11 +172,11 @@ $(BENCH_GOALS): deps
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench $(bench_$@)
 	$(if $(bench_policy_$@),@tests/bench/policy --opald $(OUT)/opald --programs $(OUT)/bench $(bench_policy_$@))
 bench_bench        = --out $(OUT)/bench
-bench_bench-readme = --out $(OUT)/bench --readme --scale-rounds 3
+bench_bench-results = --out $(OUT)/bench --results --scale-rounds 3
 bench_bench-peers  = --out $(OUT)/bench/peers --only peers
 bench_bench-scale  = --out $(OUT)/bench/scale --only scale --scale-rounds 3
 bench_policy_bench        = --out $(OUT)/bench
-bench_policy_bench-readme = --out $(OUT)/bench --write-readme
+bench_policy_bench-results = --out $(OUT)/bench --write-results
 
 # ---- the guard: instructions a delivery and an event, against tests/bench/instructions.expected. Callgrind counts them, so load and
 # machine don't matter; the compiler and its options do.

@@ -52,7 +52,7 @@
         "Events refused at the door; the publisher was told.") \
     COUNTER(EVENTS_REFUSED_BUSY, "events_refused{reason=\"busy\"}", "") \
     COUNTER(EVENTS_FROZEN, "events_dropped{reason=\"frozen\"}", \
-        "Events that did not reach everybody. A resync follows where the README says so.") \
+        "Events that did not reach everybody. A resync follows where deploy/guide/backbones.md says so.") \
     COUNTER(BACKBONE_REJECTED, "events_dropped{reason=\"message_invalid\"}", "") \
     COUNTER(BACKBONE_SEND_FAILED, "events_dropped{reason=\"send_failed\"}", "") \
     COUNTER(BACKBONE_TOO_LARGE, "events_dropped{reason=\"too_large\"}", "") \

@@ -1,6 +1,6 @@
 /*
  * From command line and environment to struct config. server/options/options_table.c declares every option once; loading, --help,
- * print-config and README's table come from there.
+ * print-config and the table in deploy/guide/options.md come from there.
  *
  * Where a value comes from, first found wins: flag (--broadcast-uri X, --broadcast-uri=X), environment (OPAL_BROADCAST_URI,
  * then the other names the option goes by), default. An empty value counts as not given; an empty flag means the default. A
@@ -58,7 +58,7 @@ void options_print_help(FILE *out);
 void options_print_config(const struct config *config, FILE *out);
 /* Appends a URL without its credentials, however odd the password is ('/' and '@' in it), and without sensitive query values. */
 void options_append_url(struct text *out, const char *url);
-/* README's table. */
+/* The table in deploy/guide/options.md. */
 void options_print_markdown(FILE *out);
 
 #endif

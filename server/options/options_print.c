@@ -170,7 +170,7 @@ void options_print_config(const struct config *config, FILE *out)
     print_object(config, true, out);
 }
 
-/* ---- README ---- */
+/* ---- deploy/guide/options.md ---- */
 
 static void append_cell(struct text *out, const char *text)
 {

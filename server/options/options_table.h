@@ -34,7 +34,7 @@ enum option_secrecy {
     OPTION_SECRET_URL, /* shown without userinfo and sensitive query values */
 };
 
-/* The order is that of --help and README. */
+/* The order is that of --help and deploy/guide/options.md. */
 enum option_section {
     SECTION_PROCESS,
     SECTION_BACKBONE,

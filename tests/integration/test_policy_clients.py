@@ -100,7 +100,7 @@ def test_follows_a_change_of_branch(opald, following, work):
 
 @pytest.mark.limit(200)
 def test_twenty_thousand_files(opald, work):
-    """50 MB in 20,000 files: the first bundle and a difference, in the time that the README states; the memory of builder and worker."""
+    """50 MB in 20,000 files: the first bundle and a difference, in the time that tests/bench/RESULTS.md states; the memory of builder and worker."""
     files = 20_000
     stream = bytearray(b"commit refs/heads/main\nmark :1\ncommitter T <t@t> 1700000000 +0000\ndata 1\nx\n")
     for number in range(files):

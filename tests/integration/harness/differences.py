@@ -1,7 +1,7 @@
-"""Where opald differs from opal-server 0.9.9 on purpose: the README's table is made of this, and the suites name its ids.
+"""Where opald differs from opal-server 0.9.9 on purpose: deploy/guide/differences.md is made of this, and the suites name its ids.
 
 A suite that compares with the reference keeps what opald must do instead; check_ids() sees to it that it knows all of the entries
-that name its test, and no others. test_readme.py checks the README, and that the named tests exist.
+that name its test, and no others. test_guides.py checks the guide, and that the named tests exist.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Difference:
     id: str
-    reference: str  # the README's words
+    reference: str  # the guide's words
     opald: str
     tests: tuple  # FILE::FUNCTION below tests/integration, or unit/FOLDER/FILE.c::FUNCTION
     untested: str = ""  # with no test: why
