@@ -182,8 +182,8 @@ static void worker_drain(struct worker_process *process)
         if (at->state == CONNECTION_HTTP)
             connection_http_drain(at);
     double pace = grace > 0 ? (double)worker->connection_count / (grace / 2) : 0;
-    closing_start(
-        worker->closing, pace > WORKER_DRAIN_PER_SECOND ? pace : WORKER_DRAIN_PER_SECOND, false, "Shutdown");
+    paced_closing_start(worker->paced_closing,
+        pace > WORKER_DRAIN_PER_SECOND ? pace : WORKER_DRAIN_PER_SECOND, false, "Shutdown");
     event_add(process->events.drain, &tick);
 }
 
@@ -271,7 +271,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->deadlines = deadlines_open(worker->base, connection_deadline_expired, worker);
     worker_set_durations(worker);
     worker->publisher = publisher_open(worker->segment, worker->slot, WORKER_PUBLISH_QUEUE_MAX);
-    worker->closing = closing_open(worker);
+    worker->paced_closing = paced_closing_open(worker);
     struct error err = {0};
     const struct config_list *proxies = &worker->config->proxy_protocol_from;
     if (network_list_parse(&worker->proxies, proxies->items, proxies->count, &err) < 0)
@@ -347,7 +347,7 @@ static void worker_close(struct worker_process *process)
         connection_kill(at);
     connection_settle_all(worker);
     fanout_close(worker->fanout);
-    closing_close(worker->closing);
+    paced_closing_close(worker->paced_closing);
     publisher_close(worker->publisher);
     bundle_cache_close(worker->bundles);
     webhook_params_free(worker->webhook);

@@ -31,7 +31,7 @@ void connection_open(struct worker *worker, int fd)
     connection->worker = worker;
     connection->state = CONNECTION_HTTP;
     connection->delivery_first = connection->delivery_last = FANOUT_NONE;
-    connection->closing_index = CLOSING_NONE;
+    connection->paced_index = PACED_CLOSING_NONE;
     connection->next = worker->connections;
     if (worker->connections)
         worker->connections->previous = connection;

@@ -95,7 +95,7 @@ struct connection {
     struct client_details *details; /* NULL: there are none (client_details.h) */
     struct token_claims *claims;    /* of the token it came with; NULL in open mode */
     struct event *token_end;        /* NULL: the connection does not end with a token */
-    uint32_t closing_index;         /* its place in a paced close, see closing.c; CLOSING_NONE otherwise */
+    uint32_t paced_index; /* its place in a paced close, see paced_closing.c; PACED_CLOSING_NONE otherwise */
     uint8_t ping_payload[4];
     uint16_t port; /* the peer's, for the log */
 };

@@ -21,7 +21,7 @@
 
 struct acceptor;
 struct auth;
-struct closing;
+struct paced_closing;
 struct fanout;
 struct refusal_pace;
 struct network_list;
@@ -42,7 +42,7 @@ struct worker {
     struct deadlines *deadlines;
     struct fanout *fanout;
     struct acceptor *acceptor;
-    struct closing *closing;
+    struct paced_closing *paced_closing;
     struct data_sources *data_sources;
     struct auth *auth;
     struct bundle_cache *bundles;

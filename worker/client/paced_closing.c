@@ -8,10 +8,10 @@
 #include "worker/client/context.h"
 #include "worker/client/websocket_session.h"
 
-#define CLOSING_TICK_MS  50
-#define CLOSING_LOG_EACH (5 * CLOCK_SECOND)
+#define PACED_CLOSING_TICK_MS  50
+#define PACED_CLOSING_LOG_EACH (5 * CLOCK_SECOND)
 
-struct closing {
+struct paced_closing {
     struct worker *worker;
     struct event *timer;
     struct connection **order; /* shuffled; NULL where one ended by itself */
@@ -26,37 +26,37 @@ struct closing {
     const char *why;
 };
 
-static void closing_tick(evutil_socket_t fd, short what, void *argument);
+static void paced_closing_tick(evutil_socket_t fd, short what, void *argument);
 
-struct closing *closing_open(struct worker *worker)
+struct paced_closing *paced_closing_open(struct worker *worker)
 {
-    struct closing *closing = memory_allocate(sizeof(*closing));
+    struct paced_closing *closing = memory_allocate(sizeof(*closing));
     closing->worker = worker;
-    closing->timer = event_new(worker->base, -1, EV_PERSIST, closing_tick, closing);
+    closing->timer = event_new(worker->base, -1, EV_PERSIST, paced_closing_tick, closing);
     if (!closing->timer)
         abort(); /* only out of memory */
     return closing;
 }
 
-static void closing_reset(struct closing *closing)
+static void paced_closing_reset(struct paced_closing *closing)
 {
     for (uint32_t i = closing->next; i < closing->count; i++)
         if (closing->order[i])
-            closing->order[i]->closing_index = CLOSING_NONE;
+            closing->order[i]->paced_index = PACED_CLOSING_NONE;
     free(closing->order);
     closing->order = NULL;
     closing->count = closing->next = closing->closed = 0;
     event_del(closing->timer);
 }
 
-void closing_close(struct closing *closing)
+void paced_closing_close(struct paced_closing *closing)
 {
-    closing_reset(closing);
+    paced_closing_reset(closing);
     event_free(closing->timer);
     free(closing);
 }
 
-static void closing_collect(struct closing *closing)
+static void paced_closing_collect(struct paced_closing *closing)
 {
     closing->order = memory_allocate((closing->worker->connection_count + 1) * sizeof(struct connection *));
     for (struct connection *at = closing->worker->connections; at; at = at->next)
@@ -69,19 +69,19 @@ static void closing_collect(struct closing *closing)
         closing->order[j] = swap;
     }
     for (uint32_t i = 0; i < closing->count; i++)
-        closing->order[i]->closing_index = i;
+        closing->order[i]->paced_index = i;
 }
 
-void closing_start(struct closing *closing, double per_second, bool counted, const char *why)
+void paced_closing_start(struct paced_closing *closing, double per_second, bool counted, const char *why)
 {
-    struct timeval tick = {.tv_usec = CLOSING_TICK_MS * 1000};
-    closing_reset(closing);
-    closing_collect(closing);
+    struct timeval tick = {.tv_usec = PACED_CLOSING_TICK_MS * 1000};
+    paced_closing_reset(closing);
+    paced_closing_collect(closing);
     closing->per_second = per_second;
     closing->counted = counted;
     closing->why = why;
     closing->started_ns = clock_monotonic_ns();
-    closing->next_log_ns = closing->started_ns + CLOSING_LOG_EACH;
+    closing->next_log_ns = closing->started_ns + PACED_CLOSING_LOG_EACH;
     closing->due = 0;
     if (closing->count == 0)
         return;
@@ -89,16 +89,17 @@ void closing_start(struct closing *closing, double per_second, bool counted, con
         "%s: closing %u client connection(s) to trigger client-side reconciliation, %.0f a second", why,
         closing->count, per_second);
     event_add(closing->timer, &tick);
-    closing_tick(-1, EV_TIMEOUT, closing);
+    paced_closing_tick(-1, EV_TIMEOUT, closing);
 }
 
-static void closing_tick(evutil_socket_t fd, short what, void *argument)
+static void paced_closing_tick(evutil_socket_t fd, short what, void *argument)
 {
-    struct closing *closing = argument;
+    struct paced_closing *closing = argument;
     uint64_t now = clock_monotonic_ns();
     (void)fd;
     (void)what;
-    double seconds = (double)(now - closing->started_ns) / (double)CLOCK_SECOND + CLOSING_TICK_MS / 1000.0;
+    double seconds =
+        (double)(now - closing->started_ns) / (double)CLOCK_SECOND + PACED_CLOSING_TICK_MS / 1000.0;
     uint64_t due = (uint64_t)(seconds * closing->per_second);
     if (due == 0)
         due = closing->due; /* a slow pace: not in each tick */
@@ -108,7 +109,7 @@ static void closing_tick(evutil_socket_t fd, short what, void *argument)
             continue;
         closing->due++;
         closing->closed++;
-        connection->closing_index = CLOSING_NONE;
+        connection->paced_index = PACED_CLOSING_NONE;
         if (closing->counted)
             worker_count(closing->worker, COUNTER_RESYNC_CLOSES, 1);
         websocket_session_fail(connection, WEBSOCKET_CLOSE_SERVICE_RESTART, "");
@@ -116,18 +117,18 @@ static void closing_tick(evutil_socket_t fd, short what, void *argument)
     if (closing->next == closing->count) {
         log_write(
             LOG_INFO, LOGGER_WORKER, "%s: closed %u client connection(s)", closing->why, closing->closed);
-        closing_reset(closing);
+        paced_closing_reset(closing);
     } else if (now >= closing->next_log_ns) {
-        closing->next_log_ns = now + CLOSING_LOG_EACH;
+        closing->next_log_ns = now + PACED_CLOSING_LOG_EACH;
         log_write(LOG_INFO, LOGGER_WORKER, "%s: closed %u of %u client connection(s)", closing->why,
             closing->closed, closing->count);
     }
 }
 
-void closing_forget(struct closing *closing, struct connection *connection)
+void paced_closing_forget(struct paced_closing *closing, struct connection *connection)
 {
-    if (connection->closing_index == CLOSING_NONE)
+    if (connection->paced_index == PACED_CLOSING_NONE)
         return;
-    closing->order[connection->closing_index] = NULL;
-    connection->closing_index = CLOSING_NONE;
+    closing->order[connection->paced_index] = NULL;
+    connection->paced_index = PACED_CLOSING_NONE;
 }

@@ -6,18 +6,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLOSING_NONE UINT32_MAX
+#define PACED_CLOSING_NONE UINT32_MAX
 
-struct closing;
+struct paced_closing;
 struct connection;
 struct worker;
 
-struct closing *closing_open(struct worker *worker);
-void closing_close(struct closing *closing);
+struct paced_closing *paced_closing_open(struct worker *worker);
+void paced_closing_close(struct paced_closing *closing);
 /* Every websocket now open will be closed at `per_second`. Called while a close is under way it starts over with all that are open.
  * `counted`: as a resync (COUNTER_RESYNC_CLOSES). `why` is static text for the log. */
-void closing_start(struct closing *closing, double per_second, bool counted, const char *why);
+void paced_closing_start(struct paced_closing *closing, double per_second, bool counted, const char *why);
 /* The connection ended by itself. */
-void closing_forget(struct closing *closing, struct connection *connection);
+void paced_closing_forget(struct paced_closing *closing, struct connection *connection);
 
 #endif

@@ -56,7 +56,7 @@ static void session_detach(struct connection *connection)
     subscriptions_remove_all(connection->worker->subscriptions, &connection->subscriptions);
     rpc_cancel(connection);
     client_details_withdraw(connection);
-    closing_forget(connection->worker->closing, connection);
+    paced_closing_forget(connection->worker->paced_closing, connection);
 }
 
 static void session_log_end(const struct connection *connection, const char *how)

@@ -373,7 +373,7 @@ static void fanout_resync(struct fanout *fanout)
         "Broadcaster recovered after a gap of %.1f s; resyncing this worker's clients",
         (double)fanout->resync_order.gap_ns / (double)CLOCK_SECOND);
     if (!worker->draining)
-        closing_start(worker->closing, per_second, true, "Resync");
+        paced_closing_start(worker->paced_closing, per_second, true, "Resync");
 }
 
 /* One look at the clock for the whole batch: the sends of its events were one piece of work. */
