@@ -10,6 +10,7 @@
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "worker/api/data_entry.h"
+#include "worker/auth/auth.h"
 #include "worker/http/http_exchange.h"
 #include "worker/http/http_percent.h"
 
@@ -146,15 +147,6 @@ int data_sources_load(const struct config *config, struct data_sources **out, st
 
 /* ---- the redirect ---- */
 
-/* "Bearer x" gives x; absent otherwise. */
-static struct slice bearer_token(const struct http_request *request)
-{
-    struct slice value = http_request_header(request, "authorization");
-    if (value.length <= 7 || strncasecmp(value.data, "bearer ", 7) != 0)
-        return (struct slice){0};
-    return (struct slice){value.data + 7, value.length - 7};
-}
-
 struct parameter {
     struct text name;
     struct text value;
@@ -232,7 +224,7 @@ static void url_with_token(struct slice url, struct slice token, struct text *ou
 
 static void redirect(struct http_exchange *exchange, struct slice url)
 {
-    struct slice token = bearer_token(exchange->request);
+    struct slice token = auth_bearer_token(http_request_header(exchange->request, "authorization"));
     struct text target = {0};
     struct text location = {0};
     if (token.length)

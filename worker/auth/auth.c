@@ -1,6 +1,5 @@
 #include "worker/auth/auth.h"
 
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +7,11 @@
 #include <time.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/python_text.h"
 #include "worker/auth/auth_cache.h"
 #include "worker/auth/auth_keys.h"
-#include "shm/common/python_text.h"
+#include "worker/auth/secret.h"
 
-#define DIGEST_BYTES     32
 #define PEER_TYPE_LOGGED 256
 
 struct auth {
@@ -73,9 +72,8 @@ bool auth_is_on(const struct auth *auth)
 
 /* ---- bearer tokens ---- */
 
-struct slice auth_bearer_token(const struct http_request *request)
+struct slice auth_bearer_token(struct slice value)
 {
-    struct slice value = http_request_header(request, "authorization");
     const char *space = value.length ? memchr(value.data, ' ', value.length) : NULL;
     if (!space || space - value.data != 6 || strncasecmp(value.data, "bearer", 6) != 0)
         return (struct slice){0};
@@ -106,14 +104,13 @@ static const char *verdict_reason(enum token_verdict verdict)
     return "Unknown JWT error";
 }
 
-const char *auth_check_bearer(
-    struct auth *auth, const struct http_request *request, struct token_claims **claims)
+const char *auth_check_bearer(struct auth *auth, struct slice authorization, struct token_claims **claims)
 {
     struct timespec now;
     *claims = NULL;
     if (!auth_is_on(auth))
         return NULL;
-    struct slice token = auth_bearer_token(request);
+    struct slice token = auth_bearer_token(authorization);
     if (!token.data)
         return "access token was not provided";
     if (token.length > (uint64_t)auth->config->auth_token_max_bytes)
@@ -123,27 +120,18 @@ const char *auth_check_bearer(
         auth->cache, &auth->rules, token, (double)now.tv_sec + (double)now.tv_nsec / 1e9, claims));
 }
 
-/* Of equal length whatever comes in: the time tells nothing. */
-static bool secrets_equal(struct slice a, struct slice b)
-{
-    unsigned char digests[2][EVP_MAX_MD_SIZE];
-    return EVP_Digest(a.data, a.length, digests[0], NULL, EVP_sha256(), NULL) == 1 &&
-           EVP_Digest(b.data, b.length, digests[1], NULL, EVP_sha256(), NULL) == 1 &&
-           CRYPTO_memcmp(digests[0], digests[1], DIGEST_BYTES) == 0;
-}
-
 const char *auth_check_master(
-    const struct auth *auth, const struct config *config, const struct http_request *request)
+    const struct auth *auth, const struct config *config, struct slice authorization)
 {
     if (!config->auth_master_token) {
         bool open = !auth_is_on(auth) || config->auth_token_without_master;
         return open ? NULL
                     : "no master token is configured (OPAL_AUTH_MASTER_TOKEN): no tokens are given out";
     }
-    if (!http_request_header(request, "authorization").data)
+    if (!authorization.data)
         return "Authorization header is required!";
-    struct slice token = auth_bearer_token(request);
-    bool good = token.data && secrets_equal(token, slice_from_string(config->auth_master_token));
+    struct slice token = auth_bearer_token(authorization);
+    bool good = token.data && secret_equals(token, slice_from_string(config->auth_master_token));
     return good ? NULL : "unauthorized to access this endpoint!";
 }
 

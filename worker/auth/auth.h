@@ -7,10 +7,10 @@
 #define OPALD_WORKER_AUTH_AUTH_H
 
 #include <stdbool.h>
-#include "shm/common/error.h"
 #include "shm/common/config.h"
+#include "shm/common/error.h"
+#include "shm/common/object.h"
 #include "worker/jose/token.h"
-#include "worker/http/http_request.h"
 
 struct auth;
 
@@ -19,20 +19,28 @@ struct auth;
 int auth_open(const struct config *config, int keys, struct auth **out, struct error *err);
 void auth_close(struct auth *auth);
 
-/* NULL is open mode in all of these. */
+/*
+ * In all of these, `auth` may be NULL: open mode. `authorization` is the value of the request's Authorization header, an
+ * absent slice when it has none.
+ */
 bool auth_is_on(const struct auth *auth);
-/* The bearer token of a request. NULL: good, `*claims` has a reference for the caller (NULL in open mode). Otherwise the reason, in the
- * reference's words; static text. */
-const char *auth_check_bearer(
-    struct auth *auth, const struct http_request *request, struct token_claims **claims);
-/* The master token, compared in constant time. NULL: good. Without one configured nobody passes, unless the options say otherwise. */
-const char *auth_check_master(
-    const struct auth *auth, const struct config *config, const struct http_request *request);
+/*
+ * Checks the bearer token. NULL: it is good, and `*claims` has a reference that is the caller's (NULL in open mode).
+ * Otherwise the reason, in the reference's words; static text.
+ */
+MUST_CHECK const char *auth_check_bearer(
+    struct auth *auth, struct slice authorization, struct token_claims **claims);
+/*
+ * Compares the master token in constant time. NULL: it is good. Without a configured master token no request passes, unless
+ * the options say otherwise.
+ */
+MUST_CHECK const char *auth_check_master(
+    const struct auth *auth, const struct config *config, struct slice authorization);
 /* True when the claim peer_type is `type` ("datasource"); otherwise `reason` has the reference's words. Open mode: always. */
 bool auth_check_peer_type(
     const struct auth *auth, const struct token_claims *claims, const char *type, struct text *reason);
-/* The token of a header "bearer x", any case; absent when there is none. */
-struct slice auth_bearer_token(const struct http_request *request);
+/* The token x of "bearer x" (the scheme in any case); absent when there is none. A view into `authorization`. */
+struct slice auth_bearer_token(struct slice authorization);
 /* What the JWKS route serves: {} in open mode. */
 struct slice auth_jwks(const struct auth *auth);
 /* Appends a signed token. Only when auth is on. */

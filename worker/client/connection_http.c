@@ -172,7 +172,8 @@ static void http_head(void *argument, const struct http_request *request)
 static bool upgrade_is_allowed(struct connection *connection, const struct http_request *request)
 {
     struct worker *worker = connection->worker;
-    const char *wrong = auth_check_bearer(worker->auth, request, &connection->claims);
+    const char *wrong =
+        auth_check_bearer(worker->auth, http_request_header(request, "authorization"), &connection->claims);
     if (wrong) {
         worker_count(worker, COUNTER_HTTP_UNAUTHORIZED, 1);
         http_gate_log(slice_from_string(wrong), "websocket, ", http_client(connection));

@@ -33,7 +33,8 @@ static bool admit_peer(struct http_exchange *exchange, enum http_need need)
 {
     struct auth *auth = exchange->services->auth;
     token_claims_drop(exchange->claims);
-    const char *wrong = auth_check_bearer(auth, exchange->request, &exchange->claims);
+    const char *wrong =
+        auth_check_bearer(auth, http_request_header(exchange->request, "authorization"), &exchange->claims);
     if (wrong) {
         http_gate_refuse(exchange, slice_from_string(wrong), true);
         return false;
@@ -59,7 +60,8 @@ bool http_gate_admit(struct http_exchange *exchange, enum http_need need)
     case HTTP_NEEDS_MASTER:
         break;
     }
-    const char *wrong = auth_check_master(services->auth, services->config, exchange->request);
+    const char *wrong = auth_check_master(
+        services->auth, services->config, http_request_header(exchange->request, "authorization"));
     if (wrong)
         http_gate_refuse(exchange, slice_from_string(wrong), true);
     return !wrong;

@@ -2,7 +2,6 @@
  * POST /webhook: a git service (or, with bundles from a server, anybody with a token) says that there is something new. The policy process
  * of this host is told directly; the fleet hears of it by an event on the topic `webhook`, as with the reference.
  */
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include "shm/common/loggers.h"
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
+#include "worker/auth/secret.h"
 #include "worker/http/http_exchange.h"
 #include "worker/http/http_gate.h"
 #include "worker/policy/policy_client.h"
@@ -28,17 +28,6 @@ static void refuse(struct http_exchange *exchange, unsigned status, const char *
     log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: webhook refused: %s", exchange->peer, detail);
 }
 
-/* In a time that depends on no secret: the lengths of both are known to whoever asks (a digest) or hashed away (a token). */
-static bool equal_secret(struct slice given, struct slice wanted)
-{
-    unsigned char digests[2][EVP_MAX_MD_SIZE];
-    unsigned int length = 0;
-    if (!EVP_Digest(given.data, given.length, digests[0], &length, EVP_sha256(), NULL) ||
-        !EVP_Digest(wanted.data, wanted.length, digests[1], &length, EVP_sha256(), NULL))
-        return false;
-    return CRYPTO_memcmp(digests[0], digests[1], length) == 0;
-}
-
 static bool signature_is_right(const struct http_exchange *exchange, const char *secret, struct slice given)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -52,7 +41,7 @@ static bool signature_is_right(const struct http_exchange *exchange, const char 
         hex[2 * i] = "0123456789abcdef"[digest[i] >> 4];
         hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
     }
-    return equal_secret(given, (struct slice){hex, 2 * (size_t)length});
+    return secret_equals(given, (struct slice){hex, 2 * (size_t)length});
 }
 
 /* False: the reply is set. */
@@ -71,7 +60,7 @@ static bool admit(struct http_exchange *exchange, const struct webhook_params *p
         refuse(exchange, 401, "signatures didn't match!");
         return false;
     }
-    if (params->secret_is_token && !equal_secret(given, slice_from_string(secret))) {
+    if (params->secret_is_token && !secret_equals(given, slice_from_string(secret))) {
         refuse(exchange, 401, "secret-tokens didn't match!");
         return false;
     }
