@@ -88,6 +88,8 @@ UNIT_TESTS   := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SOURCES))
 unit-tests: $(UNIT_TESTS)
 .PHONY: unit-tests
 .SECONDEXPANSION:
+# make keeps the objects of the tests
+.SECONDARY:
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(call archives,$$(call folder_of,$$*))
 	@mkdir -p $(@D)
 	$(link) -lcmocka
@@ -137,9 +139,10 @@ install: all
 LINT_SOURCES = $(shell git ls-files '*.c' '*.h')
 format:
 	clang-format -i $(LINT_SOURCES)
-lint:
+lint: all
 	$(call install_missing,clang-format clang-tidy cppcheck)
 	tests/layout
+	tests/circles $(OUT)/obj
 	clang-format --dry-run --Werror $(LINT_SOURCES)
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE \
 	    --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches server shm broadcast worker
