@@ -204,7 +204,7 @@ test-backbones:
 
 # ---- drivers: programs of the end-to-end tests that run one folder alone
 DRIVERS := $(OUT)/tests/kafka_driver $(OUT)/tests/bundle_driver $(OUT)/tests/json_driver
-$(OUT)/tests/kafka_driver: $(call archives,broadcast/kafka broadcast/redis broadcast/postgres)
+$(OUT)/tests/kafka_driver: $(call archives,broadcast)
 $(OUT)/tests/bundle_driver: $(call archives,server/policy/bundle)
 $(OUT)/tests/json_driver: $(call archives,shm/common)
 $(DRIVERS): $(OUT)/tests/%: $(OUT)/obj/tests/integration/%.o
@@ -223,7 +223,7 @@ fuzz_folder_rpc          := worker/rpc
 fuzz_folder_http         := worker/api worker/policy
 fuzz_folder_token        := worker/jose
 fuzz_folder_bundle       := server/policy/bundle
-fuzz_folder_notification := broadcast
+fuzz_folder_notification := broadcast/backend
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(wildcard tests/fuzz/fuzz_*.c))
 ifeq ($(SAN),fuzz)
 fuzz-programs: $(FUZZ_PROGRAMS)

@@ -5,12 +5,13 @@ knows_shm/common            :=
 knows_shm                   := shm/common
 knows_shm/link              := shm
 
-knows_broadcast             := shm/common
+knows_broadcast/backend     := shm/common
 knows_broadcast/net         := shm/common
-knows_broadcast/relay       := broadcast
-knows_broadcast/kafka       := broadcast
+knows_broadcast/relay       := broadcast/backend
+knows_broadcast/kafka       := broadcast/backend
 knows_broadcast/redis       := broadcast/relay broadcast/net
 knows_broadcast/postgres    := broadcast/relay broadcast/net
+knows_broadcast             := broadcast/kafka broadcast/redis broadcast/postgres
 
 knows_worker/net            := shm
 knows_worker/rpc            := shm/common
@@ -26,7 +27,7 @@ knows_worker/fanout         := worker/client
 knows_worker                := worker/fanout
 
 knows_server/options        := shm
-knows_server/router         := shm/link broadcast/kafka broadcast/redis broadcast/postgres
+knows_server/router         := shm/link broadcast
 knows_server/policy/bundle  := shm/common
 knows_server/policy/source  := server/policy/bundle shm/link
 knows_server/policy         := server/policy/source

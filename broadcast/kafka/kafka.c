@@ -1,8 +1,9 @@
 /* The Kafka backbone: configuration, one producer, one consumer, and for kafka+mock:// the cluster itself. */
+#include "broadcast/kafka/kafka.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "broadcast/broadcast.h"
 #include "broadcast/kafka/kafka_config.h"
 #include "broadcast/kafka/kafka_consumer.h"
 #include "broadcast/kafka/kafka_log.h"

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 #include <librdkafka/rdkafka.h>
-#include "broadcast/broadcast.h"
+#include "broadcast/backend/backend.h"
 #include "shm/common/error.h"
 #include "shm/common/text.h"
 

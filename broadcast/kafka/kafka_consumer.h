@@ -5,7 +5,7 @@
 #define OPALD_BROADCAST_KAFKA_KAFKA_CONSUMER_H
 
 #include <librdkafka/rdkafka.h>
-#include "broadcast/broadcast.h"
+#include "broadcast/backend/backend.h"
 
 struct kafka_consumer;
 

@@ -7,8 +7,7 @@
 #define OPALD_BROADCAST_KAFKA_KAFKA_RESYNC_H
 
 #include <event2/event.h>
-#include "broadcast/broadcast.h"
-#include "broadcast/notification.h"
+#include "broadcast/backend/backend.h"
 
 struct kafka_resync;
 

@@ -7,6 +7,8 @@
  * that fetches the row over its sender's connection and holds back everything that comes behind it until the row is there, so
  * the order is the order of the commits. Messages that fit stay readable for every other kind of server.
  */
+#include "broadcast/postgres/postgres.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,8 +16,6 @@
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
-
-#define POSTGRES_SCHEMA_DEFAULT "opald"
 
 /* ---- the relay's driver ---- */
 
@@ -87,14 +87,9 @@ static int postgres_check_names(const char *channel, const char *schema, struct 
     return 0;
 }
 
-static const char *postgres_schema(const struct broadcast_settings *settings)
-{
-    return settings->postgres_schema ? settings->postgres_schema : POSTGRES_SCHEMA_DEFAULT;
-}
-
 static int postgres_check_settings(const struct broadcast_settings *settings, struct error *err)
 {
-    return postgres_check_names(settings->channel, postgres_schema(settings), err);
+    return postgres_check_names(settings->channel, settings->postgres_schema, err);
 }
 
 static void *postgres_open(struct event_base *base, const struct broadcast_settings *settings,
@@ -109,7 +104,7 @@ static void *postgres_open(struct event_base *base, const struct broadcast_setti
         .probe = postgres_probe,
         .fetch_rows = postgres_fetch_rows,
         .wait = postgres_wait};
-    const char *schema = postgres_schema(settings);
+    const char *schema = settings->postgres_schema;
     struct text table = {0};
     if (postgres_check_settings(settings, err) < 0)
         return NULL;

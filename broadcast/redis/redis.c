@@ -4,6 +4,8 @@
  * has put the message into the output buffer of every subscriber of this moment, no more: Redis keeps nothing. What follows from
  * that, and the guarantees, are in broadcast/relay/relay.h.
  */
+#include "broadcast/redis/redis.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

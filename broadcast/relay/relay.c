@@ -11,10 +11,6 @@
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
 
-#define RELAY_REPLAY_DEFAULT      10000
-#define RELAY_QUEUE_BYTES_DEFAULT ((size_t)64 << 20)
-#define RELAY_SETTLE_DEFAULT      2.0
-#define RELAY_DEADLINE_DEFAULT    60.0
 /* What waits for the ring or for a row before reading stops. */
 #define RELAY_INBOX_MESSAGES (size_t)4096
 #define RELAY_INBOX_BYTES    (size_t)(16 << 20)
@@ -407,21 +403,9 @@ uint64_t relay_message_max(const struct relay *relay)
 
 /* ---- life cycle ---- */
 
-static uint64_t relay_seconds(double value, double fallback)
-{
-    if (value < 0)
-        return 0;
-    if (!(value > 0))
-        value = fallback;
-    if (value > 1e6)
-        value = 1e6;
-    return (uint64_t)(value * (double)CLOCK_SECOND);
-}
-
 uint64_t relay_deadline_ns(const struct broadcast_settings *settings)
 {
-    uint64_t deadline_ns = relay_seconds(settings->heartbeat_deadline, RELAY_DEADLINE_DEFAULT);
-    return deadline_ns ? deadline_ns : relay_seconds(0, RELAY_DEADLINE_DEFAULT);
+    return (uint64_t)(settings->heartbeat_deadline * (double)CLOCK_SECOND);
 }
 
 struct relay *relay_make(struct event_base *base, const struct broadcast_settings *settings,
@@ -437,13 +421,10 @@ struct relay *relay_make(struct event_base *base, const struct broadcast_setting
     relay->channel = memory_copy_string(settings->channel);
     relay->notifier_id = memory_copy_string(settings->notifier_id);
     relay->json_max_depth = settings->json_max_depth;
-    relay->queue_max_bytes =
-        settings->queue_max_bytes ? settings->queue_max_bytes : RELAY_QUEUE_BYTES_DEFAULT;
+    relay->queue_max_bytes = settings->queue_max_bytes;
     relay->queue_max_messages = settings->queue_max_messages;
-    relay->replay_max = settings->replay_buffer_size < 0    ? 0
-                        : settings->replay_buffer_size == 0 ? RELAY_REPLAY_DEFAULT
-                                                            : (size_t)settings->replay_buffer_size;
-    relay->settle_ns = relay_seconds(settings->settle_seconds, RELAY_SETTLE_DEFAULT);
+    relay->replay_max = settings->replay_buffer_size;
+    relay->settle_ns = (uint64_t)(settings->settle_seconds * (double)CLOCK_SECOND);
     relay->no_reconnect = settings->no_reconnect;
     relay->max_retries = settings->reconnect_max_retries;
     relay->message_max = UINT64_MAX;

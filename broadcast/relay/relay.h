@@ -30,7 +30,7 @@
 #define OPALD_BROADCAST_RELAY_RELAY_H
 
 #include <event2/event.h>
-#include "broadcast/broadcast.h"
+#include "broadcast/backend/backend.h"
 
 enum relay_side { RELAY_LISTENER, RELAY_SENDER };
 #define RELAY_SIDES 2

@@ -16,11 +16,8 @@ struct broadcast_settings router_backbone_settings(const struct config *config, 
         .debug = config->log.level <= LOG_DEBUG,
         .reconnect_max_retries = config->broadcast_reconnect_max_retries,
         .no_reconnect = !config->broadcast_reconnect_enabled,
-        /* 0 means "none" to the operator and "the default" to the backends. */
-        .replay_buffer_size =
-            config->broadcast_replay_buffer_size ? config->broadcast_replay_buffer_size : -1,
-        .settle_seconds =
-            config->broadcast_resync_settle_seconds > 0 ? config->broadcast_resync_settle_seconds : -1,
+        .replay_buffer_size = (size_t)config->broadcast_replay_buffer_size,
+        .settle_seconds = config->broadcast_resync_settle_seconds,
         .heartbeat_deadline = config->broadcast_heartbeat_seconds,
         .postgres_schema = config->broadcast_postgres_schema,
         .kafka_config = config->kafka_config,

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broadcast/notification.h"
+#include "broadcast/backend/notification.h"
 
 static void check(int condition, const char *what)
 {

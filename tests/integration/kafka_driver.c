@@ -190,12 +190,12 @@ int main(int argc, char **argv)
         .reconnect_backoff_min = option(argc, argv, "backoff_min", 0.1),
         .reconnect_backoff_max = option(argc, argv, "backoff_max", 1),
         .debug = debug,
-        .replay_buffer_size = (int64_t)option(argc, argv, "replay", 0),
-        .settle_seconds = option(argc, argv, "settle", 0),
-        .heartbeat_deadline = option(argc, argv, "deadline", 0),
+        .replay_buffer_size = (size_t)option(argc, argv, "replay", 10000),
+        .settle_seconds = option(argc, argv, "settle", 2),
+        .heartbeat_deadline = option(argc, argv, "deadline", 60),
         .reconnect_max_retries = (int64_t)option(argc, argv, "max_retries", 0),
         .no_reconnect = option(argc, argv, "no_reconnect", 0) > 0,
-        .postgres_schema = getenv("DRIVER_SCHEMA"),
+        .postgres_schema = getenv("DRIVER_SCHEMA") ? getenv("DRIVER_SCHEMA") : "opald",
     };
     driver.base = event_base_new();
     driver.broadcast = broadcast_open(driver.base, &settings, &callbacks, &driver, &err);

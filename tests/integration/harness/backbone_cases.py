@@ -283,7 +283,7 @@ def replay_buffer_overflows(server, driver, channel):
 
 def no_replay_buffer(server, driver, channel):
     proxy, uri = proxied(server)
-    one, two = driver(uri, channel, A, replay=-1, settle=0.3).up(), driver(server.uri, channel, B, settle=0.3).up()
+    one, two = driver(uri, channel, A, replay=0, settle=0.3).up(), driver(server.uri, channel, B, settle=0.3).up()
     proxy.refuse(True)
     proxy.cut()
     one.wait_line("state GAP")
@@ -472,7 +472,7 @@ def nonsense_in_the_middle(server, driver, channel):
     """A connection that worked turns mad: given up, told as a gap, and well again with the next one."""
     now = [None]
     proxy = Proxy(server.port, lambda direction, data: now[0] if now[0] is not None and direction == "down" else data)
-    one = driver(server.uri_by(proxy.port), channel, A, deadline=2, settle=-1).up()
+    one = driver(server.uri_by(proxy.port), channel, A, deadline=2, settle=0).up()
     two = driver(server.uri, channel, B).up()
     for number, text in enumerate(NONSENSE[server.scheme]):
         ups = sum(x == "state UP" for x in one.lines)
@@ -520,7 +520,7 @@ def close_sends_what_is_queued(server, driver, channel):
 def a_thousand_reconnects(server, driver, channel):
     """Memory stays flat; each return is counted."""
     proxy, uri = proxied(server)
-    one = driver(uri, channel, A, settle=-1, backoff_min=0.01, backoff_max=0.01).up()
+    one = driver(uri, channel, A, settle=0, backoff_min=0.01, backoff_max=0.01).up()
     total = 1000 if not SANITIZER else 200
     early = None
     for i in range(total):

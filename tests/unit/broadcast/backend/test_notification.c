@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "broadcast/notification.h"
+#include "broadcast/backend/notification.h"
 
 static struct notification_decoder *decoder;
 static struct notification decoded;

@@ -1,8 +1,8 @@
 /* BroadcastNotification, the JSON that servers exchange over any backbone: {"notifier_id": "..", "topics": [".."], "data": ..}
  * Pure codec, no I/O. Encoding is to the byte what the reference writes (Python json defaults), except that `data` passes
  * through unchanged. */
-#ifndef OPALD_BROADCAST_NOTIFICATION_H
-#define OPALD_BROADCAST_NOTIFICATION_H
+#ifndef OPALD_BROADCAST_BACKEND_NOTIFICATION_H
+#define OPALD_BROADCAST_BACKEND_NOTIFICATION_H
 
 #include "shm/common/json.h"
 #include "shm/common/text.h"

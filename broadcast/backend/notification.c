@@ -6,7 +6,7 @@
  * Decoded texts lie in one buffer of the decoder. It moves while it grows, so the first pass notes offsets and the second makes
  * the views.
  */
-#include "broadcast/notification.h"
+#include "broadcast/backend/notification.h"
 
 #include <math.h>
 #include <stdio.h>

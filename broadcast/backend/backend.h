@@ -1,0 +1,112 @@
+/*
+ * What each backbone is made of (kafka, redis, postgres): the settings that it gets, what it reports, and the operations table by
+ * which broadcast/broadcast.c reaches it. Nothing here knows a particular backbone.
+ * Everything is non-blocking and driven by the event base given; callbacks come from that loop, in the master's main thread.
+ */
+#ifndef OPALD_BROADCAST_BACKEND_BACKEND_H
+#define OPALD_BROADCAST_BACKEND_BACKEND_H
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "broadcast/backend/notification.h"
+#include "shm/common/error.h"
+#include "shm/common/object.h"
+
+enum broadcast_state {
+    BROADCAST_CONNECTING,
+    BROADCAST_UP,
+    /* was up, is not */
+    BROADCAST_GAP,
+    /* given up (reconnecting is off, or the attempts are used up); final */
+    BROADCAST_LOST,
+};
+
+enum broadcast_count {
+    /* acknowledged by the backbone */
+    BROADCAST_COUNT_SENT,
+    /* given up; each is logged */
+    BROADCAST_COUNT_SEND_FAILED,
+    /* own messages that came back */
+    BROADCAST_COUNT_OWN,
+    /* not a notification; skipped */
+    BROADCAST_COUNT_REJECTED,
+    BROADCAST_COUNT_RECONNECT,
+    BROADCAST_COUNT_TOO_LARGE,
+};
+
+struct broadcast_callbacks {
+    /* An event of another server. Views are valid during the call. Returns false when it can't be taken now (the ring is full):
+     * the backend keeps it, stops reading, and offers the same event again after broadcast_resume. */
+    bool (*event)(void *context, const struct notification *notification);
+    void (*state)(void *context, enum broadcast_state state);
+    /* Events may have been lost: the clients of this host must refetch. */
+    void (*gap)(void *context, uint64_t gap_ns, const char *why);
+    void (*count)(void *context, enum broadcast_count what, uint64_t amount);
+    /* after a batch of event callbacks: wake the workers */
+    void (*batch_end)(void *context);
+    /* What became of a message that was published with a token: `ok` when the backbone has acknowledged it, else it was given up
+     * (refused, pushed out of a full queue). Once per message, in any order, also from within broadcast_publish and
+     * broadcast_close; what is unsent at the close gets none. NULL: not wanted. It must not call broadcast_publish. */
+    void (*acknowledged)(void *context, uint64_t token, bool ok);
+};
+
+struct broadcast_settings {
+    /* kafka://h1:9092,h2:9092 | kafka+mock:// | redis://host:6379 | postgresql://host:5432/database */
+    const char *uri;
+    /* Kafka topic, Redis or Postgres channel */
+    const char *channel;
+    /* this server's, 32 hex digits */
+    const char *notifier_id;
+    size_t event_max_bytes;
+    unsigned json_max_depth;
+    /* limits of the messages that wait for an acknowledgement */
+    size_t queue_max_bytes;
+    size_t queue_max_messages;
+    /* seconds */
+    double reconnect_backoff_min;
+    double reconnect_backoff_max;
+    /* failed attempts in a row after which to give up; 0: never */
+    int64_t reconnect_max_retries;
+    /* librdkafka's own debug lines go to the log */
+    bool debug;
+
+    /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay/relay.h). */
+    /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
+    bool no_reconnect;
+    /* messages kept while away; 0: none */
+    size_t replay_buffer_size;
+    /* from the return to the replay, and again to the resync; 0: at once */
+    double settle_seconds;
+    /* the longest a deaf connection may go unnoticed, seconds; above 0 */
+    double heartbeat_deadline;
+    /* where Postgres keeps large events */
+    const char *postgres_schema;
+
+    /* Kafka. The operator's settings of librdkafka, one "key=value" per line, applied after ours; NULL: none. */
+    const char *kafka_config;
+    /* create a missing topic */
+    bool kafka_create_topic;
+};
+
+/* The last line of each backend in the log; the number of attempts. The reference's words but for what is restarted. */
+#define BROADCAST_GIVING_UP \
+    "Broadcaster reconnect exhausted after %u attempts; giving up so the server can restart"
+
+/* One backbone; `self` is what its open returned. What each function does is said at broadcast_* in broadcast/broadcast.h. */
+struct broadcast_backend {
+    /* NULL-terminated, in lower case */
+    const char *const *schemes;
+    int (*check_uri)(const char *uri, struct error *err);
+    /* NULL: nothing to check beyond the URI */
+    int (*check_settings)(const struct broadcast_settings *settings, struct error *err);
+    void *(*open)(struct event_base *base, const struct broadcast_settings *settings,
+        const struct broadcast_callbacks *callbacks, void *context, struct error *err);
+    int (*publish)(void *self, struct slice topic, struct slice data, uint64_t token);
+    void (*resume)(void *self);
+    uint64_t (*message_max)(const void *self);
+    size_t (*close)(void *self, int grace_ms);
+};
+
+#endif
