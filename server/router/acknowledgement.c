@@ -5,78 +5,76 @@
 
 #include "shm/common/memory.h"
 
-struct certainty_entry {
-    TAILQ_ENTRY(certainty_entry) link;
+struct acknowledgement_entry {
+    TAILQ_ENTRY(acknowledgement_entry) link;
     uint64_t token;
     uint64_t deadline_ns;
-    uint64_t left; /* messages not done, the router's own share included */
+    /* messages not done, the router's own share included */
+    uint64_t left;
     struct event_acknowledgement answer;
 };
 
-TAILQ_HEAD(certainty_list, certainty_entry);
+TAILQ_HEAD(acknowledgement_list, acknowledgement_entry);
 
-/* Two queues. Tokens rise, and backbones report in order, so that a search in `waiting` mostly ends at its first entry. */
-struct certainty {
-    struct certainty_list waiting; /* in order of their tokens, and so of their deadlines */
-    struct certainty_list due;
+/* Tokens rise, and backbones report in order: a search in `waiting` mostly ends at its first entry. */
+struct acknowledgements {
+    /* in the order of their tokens, and so of their deadlines */
+    struct acknowledgement_list waiting;
+    struct acknowledgement_list due;
     size_t count;
     size_t entries_max;
     uint64_t next_token;
 };
 
-struct certainty *certainty_make(size_t entries_max)
+struct acknowledgements *acknowledgement_make(size_t entries_max)
 {
-    struct certainty *certainty = memory_allocate(sizeof *certainty);
-    TAILQ_INIT(&certainty->waiting);
-    TAILQ_INIT(&certainty->due);
-    certainty->entries_max = entries_max;
-    certainty->next_token = 1;
-    return certainty;
+    struct acknowledgements *acknowledgements = memory_allocate(sizeof *acknowledgements);
+    TAILQ_INIT(&acknowledgements->waiting);
+    TAILQ_INIT(&acknowledgements->due);
+    acknowledgements->entries_max = entries_max;
+    acknowledgements->next_token = 1;
+    return acknowledgements;
 }
 
-static void certainty_end(
-    struct certainty *certainty, struct certainty_list *list, struct certainty_entry *entry)
+static void acknowledgement_end(struct acknowledgements *acknowledgements, struct acknowledgement_list *list,
+    struct acknowledgement_entry *entry)
 {
     TAILQ_REMOVE(list, entry, link);
-    certainty->count--;
+    acknowledgements->count--;
     free(entry);
 }
 
-static void certainty_end_all(struct certainty *certainty, struct certainty_list *list,
-    bool (*which)(void *, const struct certainty_entry *), void *context)
+static void acknowledgement_end_all(
+    struct acknowledgements *acknowledgements, struct acknowledgement_list *list)
 {
-    struct certainty_entry *next;
-    for (struct certainty_entry *entry = TAILQ_FIRST(list); entry; entry = next) {
+    while (!TAILQ_EMPTY(list))
+        acknowledgement_end(acknowledgements, list, TAILQ_FIRST(list));
+}
+
+static void acknowledgement_end_worker(
+    struct acknowledgements *acknowledgements, struct acknowledgement_list *list, uint32_t origin)
+{
+    struct acknowledgement_entry *next;
+    for (struct acknowledgement_entry *entry = TAILQ_FIRST(list); entry; entry = next) {
         next = TAILQ_NEXT(entry, link);
-        if (which(context, entry))
-            certainty_end(certainty, list, entry);
+        if (entry->answer.origin == origin)
+            acknowledgement_end(acknowledgements, list, entry);
     }
 }
 
-static bool is_any(void *context, const struct certainty_entry *entry)
+void acknowledgement_free(struct acknowledgements *acknowledgements)
 {
-    (void)context;
-    (void)entry;
-    return true;
-}
-
-static bool is_of_worker(void *context, const struct certainty_entry *entry)
-{
-    return entry->answer.origin == *(const uint32_t *)context;
-}
-
-void certainty_free(struct certainty *certainty)
-{
-    if (!certainty)
+    if (!acknowledgements)
         return;
-    certainty_end_all(certainty, &certainty->waiting, is_any, NULL);
-    certainty_end_all(certainty, &certainty->due, is_any, NULL);
-    free(certainty);
+    acknowledgement_end_all(acknowledgements, &acknowledgements->waiting);
+    acknowledgement_end_all(acknowledgements, &acknowledgements->due);
+    free(acknowledgements);
 }
 
-static struct certainty_entry *certainty_find(const struct certainty *certainty, uint64_t token)
+static struct acknowledgement_entry *acknowledgement_find(
+    const struct acknowledgements *acknowledgements, uint64_t token)
 {
-    struct certainty_entry *entry = TAILQ_FIRST(&certainty->waiting);
+    struct acknowledgement_entry *entry = TAILQ_FIRST(&acknowledgements->waiting);
     for (; entry; entry = TAILQ_NEXT(entry, link)) {
         if (entry->token == token)
             return entry;
@@ -86,72 +84,74 @@ static struct certainty_entry *certainty_find(const struct certainty *certainty,
     return NULL;
 }
 
-uint64_t certainty_begin(
-    struct certainty *certainty, const struct event *event, uint64_t now_ns, uint64_t deadline_ns)
+uint64_t acknowledgement_begin(struct acknowledgements *acknowledgements, const struct event *event,
+    uint64_t now_ns, uint64_t deadline_ns)
 {
-    struct certainty_entry *oldest;
-    while ((oldest = TAILQ_FIRST(&certainty->waiting)) && oldest->deadline_ns <= now_ns)
-        certainty_end(certainty, &certainty->waiting, oldest);
-    if (certainty->count >= certainty->entries_max)
+    struct acknowledgement_entry *oldest;
+    while ((oldest = TAILQ_FIRST(&acknowledgements->waiting)) && oldest->deadline_ns <= now_ns)
+        acknowledgement_end(acknowledgements, &acknowledgements->waiting, oldest);
+    if (acknowledgements->count >= acknowledgements->entries_max)
         return 0;
-    struct certainty_entry *entry = memory_allocate(sizeof *entry);
-    entry->token = certainty->next_token++;
+    struct acknowledgement_entry *entry = memory_allocate(sizeof *entry);
+    entry->token = acknowledgements->next_token++;
     entry->deadline_ns = deadline_ns;
     entry->left = 1;
     entry->answer = (struct event_acknowledgement){
         .ticket = event->ticket, .origin = event->origin, .incarnation = event->incarnation, .ok = 1};
-    TAILQ_INSERT_TAIL(&certainty->waiting, entry, link);
-    certainty->count++;
+    TAILQ_INSERT_TAIL(&acknowledgements->waiting, entry, link);
+    acknowledgements->count++;
     return entry->token;
 }
 
-void certainty_expect(struct certainty *certainty, uint64_t token)
+void acknowledgement_expect(struct acknowledgements *acknowledgements, uint64_t token)
 {
-    struct certainty_entry *entry = TAILQ_LAST(&certainty->waiting, certainty_list); /* the one just begun */
+    struct acknowledgement_entry *entry =
+        TAILQ_LAST(&acknowledgements->waiting, acknowledgement_list); /* the one just begun */
     if (!entry || entry->token != token)
-        entry = certainty_find(certainty, token);
+        entry = acknowledgement_find(acknowledgements, token);
     if (entry)
         entry->left++;
 }
 
-bool certainty_done(struct certainty *certainty, uint64_t token, bool ok)
+bool acknowledgement_done(struct acknowledgements *acknowledgements, uint64_t token, bool ok)
 {
-    struct certainty_entry *entry = TAILQ_LAST(&certainty->waiting, certainty_list);
+    struct acknowledgement_entry *entry = TAILQ_LAST(&acknowledgements->waiting, acknowledgement_list);
     if (!entry || entry->token != token)
-        entry = certainty_find(certainty, token);
+        entry = acknowledgement_find(acknowledgements, token);
     if (!entry)
         return false;
     if (!ok)
         entry->answer.ok = 0;
     if (--entry->left)
         return false;
-    TAILQ_REMOVE(&certainty->waiting, entry, link);
-    TAILQ_INSERT_TAIL(&certainty->due, entry, link);
+    TAILQ_REMOVE(&acknowledgements->waiting, entry, link);
+    TAILQ_INSERT_TAIL(&acknowledgements->due, entry, link);
     return true;
 }
 
-bool certainty_due(const struct certainty *certainty, struct event_acknowledgement *answer)
+bool acknowledgement_due(
+    const struct acknowledgements *acknowledgements, struct event_acknowledgement *answer)
 {
-    const struct certainty_entry *entry = TAILQ_FIRST(&certainty->due);
+    const struct acknowledgement_entry *entry = TAILQ_FIRST(&acknowledgements->due);
     if (entry)
         *answer = entry->answer;
     return entry != NULL;
 }
 
-void certainty_answered(struct certainty *certainty)
+void acknowledgement_answered(struct acknowledgements *acknowledgements)
 {
-    struct certainty_entry *entry = TAILQ_FIRST(&certainty->due);
+    struct acknowledgement_entry *entry = TAILQ_FIRST(&acknowledgements->due);
     if (entry)
-        certainty_end(certainty, &certainty->due, entry);
+        acknowledgement_end(acknowledgements, &acknowledgements->due, entry);
 }
 
-void certainty_forget_worker(struct certainty *certainty, uint32_t origin)
+void acknowledgement_forget_worker(struct acknowledgements *acknowledgements, uint32_t origin)
 {
-    certainty_end_all(certainty, &certainty->waiting, is_of_worker, &origin);
-    certainty_end_all(certainty, &certainty->due, is_of_worker, &origin);
+    acknowledgement_end_worker(acknowledgements, &acknowledgements->waiting, origin);
+    acknowledgement_end_worker(acknowledgements, &acknowledgements->due, origin);
 }
 
-size_t certainty_count(const struct certainty *certainty)
+size_t acknowledgement_count(const struct acknowledgements *acknowledgements)
 {
-    return certainty->count;
+    return acknowledgements->count;
 }

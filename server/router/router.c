@@ -83,13 +83,13 @@ void *router_reserve(struct router *router, enum ring_type type, uint32_t length
 static void router_put_answers(struct router *router)
 {
     struct event_acknowledgement answer;
-    while (certainty_due(router->certainty, &answer)) {
+    while (acknowledgement_due(router->acknowledgements, &answer)) {
         void *body = router_reserve(router, RING_ACKNOWLEDGED, sizeof answer);
         if (!body)
             break; /* full_poll tries again */
         memcpy(body, &answer, sizeof answer);
         ring_writer_commit(router->ring);
-        certainty_answered(router->certainty);
+        acknowledgement_answered(router->acknowledgements);
     }
     ring_writer_wake(router->ring);
 }
@@ -104,20 +104,20 @@ static void router_on_answer_due(evutil_socket_t descriptor, short what, void *c
 void router_on_backbone_acknowledged(void *context, uint64_t token, bool ok)
 {
     struct router *router = context;
-    if (certainty_done(router->certainty, token, ok))
+    if (acknowledgement_done(router->acknowledgements, token, ok))
         event_active(router->answer_due, EV_TIMEOUT, 0);
 }
 
 static uint64_t router_begin_waiting(struct router *router, const struct event *event)
 {
     uint64_t wait_ns = (uint64_t)(router->config->publish_wait_seconds * (double)CLOCK_SECOND);
-    uint64_t token =
-        certainty_begin(router->certainty, event, clock_monotonic_ns(), event->entered_ns + wait_ns);
+    uint64_t token = acknowledgement_begin(
+        router->acknowledgements, event, clock_monotonic_ns(), event->entered_ns + wait_ns);
     if (!token)
         log_write_limited(&router->limit_waiting, LOG_WARNING, LOGGER_BROADCAST,
             "%zu publishers wait for the backbone already: the next ones will hear that it did not answer in "
             "time",
-            certainty_count(router->certainty));
+            acknowledgement_count(router->acknowledgements));
     return token;
 }
 
@@ -164,7 +164,7 @@ static void router_to_backbone(struct router *router, const struct event *event)
             "Broadcasting incoming event: {'topic': %s, 'notifier_id': '%s'}", router->scratch.data,
             router->notifier_id);
         if (token)
-            certainty_expect(router->certainty, token);
+            acknowledgement_expect(router->acknowledgements, token);
         if (!router_send(router, topic, event->data, token) && token)
             router_on_backbone_acknowledged(router, token, false);
     }
@@ -367,7 +367,7 @@ struct router *router_open(struct event_base *base, const struct config *config,
     router->answer_due = event_new(base, -1, 0, router_on_answer_due, router);
     router->frozen_resync = event_new(base, -1, 0, router_on_frozen_resync, router);
     router->missed_resync = event_new(base, -1, 0, router_on_missed_resync, router);
-    router->certainty = certainty_make(ROUTER_WAITING_MAX);
+    router->acknowledgements = acknowledgement_make(ROUTER_WAITING_MAX);
     freeze_init(&router->freeze, config);
     event_add(router->doorbell, NULL);
     event_limit_write(segment, (uint64_t)config->event_max_bytes);
@@ -410,7 +410,7 @@ void router_close(struct router *router, int grace_ms)
     event_free(router->answer_due);
     event_free(router->frozen_resync);
     event_free(router->missed_resync);
-    certainty_free(router->certainty);
+    acknowledgement_free(router->acknowledgements);
     ring_writer_close(router->ring);
     text_free(&router->scratch);
     free(router);
@@ -439,7 +439,7 @@ void router_detach_worker(struct router *router, unsigned slot)
 {
     ring_writer_deactivate(router->ring, slot);
     router_take_in(router);
-    certainty_forget_worker(router->certainty, slot);
+    acknowledgement_forget_worker(router->acknowledgements, slot);
     if (router->hooks.statistics)
         statistics_service_worker_gone(router->hooks.statistics, slot);
 }
@@ -453,7 +453,7 @@ void router_attach_publisher(struct router *router, unsigned slot)
 void router_detach_publisher(struct router *router, unsigned slot)
 {
     router_take_in(router);
-    certainty_forget_worker(router->certainty, slot);
+    acknowledgement_forget_worker(router->acknowledgements, slot);
 }
 
 int router_publish(struct router *router, struct slice topic, struct slice data)

@@ -7,7 +7,7 @@
  *   backbone ---------+   (backbone events    +--> backbone (events of this host only)
  *                          are not sent back)
  *
- * A publisher that asked for certainty is answered by the ring as well, once the backbone has told what became of every message of its event
+ * A publisher that asked for an acknowledgement is answered by the ring as well, once the backbone has told what became of every message of its event
  * (server/router/acknowledgement.h). While the backbone is away, publishes may be frozen (server/router/freeze.h): those do not reach the ring.
  *
  * When the ring is full because of a slow worker the router stops taking in: uplinks fill up (publishers wait, then are refused

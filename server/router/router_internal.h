@@ -40,8 +40,8 @@ struct router {
     struct event *doorbell;
     struct event *again;     /* more to do: next turn of the loop */
     struct event *full_poll; /* the ring was full */
-    struct certainty *certainty;
-    struct event *answer_due; /* answers of `certainty` are to be put on the ring */
+    struct acknowledgements *acknowledgements;
+    struct event *answer_due; /* answers of `acknowledgements` are to be put on the ring */
     struct freeze freeze;
     bool frozen;                 /* something was dropped since the last resync */
     uint64_t gap_since_ns;       /* the last gap of the backbone */

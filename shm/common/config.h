@@ -38,7 +38,7 @@ struct config {
     double broadcast_heartbeat_seconds;
     double broadcast_start_wait_seconds; /* before clients are taken */
     bool broadcast_freeze_on_disconnect; /* in a gap, drop what is published over HTTP */
-    double publish_wait_seconds;         /* for the backbone, when the publisher asks for certainty */
+    double publish_wait_seconds; /* for the backbone, when the publisher asks for an acknowledgement */
     const char *broadcast_postgres_schema;
     int64_t kafka_queue_max_bytes;
     int64_t kafka_queue_max_messages;

@@ -1,4 +1,4 @@
-"""Each option of the backbone does what its row in deploy/guide/options.md says. (FREEZE_ON_DISCONNECT and PUBLISH_WAIT_SECONDS: test_certainty.py; KAFKA_CONFIG and
+"""Each option of the backbone does what its row in deploy/guide/options.md says. (FREEZE_ON_DISCONNECT and PUBLISH_WAIT_SECONDS: test_acknowledgement.py; KAFKA_CONFIG and
 KAFKA_CREATE_TOPIC: test_kafka_production.py.)"""
 
 import asyncio

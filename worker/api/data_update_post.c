@@ -28,7 +28,7 @@ static void reply_too_large(struct http_exchange *exchange)
 static void reply_outcome(struct http_exchange *exchange, enum publish_outcome outcome)
 {
     switch (outcome) {
-    case PUBLISH_FROZEN: /* as the reference, which says nothing of it, unless certainty was asked for */
+    case PUBLISH_FROZEN: /* as the reference, which says nothing of it, unless an acknowledgement was asked for */
         if (exchange->waits_backbone) {
             http_reply_detail(&exchange->reply, 504,
                 "the update was dropped: the backbone is away, and publishes are frozen until it is back");
@@ -165,7 +165,7 @@ static void refuse(struct http_exchange *exchange, enum data_update_outcome outc
 }
 
 /* Whether the publisher asks for the backbone's acknowledgement. False, with the reply set, for a wish that is not understood: who
- * asked for certainty must not believe to have it. */
+ * asked for an acknowledgement must not believe to have it. */
 static bool read_wait(struct http_exchange *exchange)
 {
     struct text query = {0};

@@ -265,13 +265,13 @@ DIFFERENCES = (
         "freeze",
         "clients are thrown out at once after a Postgres gap, publishes in it are dropped (`OPAL_BROADCAST_FREEZE_ON_DISCONNECT` is true by default)",
         "local delivery goes on and own events are sent afterwards. The default is false, because with it this host's clients would miss updates for as long as the backbone is away, and for good where an update carries its data inline; `true` behaves as in the reference, also for Kafka",
-        ("test_certainty.py::test_not_frozen", "test_certainty.py::test_freeze_redis",),
+        ("test_acknowledgement.py::test_not_frozen", "test_acknowledgement.py::test_freeze_redis",),
     ),
     Difference(
         "wait-backbone",
         "nobody can know whether an update got beyond the server that took it",
         "`POST /data/config?wait=backbone`",
-        ("test_certainty.py::test_acknowledged_by_kafka",),
+        ("test_acknowledgement.py::test_acknowledged_by_kafka",),
     ),
     Difference(
         "json-depth",

@@ -372,7 +372,7 @@ static void expect_head(struct http_test *test, const char *head, const char *pa
 }
 
 /* ?wait=backbone and X-Opald-Wait */
-static void test_certainty(void **state)
+static void test_wait_for_backbone(void **state)
 {
     static const char body[] = "{\"entries\":[{\"url\":\"u\"}]}";
     struct http_test test;
@@ -620,7 +620,7 @@ int main(void)
         cmocka_unit_test(test_without_topics),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_certainty),
+        cmocka_unit_test(test_wait_for_backbone),
         cmocka_unit_test(test_late),
         cmocka_unit_test(test_pipelining),
         cmocka_unit_test(test_upgrade_behind),

@@ -22,7 +22,7 @@ OK = b'{"status":"ok"}'
 
 
 def ask(server, data=None, topics=("t",), by="query", target=None, timeout=30, **fields):
-    """A publish with certainty; the response and the seconds it took."""
+    """A publish that asks for an acknowledgement; the response and the seconds it took."""
     entry = {"url": "http://127.0.0.1:1/unused", "config": {}, "topics": list(topics), "dst_path": "/x", "save_method": "PUT", "data": {"n": data}}
     began = time.monotonic()
     response = server.request("POST", target or ("/data/config?wait=backbone" if by == "query" else "/data/config"),
@@ -66,7 +66,7 @@ def postgres(tmp_path_factory):
     server.stop()
 
 
-# ---- certainty
+# ---- acknowledgement
 @pytest.mark.sanitize
 def test_acknowledged_by_kafka(opald, kafka, topic):
     kafka.create_topic(topic)
