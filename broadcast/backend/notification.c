@@ -8,12 +8,10 @@
  */
 #include "broadcast/backend/notification.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/python.h"
 
 #define NOTIFICATION_RESYNC      "opald_resync"
 #define NOTIFICATION_TOKENS_KEPT 65536 /* a decoder that once met a huge message gives the memory back */
@@ -47,47 +45,6 @@ void notification_encode_resync(struct text *out, struct slice notifier_id, stru
     text_append_char(out, '}');
 }
 
-/* ---- Python's str() of numbers ---- */
-
-/* repr(float): the shortest digits that read back the same, an exponent below 1e-4 and from 1e16 on. */
-static void notification_append_float(struct text *out, double value)
-{
-    char digits[40];
-    int precision = 0;
-    if (isnan(value) || isinf(value)) {
-        text_append_string(out, isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
-        return;
-    }
-    do {
-        snprintf(digits, sizeof digits, "%.*e", precision, value);
-    } while (strtod(digits, NULL) != value && ++precision < 17);
-    int exponent = (int)strtol(strchr(digits, 'e') + 1, NULL, 10);
-    if (exponent >= -4 && exponent < 16) {
-        int decimals = precision > exponent ? precision - exponent : 0;
-        text_append_format(out, "%.*f", decimals, value);
-        if (!decimals)
-            text_append_string(out, ".0");
-    } else {
-        text_append_string(out, digits);
-    }
-}
-
-static void notification_append_number(struct text *out, struct slice raw, bool integer)
-{
-    if (integer) {
-        text_append_slice(out, slice_equals_string(raw, "-0") ? SLICE_LITERAL("0") : raw);
-        return;
-    }
-    if (slice_equals_string(raw, "NaN") || slice_equals_string(raw, "Infinity") ||
-        slice_equals_string(raw, "-Infinity")) {
-        notification_append_float(out, raw.data[0] == 'N' ? NAN : raw.data[0] == '-' ? -INFINITY : INFINITY);
-        return;
-    }
-    char *copy = memory_copy(raw.data, raw.length);
-    notification_append_float(out, strtod(copy, NULL));
-    free(copy);
-}
-
 /* ---- decoding ---- */
 
 struct notification_decoder *notification_decoder_make(unsigned max_depth)
@@ -112,27 +69,15 @@ static bool notification_take_text(
     struct notification_decoder *decoder, uint32_t index, struct slice *view, size_t *offset)
 {
     const struct json_token *token = &decoder->document.tokens[index];
-    struct slice raw = json_raw(&decoder->document, index);
     *view = (struct slice){NULL, 0};
     *offset = decoder->scratch.length;
-    switch (token->type) {
-    case JSON_STRING:
-        if (!token->size) {
-            *view = (struct slice){raw.data + 1, raw.length - 2};
-            return true;
-        }
-        json_string_decode(&decoder->document, index, &decoder->scratch);
-        break;
-    case JSON_NUMBER:
-        notification_append_number(&decoder->scratch, raw, token->size == 1);
-        break;
-    case JSON_TRUE:
-    case JSON_FALSE:
-        text_append_string(&decoder->scratch, token->type == JSON_TRUE ? "True" : "False");
-        break;
-    default:
-        return false;
+    if (token->type == JSON_STRING && !token->size) {
+        struct slice raw = json_raw(&decoder->document, index);
+        *view = (struct slice){raw.data + 1, raw.length - 2};
+        return true;
     }
+    if (!python_coerce_string(&decoder->scratch, &decoder->document, index))
+        return false;
     view->length = decoder->scratch.length - *offset;
     return true;
 }

@@ -13,7 +13,7 @@
 #include "server/command/http_call.h"
 #include "worker/jose/base64url.h"
 #include "server/options/secret_file.h"
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 
 #define EXIT_USAGE       2
 #define JSON_DEPTH       200

@@ -5,6 +5,7 @@
 
 #include "shm/common/json.h"
 #include "shm/common/log_redact.h"
+#include "shm/common/python.h"
 
 #define UPDATE_DEPTH  512
 #define UPDATE_TOKENS 10000000
@@ -28,7 +29,7 @@ static void append_topics_shown(struct text *shown, const char *json, size_t len
         for (uint32_t i = 1; i < document.tokens[0].next; i = document.tokens[i].next) {
             if (i > 1)
                 text_append_string(shown, ", ");
-            text_append_python_string(shown, json_string_view(&document, i, &scratch));
+            python_append_string(shown, json_string_view(&document, i, &scratch));
         }
     }
     text_append_char(shown, ']');
@@ -55,13 +56,13 @@ static void append_entry(const struct entry *entry, bool first, struct text *bod
 
     log_redact(&url, entry->url);
     text_append_string(shown, first ? "DataSourceEntry(url=" : ", DataSourceEntry(url=");
-    text_append_python_string(shown, text_slice(&url));
+    python_append_string(shown, text_slice(&url));
     text_append_string(shown, ", config='<redacted>', topics=");
     append_topics_shown(shown, entry->topics.data, entry->topics.length);
     text_append_string(shown, ", dst_path=");
-    text_append_python_string(shown, entry->dst_path);
+    python_append_string(shown, entry->dst_path);
     text_append_string(shown, ", save_method=");
-    text_append_python_string(shown, entry->save_method);
+    python_append_string(shown, entry->save_method);
     text_append_string(shown, ", data='<redacted>')");
     text_free(&url);
 }
@@ -227,7 +228,7 @@ int publish_update_build(
     text_append_json_ascii(body, reason);
     text_append_string(body, ", \"callback\": {\"callbacks\": []}}");
     text_append_string(shown, "] reason=");
-    text_append_python_string(shown, reason);
+    python_append_string(shown, reason);
     text_append_string(shown, " callback=UpdateCallback(callbacks=[])");
     return 0;
 }

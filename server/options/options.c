@@ -12,6 +12,7 @@
 #include "shm/common/loggers.h"
 #include "shm/common/log_redact.h"
 #include "shm/common/memory.h"
+#include "shm/common/python.h"
 #include "shm/common/text.h"
 #include "server/options/options_table.h"
 #include "server/options/secret_file.h"
@@ -111,7 +112,7 @@ static void problem_value(struct loader *loader, const struct option *option, co
     struct text shown = {0};
     if (option->secrecy == OPTION_OPEN) {
         text_append_char(&shown, '=');
-        text_append_python_string(&shown, slice_from_string(value));
+        python_append_string(&shown, slice_from_string(value));
         if (shown.length > VALUE_SHOWN_MAX) {
             shown.length = VALUE_SHOWN_MAX;
             text_append_string(&shown, "...");

@@ -10,6 +10,7 @@
 
 #include "shm/common/json.h"
 #include "shm/common/memory.h"
+#include "shm/common/python.h"
 #include "shm/common/text.h"
 
 #define JSON_OPTION_DEPTH 64
@@ -201,21 +202,6 @@ static int parse_size(
     return 0;
 }
 
-/* The shortest text that reads back as the same number, with a point, as Python's repr. */
-static char *format_number(double value)
-{
-    char text[40];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        bool needless_exponent = strchr(text, 'e') && fabs(value) >= 1e-4 && fabs(value) < 1e16;
-        if (strtod(text, NULL) == value && !needless_exponent)
-            break;
-    }
-    if (!strpbrk(text, ".e"))
-        strcat(text, ".0");
-    return memory_copy_string(text);
-}
-
 static int parse_float(
     const struct option *option, const char *text, struct option_meaning *meaning, struct error *err)
 {
@@ -229,7 +215,9 @@ static int parse_float(
             return error_set(err, EINVAL, "a number");
         return error_set(err, EINVAL, "a number of seconds from %g to %g", option->minimum, option->maximum);
     }
-    meaning->canonical = format_number(meaning->number);
+    struct text canonical = {0};
+    python_append_float(&canonical, meaning->number);
+    meaning->canonical = canonical.data;
     return 0;
 }
 
@@ -351,7 +339,7 @@ static int parse_list(const char *text, struct option_meaning *meaning, struct e
     for (size_t i = 0; i < meaning->list.count; i++) {
         if (i)
             text_append_string(&shown, ", ");
-        text_append_python_string(&shown, slice_from_string(meaning->list.items[i]));
+        python_append_string(&shown, slice_from_string(meaning->list.items[i]));
     }
     text_append_char(&shown, ']');
     meaning->canonical = shown.data;

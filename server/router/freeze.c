@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "shm/common/log.h"
+#include "shm/common/python.h"
 #include "shm/common/text.h"
 #include "shm/common/loggers.h"
 
@@ -71,7 +72,7 @@ static void freeze_tell_drop(const struct freeze *freeze, const struct event *ev
         return;
     while (topics.length < FREEZE_TOPICS_LOGGED && event_topic_next(event, &offset, &topic)) {
         text_append_string(&topics, topics.length ? ", " : "");
-        text_append_python_string(&topics, topic);
+        python_append_string(&topics, topic);
     }
     log_write(level, LOGGER_ROUTER,
         "Broadcaster backbone gap; freezing publish to preserve fleet consistency (not delivered to clients; "

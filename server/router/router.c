@@ -20,6 +20,7 @@
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "server/statistics/statistics_service.h"
+#include "shm/common/python.h"
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
 
@@ -159,7 +160,7 @@ static void router_to_backbone(struct router *router, const struct event *event)
     while (
         router->backbone && !(event->flags & EVENT_LOCAL_ONLY) && event_topic_next(event, &offset, &topic)) {
         text_clear(&router->scratch);
-        text_append_python_string(&router->scratch, topic);
+        python_append_string(&router->scratch, topic);
         log_write(LOG_INFO, LOGGER_BROADCAST,
             "Broadcasting incoming event: {'topic': %s, 'notifier_id': '%s'}", router->scratch.data,
             router->notifier_id);

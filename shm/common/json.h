@@ -64,6 +64,11 @@ void json_free(struct json_document *document);
 
 /* The bytes of a token as they stand in the text (a string with its quotes). */
 struct slice json_raw(const struct json_document *document, uint32_t token);
+/* Whether a number token is an integer, as json.loads sees it: no '.', no exponent, neither NaN nor Infinity. */
+static inline bool json_is_integer(const struct json_document *document, uint32_t token)
+{
+    return document->tokens[token].size == 1;
+}
 /* Value token of `key` in the object `object`, the last one when the key is there twice (Python's rule); UINT32_MAX when absent. The key is
  * compared after unescaping. */
 uint32_t json_member(const struct json_document *document, uint32_t object, const char *key);

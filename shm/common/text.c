@@ -193,43 +193,6 @@ void text_append_json_utf8(struct text *text, struct slice value)
     text_append_json(text, value, false);
 }
 
-/* A surrogate that stands alone, in its three bytes (WTF-8): Python can't print it and escapes it. */
-static bool is_surrogate(struct slice value, size_t at)
-{
-    return value.length - at >= 3 && (unsigned char)value.data[at] == 0xed &&
-           (unsigned char)value.data[at + 1] >= 0xa0;
-}
-
-void text_append_python_string(struct text *out, struct slice value)
-{
-    bool single = value.length && memchr(value.data, '\'', value.length);
-    bool plain_double = single && !memchr(value.data, '"', value.length);
-    char quote = plain_double ? '"' : '\'';
-    text_append_char(out, quote);
-    for (size_t i = 0; i < value.length; i++) {
-        char c = value.data[i];
-        if (c == '\\' || c == quote) {
-            text_append_char(out, '\\');
-            text_append_char(out, c);
-        } else if (c == '\n') {
-            text_append_string(out, "\\n");
-        } else if (c == '\r') {
-            text_append_string(out, "\\r");
-        } else if (c == '\t') {
-            text_append_string(out, "\\t");
-        } else if ((unsigned char)c < 0x20 || c == 0x7f) {
-            text_append_format(out, "\\x%02x", (unsigned)(unsigned char)c);
-        } else if (is_surrogate(value, i)) {
-            unsigned middle = (unsigned char)value.data[i + 1], last = (unsigned char)value.data[i + 2];
-            text_append_format(out, "\\u%04x", 0xd000u | (middle & 0x3f) << 6 | (last & 0x3f));
-            i += 2;
-        } else {
-            text_append_char(out, c);
-        }
-    }
-    text_append_char(out, quote);
-}
-
 int text_hex_value(char digit)
 {
     if (digit >= '0' && digit <= '9')

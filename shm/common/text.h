@@ -49,8 +49,6 @@ struct slice text_slice(const struct text *text);
  */
 void text_append_json_ascii(struct text *text, struct slice value);
 void text_append_json_utf8(struct text *text, struct slice value);
-/* Appends `value` as Python's repr() shows a str (a lone surrogate, WTF-8, as \udxxx), for the log lines that the reference's users grep. */
-void text_append_python_string(struct text *text, struct slice value);
 
 /* 0 to 15, or -1 for what is no hexadecimal digit. */
 int text_hex_value(char digit);

@@ -2,7 +2,7 @@
 #include "shm/common/log.h"
 #include "worker/api/data_entry.h"
 #include "worker/http/http_body.h"
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 #include "shm/common/loggers.h"
 
 #define REPORT_LOGGED_BYTES 16384

@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 
 /* The log shows them, cut to 16 KiB a line. */
 #define TOPICS_LOGGED_BYTES 8192
@@ -41,7 +41,7 @@ static bool write_topic(struct model_run *run, struct slice topic, bool *first, 
     if (reader->topics.length < TOPICS_LOGGED_BYTES) {
         if (reader->topic_count)
             text_append_string(&reader->topics, ", ");
-        text_append_python_string(&reader->topics, topic);
+        python_append_string(&reader->topics, topic);
     }
     reader->topic_count++;
     if (reader->topic)

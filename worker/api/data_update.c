@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 #include "worker/topics/topic_expansion.h"
 
 #define LOGGED_BYTES 8192
@@ -50,12 +50,11 @@ static void log_entry(struct data_update *update)
     if (out->length >= LOGGED_BYTES)
         return;
     text_append_string(out, update->entry_count ? ", {'url': " : "{'url': ");
-    text_append_python_string(out, text_slice(&reader->url));
+    python_append_string(out, text_slice(&reader->url));
     text_append_string(out, ", 'method': ");
-    text_append_python_string(out, text_slice(&reader->save_method));
+    python_append_string(out, text_slice(&reader->save_method));
     text_append_string(out, ", 'path': ");
-    text_append_python_string(
-        out, reader->dst_path.length ? text_slice(&reader->dst_path) : SLICE_LITERAL("/"));
+    python_append_string(out, reader->dst_path.length ? text_slice(&reader->dst_path) : SLICE_LITERAL("/"));
     text_append_format(out, ", 'inline_data': %s, 'topics': ", reader->has_data ? "True" : "False");
     text_append_slice(out, text_slice(&reader->topics));
     text_append_char(out, '}');

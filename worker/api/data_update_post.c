@@ -13,7 +13,7 @@
 #include "worker/api/data_update.h"
 #include "worker/http/http_body.h"
 #include "worker/http/http_gate.h"
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 #include "shm/common/loggers.h"
 
 #define TOPICS_LOGGED_BYTES 4096
@@ -91,7 +91,7 @@ static void append_topics(const struct topic_set *topics, struct text *out)
     size_t limit = out->length + TOPICS_LOGGED_BYTES;
     for (uint32_t i = 0; i < topics->count && out->length < limit; i++) {
         text_append_string(out, i ? ", " : "{");
-        text_append_python_string(out, topic_set_item(topics, i));
+        python_append_string(out, topic_set_item(topics, i));
     }
     text_append_string(out, topics->count ? "}" : "set()");
 }

@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "worker/api/model_pairs.h"
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 #include "worker/rpc/rpc_message.h"
 
 enum json_type model_type(struct model_value value)
@@ -47,25 +47,10 @@ bool model_refuse_null(struct model_run *run)
 bool model_read_string(struct model_run *run, struct model_value value, struct text *out)
 {
     text_clear(out);
-    switch (model_type(value)) {
-    case JSON_STRING:
-        json_string_decode(value.document, value.token, out);
+    if (python_coerce_string(out, value.document, value.token))
         return true;
-    case JSON_NUMBER:
-        python_append_number(out, value.document, value.token);
-        return true;
-    case JSON_TRUE:
-        text_append_string(out, "True");
-        return true;
-    case JSON_FALSE:
-        text_append_string(out, "False");
-        return true;
-    case JSON_NULL:
+    if (model_type(value) == JSON_NULL)
         return model_refuse_null(run);
-    case JSON_ARRAY:
-    case JSON_OBJECT:
-        break;
-    }
     return validation_error(&run->validation, "str type expected", "type_error.str", NULL);
 }
 
@@ -153,7 +138,7 @@ bool model_convert_float(
         json_string_decode(value.document, value.token, &string);
     bool fits = type == JSON_NUMBER || is_float_text(&string);
     if (fits)
-        rpc_number_format(text_slice(&string), false, out);
+        python_append_number(out, text_slice(&string), false);
     text_free(&string);
     return fits || validation_error(&run->validation, "value is not a valid float", "type_error.float", NULL);
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "shm/common/memory.h"
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 
 struct model_rewritten {
     struct model_rewritten *next;
@@ -41,7 +41,7 @@ static bool append_key(struct text *out, const struct json_document *document, u
         text_append_string(out, "\"true\"");
         break;
     case JSON_NUMBER:
-        python_append_number(&scratch, document, token);
+        python_append_number(&scratch, json_raw(document, token), json_is_integer(document, token));
         text_append_json_ascii(out, text_slice(&scratch));
         text_free(&scratch);
         break;

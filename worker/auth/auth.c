@@ -7,7 +7,7 @@
 #include <time.h>
 
 #include "shm/common/memory.h"
-#include "shm/common/python_text.h"
+#include "shm/common/python.h"
 #include "worker/auth/auth_cache.h"
 #include "worker/auth/auth_keys.h"
 #include "worker/auth/secret.h"

@@ -2,6 +2,7 @@
 
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
+#include "shm/common/python.h"
 #include "shm/worker_table.h"
 #include "worker/auth/auth.h"
 
@@ -12,7 +13,7 @@ void http_gate_log(struct slice reason, const char *how, const char *peer)
     unsigned hash = 5381;
     for (size_t i = 0; i < reason.length; i++)
         hash = hash * 33 + (unsigned char)reason.data[i];
-    text_append_python_string(&shown, reason);
+    python_append_string(&shown, reason);
     log_write_limited(&limiters[hash % (sizeof limiters / sizeof *limiters)], LOG_ERROR, LOGGER_HTTP,
         "Authentication failed with 401 due to error: {'error': %s} (%s%s)", shown.data, how, peer);
     text_free(&shown);

@@ -9,6 +9,7 @@
 #include "shm/common/log.h"
 #include "shm/common/log_redact.h"
 #include "shm/common/loggers.h"
+#include "shm/common/python.h"
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
 #include "worker/auth/secret.h"
@@ -154,12 +155,12 @@ static void log_unexpected(const struct http_exchange *exchange, const struct we
     text_append_string(&said, "[");
     for (size_t i = 0; i < payload->url_count; i++) {
         text_append_string(&said, i ? ", " : "");
-        text_append_python_string(&said, text_slice(&payload->urls[i]));
+        python_append_string(&said, text_slice(&payload->urls[i]));
     }
     text_append_string(&said, "] and those names: [");
     for (size_t i = 0; i < payload->name_count; i++) {
         text_append_string(&said, i ? ", " : "");
-        text_append_python_string(&said, text_slice(&payload->names[i]));
+        python_append_string(&said, text_slice(&payload->names[i]));
     }
     log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP,
         "Got an unexpected webhook not matching the tracked repo (%s) - with these URLS: %s].",

@@ -1,6 +1,7 @@
 #include "worker/rpc/rpc_message.h"
 
 #include <string.h>
+#include "shm/common/python.h"
 
 void rpc_message_free(struct rpc_message *message)
 {
@@ -103,28 +104,6 @@ static bool token_is_null(const struct json_document *document, uint32_t token)
     return token == JSON_ABSENT || document->tokens[token].type == JSON_NULL;
 }
 
-/* A field of type str: strings, and what pydantic turns into one. False: a validation error. */
-static bool token_to_string(const struct json_document *document, uint32_t token, struct text *out)
-{
-    text_clear(out);
-    switch (document->tokens[token].type) {
-    case JSON_STRING:
-        json_string_decode(document, token, out);
-        return true;
-    case JSON_NUMBER:
-        rpc_number_format(json_raw(document, token), document->tokens[token].size == 1, out);
-        return true;
-    case JSON_TRUE:
-        text_append_string(out, "True");
-        return true;
-    case JSON_FALSE:
-        text_append_string(out, "False");
-        return true;
-    default:
-        return false;
-    }
-}
-
 static bool optional_string_valid(const struct json_document *document, uint32_t token)
 {
     if (token == JSON_ABSENT)
@@ -147,12 +126,14 @@ static bool request_read(struct rpc_message *message, uint32_t request)
     const struct json_document *document = &message->document;
     if (mapping_check(document, request) != MAPPING_GOOD)
         return false;
+    text_clear(&message->method);
+    text_clear(&message->call_id);
     uint32_t method = mapping_get(document, request, "method");
-    if (token_is_null(document, method) || !token_to_string(document, method, &message->method))
+    if (token_is_null(document, method) || !python_coerce_string(&message->method, document, method))
         return false;
     uint32_t call_id = mapping_get(document, request, "call_id");
     message->has_call_id = !token_is_null(document, call_id);
-    if (message->has_call_id && !token_to_string(document, call_id, &message->call_id))
+    if (message->has_call_id && !python_coerce_string(&message->call_id, document, call_id))
         return false;
     message->arguments = mapping_get(document, request, "arguments");
     return token_is_null(document, message->arguments) ||

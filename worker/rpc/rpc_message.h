@@ -40,9 +40,6 @@ enum rpc_verdict rpc_message_parse(
 bool rpc_mapping_next(
     const struct json_document *document, uint32_t token, uint32_t *cursor, uint32_t *key, uint32_t *value);
 
-/* Python's str() of a JSON number ("100000.0", "1e-07", "inf"), appended to `out`. */
-void rpc_number_format(struct slice number, bool integer, struct text *out);
-
 /* Appends {"request": null, "response": {"result": <result>, "result_type": "<type>", "call_id": ...}}. `result` is JSON text. */
 void rpc_reply_write(
     struct text *out, const char *result, const char *result_type, bool has_call_id, struct slice call_id);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
+#include "shm/common/python.h"
 #include "shm/common/text.h"
 
 #define TEXT(literal) literal, sizeof(literal) - 1
@@ -72,7 +73,7 @@ static void escapes_as_python(void **state)
         assert_text(&text, escapings[i].utf8);
         if (escapings[i].repr) {
             text_clear(&text);
-            text_append_python_string(&text, value);
+            python_append_string(&text, value);
             assert_text(&text, escapings[i].repr);
         }
     }
