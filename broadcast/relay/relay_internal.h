@@ -2,7 +2,7 @@
 #ifndef OPALD_BROADCAST_RELAY_RELAY_INTERNAL_H
 #define OPALD_BROADCAST_RELAY_RELAY_INTERNAL_H
 
-#include "broadcast/relay/backoff.h"
+#include "shm/common/backoff.h"
 #include "broadcast/relay/inbox.h"
 #include "broadcast/relay/relay.h"
 #include "broadcast/relay/replay_buffer.h"

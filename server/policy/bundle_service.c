@@ -4,33 +4,37 @@
 #include <string.h>
 
 #include "shm/common/memory.h"
-#include "server/policy/bundle/bundle_child.h"
+#include "shm/common/object.h"
 #include "shm/link/bundle_link.h"
+#include "server/policy/bundle/bundle_child.h"
 #include "server/policy/bundle/bundle_store.h"
 
+#define BUNDLE_SERVICE_MAGIC UINT32_C(0x62736576)
+
 struct bundle_service {
+    uint32_t magic;
     struct policy *policy;
+    struct policy_server *server;
     struct bundle_store *store;
 };
 
-static void on_answered(void *context, struct bundle_asker asker, const struct bundle_answer *answer)
+static void service_on_answered(void *context, struct bundle_asker asker, const struct bundle_answer *answer)
 {
-    const struct bundle_service *service = context;
+    const struct bundle_service *service = object_cast(struct bundle_service, BUNDLE_SERVICE_MAGIC, context);
     struct bundle_link_answer head = {
         .status = answer->status, .json_bytes = answer->json_bytes, .gzip_bytes = answer->gzip_bytes};
     struct text body = {0};
     strncpy(head.tag, answer->tag, sizeof head.tag - 1);
     strncpy(head.head, answer->head, sizeof head.head - 1);
     text_append(&body, &head, sizeof head);
-    /* a detail may name a long path; what does not fit a message is cut */
+    /* A detail may name a long path; what does not fit into a message is cut. */
     size_t room = POLICY_BODY_MAX - sizeof head;
     text_append(&body, answer->detail.data, answer->detail.length < room ? answer->detail.length : room);
-    policy_server_answer(
-        service->policy->server, asker.peer, asker.id, text_slice(&body), answer->descriptor);
+    policy_server_answer(service->server, asker.peer, asker.id, text_slice(&body), answer->descriptor);
     text_free(&body);
 }
 
-static void on_count(void *context, enum bundle_count what, uint64_t amount)
+static void service_on_count(void *context, enum bundle_count what, uint64_t amount)
 {
     static const enum counter counters[] = {
         [BUNDLE_COUNT_BUILT] = COUNTER_BUNDLES_BUILT,
@@ -41,23 +45,25 @@ static void on_count(void *context, enum bundle_count what, uint64_t amount)
         [BUNDLE_COUNT_REPAIRED_FILES] = COUNTER_BUNDLE_FILES_REPAIRED,
         [BUNDLE_COUNT_BUILDERS_DIED] = COUNTER_BUNDLE_BUILDERS_DIED,
     };
-    const struct bundle_service *service = context;
+    const struct bundle_service *service = object_cast(struct bundle_service, BUNDLE_SERVICE_MAGIC, context);
     policy_count(service->policy, counters[what], amount);
 }
 
-struct bundle_service *bundle_service_open(struct policy *policy)
+struct bundle_service *bundle_service_open(struct policy *policy, struct policy_server *server)
 {
     const struct config *config = policy->config;
     struct bundle_service *service = memory_allocate(sizeof *service);
+    service->magic = BUNDLE_SERVICE_MAGIC;
     service->policy = policy;
+    service->server = server;
     service->store = bundle_store_open(&(struct bundle_store_settings){
         .base = policy->base,
         .cache_bytes = (uint64_t)config->bundle_cache_bytes,
         .waiting_max = (size_t)config->bundle_waiting_max,
         .build_seconds = config->bundle_build_seconds,
         .start = bundle_child_start,
-        .answered = on_answered,
-        .count = on_count,
+        .answered = service_on_answered,
+        .count = service_on_count,
         .context = service,
     });
     return service;
@@ -66,6 +72,7 @@ struct bundle_service *bundle_service_open(struct policy *policy)
 void bundle_service_close(struct bundle_service *service)
 {
     bundle_store_close(service->store);
+    service->magic = 0;
     free(service);
 }
 

@@ -9,52 +9,59 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/object.h"
+#include "shm/link/publisher.h"
 #include "server/policy/bundle_service.h"
 #include "server/policy/source/job.h"
 #include "server/policy/source/policy_context.h"
 #include "server/policy/source/policy_source.h"
-#include "shm/link/publisher.h"
 
-#define HEARTBEAT_MS      500
-#define FLUSH_MS          10
-#define PUBLISH_QUEUE_MAX (64 * 1024 * 1024)
+#define POLICY_PROCESS_MAGIC UINT32_C(0x706f6c70)
+#define HEARTBEAT_MS         500
+#define FLUSH_MS             10
+#define PUBLISH_QUEUE_MAX    (64 * 1024 * 1024)
 
 struct policy_process {
+    uint32_t magic;
     struct policy policy;
+    struct policy_server *server;
+    struct bundle_service *bundles;
+    struct policy_source *source;
     int lifeline;
     int poke;
     struct event *lifeline_event;
     struct event *poke_event;
     struct event *heartbeat;
-    struct event *flush; /* what the uplink had no room for */
+    /* Sends what the uplink had no room for. */
+    struct event *flush;
     struct event *signals[3];
 };
 
-void policy_set_head(struct policy *policy, const char *repository, const char *hash)
+static struct policy_process *process_of(void *context)
 {
-    char *previous = policy->repository;
-    policy->repository = memory_copy_string(repository);
-    free(previous);
-    policy->head = (struct policy_head){.state = POLICY_READY};
-    memcpy(policy->head.hash, hash, strnlen(hash, POLICY_HASH_LENGTH));
-    bundle_service_set_head(policy->bundles, policy->repository, policy->head.hash);
-    policy_server_set_head(policy->server, &policy->head);
+    return object_cast(struct policy_process, POLICY_PROCESS_MAGIC, context);
+}
+
+/* The store first, so that no worker asks for a bundle of a commit that the store does not know yet. */
+static void process_on_head_changed(void *context)
+{
+    struct policy_process *process = process_of(context);
+    bundle_service_set_head(process->bundles, process->policy.repository, process->policy.head.hash);
+    policy_server_set_head(process->server, &process->policy.head);
 }
 
 /* ---- what comes in ---- */
 
 static void process_on_webhook(void *context)
 {
-    struct policy *policy = context;
-    policy_source_check(policy->source);
+    policy_source_check(process_of(context)->source);
 }
 
 static void process_on_bundle_request(void *context, policy_peer peer, uint64_t id, struct slice body)
 {
-    struct policy *policy = context;
-    bundle_service_request(policy->bundles, peer, id, body);
+    bundle_service_request(process_of(context)->bundles, peer, id, body);
 }
 
 static void process_on_peer_gone(void *context, policy_peer peer)
@@ -65,16 +72,16 @@ static void process_on_peer_gone(void *context, policy_peer peer)
 
 static void process_on_poke(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_process *process = context;
+    struct policy_process *process = process_of(context);
     uint64_t count;
     (void)what;
     if (read(descriptor, &count, sizeof count) == (ssize_t)sizeof count)
-        process_on_webhook(&process->policy);
+        process_on_webhook(process);
 }
 
 static void process_on_heartbeat(evutil_socket_t descriptor, short what, void *context)
 {
-    const struct policy_process *process = context;
+    const struct policy_process *process = process_of(context);
     (void)descriptor;
     (void)what;
     worker_table_beat(process->policy.segment, process->policy.slot, clock_monotonic_ns());
@@ -82,17 +89,17 @@ static void process_on_heartbeat(evutil_socket_t descriptor, short what, void *c
 
 static void process_on_flush(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_process *process = context;
+    struct policy_process *process = process_of(context);
     (void)descriptor;
     (void)what;
     if (publisher_is_blocked(process->policy.publisher))
         publisher_flush(process->policy.publisher);
 }
 
-/* Readable means end of file: nobody ever writes. */
+/* Readable means end of file: no process ever writes. */
 static void process_on_lifeline(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_process *process = context;
+    struct policy_process *process = process_of(context);
     char byte;
     (void)what;
     ssize_t length = read(descriptor, &byte, 1);
@@ -105,7 +112,7 @@ static void process_on_lifeline(evutil_socket_t descriptor, short what, void *co
 
 static void process_on_signal(evutil_socket_t number, short what, void *context)
 {
-    struct policy_process *process = context;
+    struct policy_process *process = process_of(context);
     (void)number;
     (void)what;
     event_base_loopbreak(process->policy.base);
@@ -131,7 +138,7 @@ static void process_open(struct policy_process *process, const struct policy_des
     const struct policy_server_hooks hooks = {.webhook = process_on_webhook,
         .bundle_request = process_on_bundle_request,
         .peer_gone = process_on_peer_gone,
-        .context = policy};
+        .context = process};
     process->lifeline = descriptors->lifeline;
     process->poke = descriptors->poke;
     evutil_make_socket_nonblocking(process->lifeline);
@@ -152,18 +159,18 @@ static void process_open(struct policy_process *process, const struct policy_des
         event_add(process->signals[i], NULL);
     }
     policy->publisher = publisher_open(policy->segment, policy->slot, PUBLISH_QUEUE_MAX);
-    policy->server = policy_server_open(policy->base, descriptors->listener, policy->segment, &hooks);
-    policy->bundles = bundle_service_open(policy);
-    policy->source = policy_source_open(policy);
+    process->server = policy_server_open(policy->base, descriptors->listener, policy->segment, &hooks);
+    process->bundles = bundle_service_open(policy, process->server);
+    process->source = policy_source_open(policy);
 }
 
 static void process_close(struct policy_process *process)
 {
     struct policy *policy = &process->policy;
-    policy_source_close(policy->source);
+    policy_source_close(process->source);
     job_kill_all(policy);
-    bundle_service_close(policy->bundles);
-    policy_server_close(policy->server);
+    bundle_service_close(process->bundles);
+    policy_server_close(process->server);
     publisher_flush(policy->publisher);
     publisher_close(policy->publisher);
     event_free(process->lifeline_event);
@@ -194,10 +201,13 @@ int policy_process_main(
     struct policy *policy = &process->policy;
     int status = 1;
     signal(SIGPIPE, SIG_IGN);
-    /* Not KILL, as for workers: it has to end its children's children, which nobody else would, with the master gone. */
+    /* Not KILL, as for workers: with the master gone, only this process can end its children's children. */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    process->magic = POLICY_PROCESS_MAGIC;
     process_keep_arguments(policy, argc, argv);
     policy->config = config;
+    policy->head_changed = process_on_head_changed;
+    policy->context = process;
     policy->slot = descriptors->slot;
     policy->segment = segment_attach(&descriptors->segment, descriptors->slot, &err);
     policy->base = event_base_new();
@@ -209,7 +219,7 @@ int policy_process_main(
         log_write(LOG_INFO, LOGGER_POLICY, "Launching policy watcher");
         process_open(process, descriptors);
         event_base_dispatch(policy->base);
-        status = policy_source_failed(policy->source) ? 1 : 0;
+        status = policy_source_failed(process->source) ? 1 : 0;
         log_write(LOG_INFO, LOGGER_POLICY, "Stopping policy watcher");
         process_close(process);
     }
@@ -218,6 +228,7 @@ int policy_process_main(
     if (policy->segment)
         segment_close(policy->segment);
     free(policy->argv);
+    process->magic = 0;
     free(process);
     return status;
 }

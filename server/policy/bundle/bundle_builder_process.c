@@ -68,7 +68,7 @@ static void reap_later(struct bundle_builder_process *process)
 
 /* ---- start and end ---- */
 
-static int process_start(struct bundle_builder_process *process, struct error *err)
+static int builder_start(struct bundle_builder_process *process, struct error *err)
 {
     int ends[2];
     if (bundle_wire_pair(ends, err) < 0)
@@ -89,7 +89,7 @@ static int process_start(struct bundle_builder_process *process, struct error *e
 }
 
 /* The builder ends by itself at the end of its socket; in the middle of a build it has to be killed. */
-static void process_end(struct bundle_builder_process *process)
+static void builder_end(struct bundle_builder_process *process)
 {
     if (process->socket < 0)
         return;
@@ -109,7 +109,7 @@ static void on_idle(evutil_socket_t socket, short what, void *argument)
     (void)socket;
     (void)what;
     if (!process->busy)
-        process_end(process);
+        builder_end(process);
 }
 
 struct bundle_builder_process *bundle_builder_process_open(
@@ -125,7 +125,7 @@ struct bundle_builder_process *bundle_builder_process_open(
 
 void bundle_builder_process_close(struct bundle_builder_process *process)
 {
-    process_end(process);
+    builder_end(process);
     while (process->ended)
         ended_free(process->ended);
     event_free(process->idle);
@@ -135,7 +135,7 @@ void bundle_builder_process_close(struct bundle_builder_process *process)
 
 void bundle_builder_process_kill(struct bundle_builder_process *process)
 {
-    process_end(process);
+    builder_end(process);
 }
 
 /* ---- work ---- */
@@ -153,15 +153,15 @@ int bundle_builder_process_ask(
     struct bundle_builder_process *process, const struct bundle_request *request, struct error *err)
 {
     if (process->socket >= 0 && send_request(process, request) < 0)
-        process_end(process); /* it died while idle, perhaps: once more with another one */
+        builder_end(process); /* it died while idle, perhaps: once more with another one */
     else if (process->socket >= 0)
         process->busy = true;
     if (!process->busy) {
-        if (process_start(process, err) < 0)
+        if (builder_start(process, err) < 0)
             return -1;
         if (send_request(process, request) < 0) {
             error_set_errno(err, errno, "cannot ask the bundle builder");
-            process_end(process);
+            builder_end(process);
             return -1;
         }
         process->busy = true;
@@ -181,7 +181,7 @@ static void on_readable(evutil_socket_t socket, short what, void *argument)
     bool good = length > 0 && bundle_wire_reply_read(text_slice(&process->buffer), descriptor, &reply) == 0;
     bool busy = process->busy;
     if (!good) {
-        process_end(process);
+        builder_end(process);
         if (busy)
             process->hooks.lost(process->hooks.context);
         return;

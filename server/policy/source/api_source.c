@@ -14,7 +14,6 @@
 #include "server/policy/source/api_fetch.h"
 #include "server/policy/source/api_unpack.h"
 #include "server/policy/source/git_command.h"
-#include "server/policy/source/policy_source_internal.h"
 #include "server/policy/source/source_base.h"
 
 #define RETRY_SECONDS 5
@@ -194,12 +193,12 @@ static void api_check(void *context)
     api_fetch(context);
 }
 
-static void *api_source_open(struct policy *policy)
+static void *api_source_open(struct policy *policy, const struct source_hooks *hooks)
 {
     static const struct source_steps steps = {
         .open = api_open, .load = api_check, .fetch = api_check, .retry = api_check, .changed = api_changed};
     struct api_source *source = memory_allocate(sizeof *source);
-    source_base_open(&source->base, policy, &steps, source);
+    source_base_open(&source->base, policy, hooks, &steps, source);
     return source;
 }
 

@@ -11,13 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/common/backoff.h"
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "server/policy/source/git_access.h"
 #include "server/policy/source/git_command.h"
-#include "server/policy/source/policy_source_internal.h"
 #include "server/policy/source/source_base.h"
 
 #define RETRY_FIRST_SECONDS 0.5
@@ -37,7 +37,10 @@ struct git_source {
     bool fresh;    /* cloned, and nothing fetched since: another clone would be no smaller */
     bool measured; /* `bytes` is what the clone has now */
     uint64_t bytes;
-    unsigned failures;
+    /* Of failures in a row. */
+    struct backoff backoff;
+    /* The same after a clone that was too large: each try brings that many bytes. */
+    struct backoff backoff_large;
     unsigned changes;
     uint64_t clone_since_ns;
 };
@@ -69,11 +72,25 @@ static uint64_t bytes_max_of(const struct git_source *source)
     return (uint64_t)source->base.policy->config->policy_repo_max_bytes;
 }
 
+static void git_reset_backoff(struct git_source *source)
+{
+    backoff_reset(&source->backoff);
+    backoff_reset(&source->backoff_large);
+}
+
+/* Seconds until the next attempt. */
+static double git_pause(struct backoff *backoff)
+{
+    uint64_t random;
+    evutil_secure_rng_get_bytes(&random, sizeof random);
+    return (double)backoff_fail(backoff, random) / (double)CLOCK_SECOND;
+}
+
 /* ---- serving ---- */
 
 static void git_become_ready(struct git_source *source)
 {
-    source->failures = 0;
+    git_reset_backoff(source);
     source_base_remove_leftovers(&source->base);
     source_base_idle(&source->base);
 }
@@ -84,7 +101,6 @@ static void git_clone_failed(struct git_source *source, struct slice reason)
 {
     const struct config *config = source->base.policy->config;
     uint64_t spent = clock_monotonic_ns() - source->clone_since_ns;
-    source->failures++;
     log_write(LOG_ERROR, LOGGER_POLICY, "cannot clone policy repo: %.*s", (int)reason.length, reason.data);
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
     free(source->base.work);
@@ -96,11 +112,10 @@ static void git_clone_failed(struct git_source *source, struct slice reason)
             "policy watcher failed with exception: no clone within OPAL_POLICY_REPO_CLONE_TIMEOUT=%lld "
             "seconds",
             (long long)config->policy_repo_clone_timeout);
-        policy_source_give_up(source->base.policy);
+        source->base.hooks.gave_up(source->base.hooks.context);
         return;
     }
-    source_base_retry_after(
-        &source->base, policy_source_backoff(source->failures, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS));
+    source_base_retry_after(&source->base, git_pause(&source->backoff));
 }
 
 static void git_clone_too_large(struct git_source *source, struct slice reason)
@@ -111,10 +126,8 @@ static void git_clone_too_large(struct git_source *source, struct slice reason)
         (long long)bytes_max_of(source), (int)reason.length, reason.data);
     git_clone_failed(source, text_slice(&text));
     text_free(&text);
-    /* Each try brings that many bytes: not as often as others. */
     if (event_pending(source->base.retry, EV_TIMEOUT, NULL))
-        source_base_retry_after(&source->base,
-            policy_source_backoff(source->failures, RETRY_LARGE_FIRST_SECONDS, RETRY_LARGE_MOST_SECONDS));
+        source_base_retry_after(&source->base, git_pause(&source->backoff_large));
 }
 
 static void git_on_clone_read(void *context, const struct job_result *result)
@@ -162,7 +175,7 @@ static void git_clone(struct git_source *source)
 {
     struct error err = {0};
     source->base.state = SOURCE_CLONING;
-    if (source->failures == 0)
+    if (source->backoff.attempt == 0)
         source->clone_since_ns = clock_monotonic_ns();
     source_base_new_work(&source->base);
     free(source->place);
@@ -188,7 +201,7 @@ static void git_discard(struct git_source *source, const char *why)
     log_write(LOG_WARNING, LOGGER_POLICY, "the clone in %s is not used (%s): cloning anew",
         source->base.repository, why);
     source_base_forget(&source->base);
-    source->failures = 0;
+    git_reset_backoff(source);
     source->measured = false;
     git_clone(source);
 }
@@ -232,7 +245,7 @@ static void git_on_remote_read(void *context, const struct job_result *result)
                 "the "
                 "configured repository; move it away or set another OPAL_POLICY_REPO_CLONE_PATH",
                 source->base.repository);
-            policy_source_give_up(source->base.policy);
+            source->base.hooks.gave_up(source->base.hooks.context);
             return;
         }
         git_discard(source, "Existing repo has wrong remote url");
@@ -255,19 +268,18 @@ static void git_open(void *context)
 
 static void git_check_done(struct git_source *source)
 {
-    source->failures = 0;
+    git_reset_backoff(source);
     source_base_idle(&source->base);
 }
 
 static void git_check_failed(struct git_source *source, struct slice reason)
 {
-    source->failures++;
     source->base.state = SOURCE_IDLE;
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
-    double seconds = policy_source_backoff(source->failures, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS);
+    double seconds = git_pause(&source->backoff);
     log_write(LOG_ERROR, LOGGER_POLICY,
         "cannot pull changes of the policy repo: %.*s; trying again in %.1f s (failure %u)",
-        (int)reason.length, reason.data, seconds, source->failures);
+        (int)reason.length, reason.data, seconds, source->backoff.attempt);
     source->base.again = false;
     clone_folder_unlock(source->base.repository);
     source_base_retry_after(&source->base, seconds);
@@ -422,12 +434,14 @@ static void git_retry(void *context)
         git_fetch(source);
 }
 
-static void *git_source_open(struct policy *policy)
+static void *git_source_open(struct policy *policy, const struct source_hooks *hooks)
 {
     static const struct source_steps steps = {
         .open = git_open, .load = git_load, .fetch = git_check, .retry = git_retry, .changed = git_changed};
     struct git_source *source = memory_allocate(sizeof *source);
-    source_base_open(&source->base, policy, &steps, source);
+    backoff_init(&source->backoff, RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS);
+    backoff_init(&source->backoff_large, RETRY_LARGE_FIRST_SECONDS, RETRY_LARGE_MOST_SECONDS);
+    source_base_open(&source->base, policy, hooks, &steps, source);
     return source;
 }
 

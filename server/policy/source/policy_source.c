@@ -3,15 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/common/clock.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/object.h"
 #include "server/policy/source/policy_source_internal.h"
 
+#define POLICY_SOURCE_MAGIC UINT32_C(0x706f6c73)
+
 struct policy_source {
+    uint32_t magic;
     struct policy *policy;
     const struct source_kind *kind;
+    /* The kind's own object. */
     void *source;
     struct event *poll;
     bool failed;
@@ -19,22 +23,50 @@ struct policy_source {
 
 static void source_on_poll(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_source *source = context;
+    struct policy_source *source = object_cast(struct policy_source, POLICY_SOURCE_MAGIC, context);
     (void)descriptor;
     (void)what;
     source->kind->check(source->source);
 }
+
+/* ---- what a kind reports ---- */
+
+/* Polling begins, with the first look at once. */
+static void source_on_ready(void *context)
+{
+    struct policy_source *source = object_cast(struct policy_source, POLICY_SOURCE_MAGIC, context);
+    int64_t seconds = source->policy->config->policy_repo_polling_interval;
+    const struct timeval interval = {(time_t)seconds, 0};
+    if (seconds <= 0) {
+        log_write(LOG_INFO, LOGGER_POLICY, "Polling task is off");
+        return;
+    }
+    log_write(LOG_INFO, LOGGER_POLICY, "Launching polling task, interval: %lld seconds", (long long)seconds);
+    event_add(source->poll, &interval);
+    event_active(source->poll, EV_TIMEOUT, 0);
+}
+
+static void source_on_gave_up(void *context)
+{
+    struct policy_source *source = object_cast(struct policy_source, POLICY_SOURCE_MAGIC, context);
+    source->failed = true;
+    event_base_loopbreak(source->policy->base);
+}
+
+/* ---- from outside ---- */
 
 struct policy_source *policy_source_open(struct policy *policy)
 {
     struct policy_source *source = memory_allocate(sizeof *source);
     bool api = strcmp(policy->config->policy_source_type, "API") == 0;
     log_write(LOG_INFO, LOGGER_POLICY, "listening on webhook topic: '%s'", POLICY_WEBHOOK_TOPIC);
-    policy->source = source;
+    source->magic = POLICY_SOURCE_MAGIC;
     source->policy = policy;
     source->kind = api ? &api_source_kind : &git_source_kind;
     source->poll = event_new(policy->base, -1, EV_PERSIST, source_on_poll, source);
-    source->source = source->kind->open(policy);
+    const struct source_hooks hooks = {
+        .ready = source_on_ready, .gave_up = source_on_gave_up, .context = source};
+    source->source = source->kind->open(policy, &hooks);
     return source;
 }
 
@@ -44,6 +76,7 @@ void policy_source_close(struct policy_source *source)
         return;
     source->kind->close(source->source);
     event_free(source->poll);
+    source->magic = 0;
     free(source);
 }
 
@@ -56,36 +89,4 @@ void policy_source_check(struct policy_source *source)
 bool policy_source_failed(const struct policy_source *source)
 {
     return source->failed;
-}
-
-void policy_source_ready(struct policy *policy)
-{
-    struct policy_source *source = policy->source;
-    int64_t seconds = policy->config->policy_repo_polling_interval;
-    const struct timeval interval = {(time_t)seconds, 0};
-    if (seconds <= 0) {
-        log_write(LOG_INFO, LOGGER_POLICY, "Polling task is off");
-        return;
-    }
-    log_write(LOG_INFO, LOGGER_POLICY, "Launching polling task, interval: %lld seconds", (long long)seconds);
-    event_add(source->poll, &interval);
-    event_active(source->poll, EV_TIMEOUT, 0); /* and once now */
-}
-
-void policy_source_give_up(struct policy *policy)
-{
-    policy->source->failed = true;
-    event_base_loopbreak(policy->base);
-}
-
-double policy_source_backoff(unsigned failures, double first, double most)
-{
-    double seconds = first;
-    for (unsigned i = 1; i < failures && seconds < most; i++)
-        seconds *= 2;
-    if (seconds > most)
-        seconds = most;
-    uint32_t random;
-    evutil_secure_rng_get_bytes(&random, sizeof random);
-    return seconds * (0.5 + 0.5 * (double)random / (double)UINT32_MAX);
 }

@@ -8,7 +8,6 @@
 #include "shm/common/loggers.h"
 #include "server/policy/source/change.h"
 #include "server/policy/source/git_command.h"
-#include "server/policy/source/policy_source_internal.h"
 
 #define LOCK_RETRY_SECONDS 5.0
 #define REMOVE_SECONDS     3600.0
@@ -133,7 +132,7 @@ void source_base_idle(struct source_base *base)
     event_del(base->retry);
     if (!base->ready) {
         base->ready = true;
-        policy_source_ready(base->policy);
+        base->hooks.ready(base->hooks.context);
     }
     if (base->again) {
         base->again = false;
@@ -188,10 +187,11 @@ static void base_on_retry(evutil_socket_t descriptor, short what, void *context)
         base->steps->retry(base->context);
 }
 
-void source_base_open(
-    struct source_base *base, struct policy *policy, const struct source_steps *steps, void *context)
+void source_base_open(struct source_base *base, struct policy *policy, const struct source_hooks *hooks,
+    const struct source_steps *steps, void *context)
 {
     base->policy = policy;
+    base->hooks = *hooks;
     base->steps = steps;
     base->context = context;
     base->folder = clone_folder_open(policy->config);

@@ -13,7 +13,7 @@
 #include "shm/common/log.h"
 #include "server/policy/source/clone_folder.h"
 #include "server/policy/source/job.h"
-#include "server/policy/source/policy_context.h"
+#include "server/policy/source/policy_source_internal.h"
 
 enum source_state {
     SOURCE_LOCKING,
@@ -38,8 +38,11 @@ struct source_steps {
     void (*changed)(void *source, bool ok);
 };
 
+struct change;
+
 struct source_base {
     struct policy *policy;
+    struct source_hooks hooks;
     const struct source_steps *steps;
     void *context;
     struct clone_folder *folder;
@@ -58,8 +61,8 @@ struct source_base {
 };
 
 /* Begins, from the loop. `base` is zeroed by the caller. */
-void source_base_open(
-    struct source_base *base, struct policy *policy, const struct source_steps *steps, void *context);
+void source_base_open(struct source_base *base, struct policy *policy, const struct source_hooks *hooks,
+    const struct source_steps *steps, void *context);
 /* Kills what runs; frees what `base` holds. */
 void source_base_close(struct source_base *base);
 

@@ -1,4 +1,4 @@
-#include "broadcast/relay/backoff.h"
+#include "shm/common/backoff.h"
 
 #define BACKOFF_LEAST_SECONDS 0.01
 /* Doublings after which every sensible maximum is reached; keeps the shift defined. */

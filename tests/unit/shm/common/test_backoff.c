@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include <math.h>
-#include "broadcast/relay/backoff.h"
+#include "shm/common/backoff.h"
 
 #define HALF UINT64_C(0x8000000000000000)
 
@@ -59,5 +59,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(grows_to_the_maximum),
         cmocka_unit_test(stays_between_half_and_whole), cmocka_unit_test(never_overflows_or_spins)};
-    return cmocka_run_group_tests_name("broadcast/backoff", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("shm/common/backoff", tests, NULL, NULL);
 }
