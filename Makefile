@@ -55,7 +55,9 @@ archive    = $(patsubst %,$(OUT)/lib/%.a,$(1))
 closure    = $(sort $(1) $(if $(strip $(1)),$(call closure,$(foreach folder,$(1),$(knows_$(folder))))))
 folder_of  = $(patsubst %/,%,$(dir $(1)))
 archives   = $(call archive,$(call closure,$(1)))
-link       = $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -Wl,--as-needed $(LIBS)
+# archives of tests (lib/tests) stand before the product's, and only the tests' own objects take from them
+link       = $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter $(OUT)/lib/tests/%,$^) -Wl,--end-group \
+             -Wl,--start-group $(filter-out $(OUT)/lib/tests/%,$(filter %.a,$^)) -Wl,--end-group -Wl,--as-needed $(LIBS)
 MAIN      := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
@@ -87,10 +89,23 @@ UNIT_SOURCES := $(foreach folder,$(FOLDERS),$(wildcard tests/unit/$(folder)/test
 UNIT_TESTS   := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SOURCES))
 unit-tests: $(UNIT_TESTS)
 .PHONY: unit-tests
+# What tests share is in the other sources of tests/unit/FOLDER, for the tests of that folder and of those above it. It may replace
+# functions of the product.
+harness_sources = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
+HARNESSES      := $(strip $(foreach folder,$(FOLDERS),$(if $(call harness_sources,$(folder)),$(folder))))
+harness_archive = $(patsubst %,$(OUT)/lib/tests/%.a,$(1))
+harnesses       = $(call harness_archive,$(filter $(HARNESSES),$(call closure,$(1))))
+define harness_rule
+$(call harness_archive,$(1)): $(patsubst %.c,$(OUT)/obj/%.o,$(call harness_sources,$(1)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$$(AR) rcs $$@ $$^
+endef
+$(foreach folder,$(HARNESSES),$(eval $(call harness_rule,$(folder))))
 .SECONDEXPANSION:
 # make keeps the objects of the tests
 .SECONDARY:
-$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(call archives,$$(call folder_of,$$*))
+$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(call harnesses,$$(call folder_of,$$*)) $$(call archives,$$(call folder_of,$$*))
 	@mkdir -p $(@D)
 	$(link) -lcmocka
 

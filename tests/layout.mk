@@ -20,9 +20,9 @@ knows_worker/topics         := worker/net worker/rpc worker/jose
 knows_worker/auth           := worker/net worker/rpc worker/jose
 knows_worker/http           := worker/topics worker/auth shm/link
 knows_worker/websocket      := worker/http
-knows_worker/api            := worker/http
 knows_worker/policy         := worker/http
-knows_worker/client         := worker/websocket worker/api worker/policy
+knows_worker/api            := worker/policy
+knows_worker/client         := worker/websocket worker/api
 knows_worker/fanout         := worker/client
 knows_worker                := worker/fanout
 

@@ -28,10 +28,13 @@
 #include "worker/client/paced_closing.h"
 #include "worker/client/context.h"
 #include "worker/api/data_sources.h"
+#include "worker/api/api_services.h"
+#include "worker/api/http_docs.h"
+#include "worker/api/routes.h"
 #include "worker/fanout/fanout.h"
 #include "worker/policy/bundle_cache.h"
+#include "worker/policy/policy_services.h"
 #include "worker/net/refusal_pace.h"
-#include "worker/http/http_exchange.h"
 #include "worker/net/poller.h"
 #include "worker/net/pool.h"
 #include "worker/client/inquiry.h"
@@ -65,6 +68,8 @@ struct worker_process {
     struct worker_events events;
     struct rate_limits load_limits;
     struct http_docs *docs;
+    struct api_services api;
+    struct policy_services policy;
     int lifeline;
     uint64_t drain_end_ns;
 };
@@ -287,20 +292,28 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->webhook = webhook_params_load(worker->config, &err);
     if (!worker->webhook)
         log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text);
+    worker->inquiry = inquiry_open(worker);
+    process->api = (struct api_services){
+        .data_sources = worker->data_sources,
+        .load_limits = &process->load_limits,
+        .docs = process->docs,
+        .ask = inquiry_ask,
+        .inquiry = worker->inquiry,
+    };
+    process->policy = (struct policy_services){
+        .client = worker->policy,
+        .bundles = worker->bundles,
+        .webhook = worker->webhook,
+    };
     worker->services = (struct http_services){
         .config = worker->config,
         .segment = worker->segment,
         .slot = worker->slot,
-        .publisher = worker->publisher,
-        .policy = worker->policy,
-        .bundles = worker->bundles,
-        .webhook = worker->webhook,
-        .data_sources = worker->data_sources,
+        .routes = &api_routes,
         .auth = worker->auth,
-        .load_limits = &process->load_limits,
-        .docs = process->docs,
-        .ask = inquiry_ask,
-        .inquiry = inquiry_open(worker),
+        .publisher = worker->publisher,
+        .api = &process->api,
+        .policy = &process->policy,
     };
     worker->forwarders = memory_allocate(sizeof *worker->forwarders);
     const struct config_list *forwarders = &worker->config->forwarded_allow_ips;
@@ -353,7 +366,7 @@ static void worker_close(struct worker_process *process)
     webhook_params_free(worker->webhook);
     data_sources_free(worker->data_sources);
     http_docs_free(process->docs);
-    inquiry_close(worker->services.inquiry);
+    inquiry_close(worker->inquiry);
     deadlines_close(worker->deadlines);
     subscriptions_close(worker->subscriptions);
     pool_close(worker->connection_pool);

@@ -14,11 +14,15 @@
 #include "shm/load_limit.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
-#include "worker/http/http_exchange.h"
+#include "shm/link/publisher.h"
+#include "worker/api/api_services.h"
 #include "worker/api/data_update.h"
-#include "worker/http/http_routes.h"
+#include "worker/api/http_docs.h"
+#include "worker/api/http_metrics.h"
+#include "worker/api/routes.h"
 #include "worker/http/forwarded.h"
 #include "worker/http/http_session.h"
+#include "worker/policy/policy_services.h"
 
 #define EVENT_MAX       4096
 #define TOPICS_MAX      30
@@ -51,7 +55,7 @@ void figures_count_http(struct segment *segment, unsigned slot, unsigned route, 
 {
     (void)segment;
     (void)slot;
-    REQUIRE(route < http_route_count() && route < FIGURES_ROUTES && status >= 200 && status < 600);
+    REQUIRE(route < FIGURES_ROUTES && status >= 200 && status < 600);
 }
 
 enum http_answer metrics_get(struct http_exchange *exchange)
@@ -265,11 +269,16 @@ static void fuzz_connection(const uint8_t *data, size_t size, uint8_t choice)
     };
     struct publisher publishers[2] = {0};
     struct peer peers[2] = {0};
-    static struct http_docs *docs; /* one for all inputs */
-    if (!docs)
-        docs = http_docs_make(&config);
+    static const struct policy_services policy;
+    static struct api_services api; /* one for all inputs */
+    if (!api.docs)
+        api.docs = http_docs_make(&config);
     for (int i = 0; i < 2; i++) {
-        struct http_services services = {.config = &config, .publisher = &publishers[i], .docs = docs};
+        struct http_services services = {.config = &config,
+            .routes = &api_routes,
+            .publisher = &publishers[i],
+            .api = &api,
+            .policy = &policy};
         size_t piece = i == 0 ? size : 1u + (choice >> 4);
         converse(&services, data, size, piece, choice & 2, &peers[i]);
         require_replies(&peers[i].sent);

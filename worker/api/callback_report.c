@@ -1,9 +1,10 @@
-/* POST /data/callback_report: a client's report on an update; it is only logged, without configurations and data. */
+#include "worker/api/callback_report.h"
+
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
+#include "shm/common/python.h"
 #include "worker/api/data_entry.h"
 #include "worker/http/http_body.h"
-#include "shm/common/python.h"
-#include "shm/common/loggers.h"
 
 #define REPORT_LOGGED_BYTES 16384
 

@@ -11,7 +11,7 @@
 #include "shm/common/loggers.h"
 #include "worker/api/data_entry.h"
 #include "worker/auth/auth.h"
-#include "worker/http/http_exchange.h"
+#include "worker/api/api_services.h"
 #include "worker/http/http_percent.h"
 
 #define OPTION_NAME "OPAL_DATA_CONFIG_SOURCES"
@@ -244,7 +244,7 @@ static void redirect(struct http_exchange *exchange, struct slice url)
 
 enum http_answer data_sources_get(struct http_exchange *exchange)
 {
-    const struct data_sources *sources = exchange->services->data_sources;
+    const struct data_sources *sources = exchange->services->api->data_sources;
     struct data_sources *own = NULL;
     struct error err = {0};
     if (!sources && data_sources_load(exchange->services->config, &own, &err) < 0) {

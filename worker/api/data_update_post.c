@@ -2,19 +2,22 @@
  * POST /data/config: 200 means that the update has its place in the order of events (it is on the ring); with ?wait=backbone or
  * X-Opald-Wait: backbone, that the backbone has acknowledged all its messages as well. Without a backbone there is nothing to wait for.
  */
+#include "worker/api/data_update_post.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "shm/common/memory.h"
+#include "shm/common/python.h"
 #include "shm/worker_table.h"
 #include "worker/api/data_update.h"
 #include "worker/http/http_body.h"
 #include "worker/http/http_gate.h"
-#include "shm/common/python.h"
-#include "shm/common/loggers.h"
+#include "worker/http/http_publish.h"
 
 #define TOPICS_LOGGED_BYTES 4096
 
@@ -29,7 +32,7 @@ static void reply_outcome(struct http_exchange *exchange, enum publish_outcome o
 {
     switch (outcome) {
     case PUBLISH_FROZEN: /* as the reference, which says nothing of it, unless an acknowledgement was asked for */
-        if (exchange->waits_backbone) {
+        if (exchange->late) {
             http_reply_detail(&exchange->reply, 504,
                 "the update was dropped: the backbone is away, and publishes are frozen until it is back");
             break;
@@ -56,7 +59,8 @@ static void reply_outcome(struct http_exchange *exchange, enum publish_outcome o
     }
 }
 
-void data_update_late(struct http_exchange *exchange, bool stopping)
+/* The backbone did not acknowledge the update in time, or before this server stops; its publish was cancelled. */
+static void late(struct http_exchange *exchange, bool stopping)
 {
     static struct log_limiter limiter;
     double seconds = exchange->services->config->publish_wait_seconds;
@@ -128,11 +132,10 @@ static enum http_answer publish(struct http_exchange *exchange, const struct dat
         .data = text_slice(&update->data),
         .done = publish_decided,
         .context = exchange,
-        .wants_acknowledgement = exchange->waits_backbone,
+        .wants_acknowledgement = exchange->late != NULL,
         .server_side = true,
     };
-    enum publish_outcome outcome =
-        publisher_publish(exchange->services->publisher, &request, &exchange->ticket);
+    enum publish_outcome outcome = http_publish(exchange, &request);
     free(topics);
     if (outcome == PUBLISH_ORDERED)
         return HTTP_PENDING;
@@ -174,7 +177,7 @@ static bool read_wait(struct http_exchange *exchange)
     bool by_query = has_query && slice_equals_string(text_slice(&query), "backbone");
     bool by_header = slice_equals_string(header, "backbone");
     text_free(&query);
-    exchange->waits_backbone = by_query || by_header;
+    exchange->late = by_query || by_header ? late : NULL;
     if ((!has_query || by_query) && (!header.data || by_header))
         return true;
     http_reply_detail(&exchange->reply, 422, "wait (and X-Opald-Wait) can only be 'backbone'");

@@ -2,12 +2,14 @@
  * GET /openapi.json, /docs and /redoc. The description is worker/api/openapi.json, the page worker/api/docs.html: both are in the program, so that
  * neither needs a file at run time nor anything from outside (the reference's pages load their scripts from a public network).
  */
+#include "worker/api/http_docs.h"
+
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "shm/common/memory.h"
-#include "worker/http/http_exchange.h"
+#include "worker/api/api_services.h"
 
 #define HTML "text/html; charset=utf-8"
 /* The page's own script and style stand in it; nothing else may be loaded or run. */
@@ -153,7 +155,7 @@ static void reply_with(struct http_exchange *exchange, const char *type, struct 
 
 enum http_answer docs_openapi_get(struct http_exchange *exchange)
 {
-    const struct http_docs *docs = exchange->services->docs;
+    const struct http_docs *docs = exchange->services->api->docs;
     reply_with(exchange, HTTP_JSON, text_slice(&docs->openapi), docs->openapi_etag);
     return HTTP_ANSWERED;
 }
@@ -161,7 +163,7 @@ enum http_answer docs_openapi_get(struct http_exchange *exchange)
 enum http_answer docs_page_get(struct http_exchange *exchange)
 {
     const struct slice page = embedded(http_docs_page, http_docs_page_end);
-    reply_with(exchange, HTML, page, exchange->services->docs->page_etag);
+    reply_with(exchange, HTML, page, exchange->services->api->docs->page_etag);
     http_reply_header(&exchange->reply.after, "content-security-policy", SLICE_LITERAL(PAGE_POLICY));
     return HTTP_ANSWERED;
 }

@@ -1,7 +1,8 @@
-/* The routes that tell of the whole host: their answers come from other processes (inquiry.h). */
+#include "worker/api/http_inquiry.h"
+
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
-#include "worker/http/http_exchange.h"
+#include "worker/api/api_services.h"
 
 #define STATISTICS_OFF \
     "{\"detail\":{\"error\":\"This OPAL server does not have statistics turned on. To turn on, set this " \
@@ -10,7 +11,7 @@
 
 static enum http_answer ask(struct http_exchange *exchange, enum inquiry_question question)
 {
-    const struct http_services *services = exchange->services;
+    const struct api_services *services = exchange->services->api;
     if (!services->ask) {
         http_reply_detail(&exchange->reply, 503, "this process cannot ask the others");
         return HTTP_ANSWERED;

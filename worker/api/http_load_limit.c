@@ -1,19 +1,20 @@
-/* GET /loadlimit: clients that start ask it until it says yes, so that not all of them fetch at once. */
+#include "worker/api/http_load_limit.h"
+
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
 #include "shm/load_limit.h"
 #include "shm/worker_table.h"
-#include "worker/http/http_exchange.h"
+#include "worker/api/api_services.h"
 
 enum http_answer load_limit_get(struct http_exchange *exchange)
 {
     static struct log_limiter limiter;
     const struct http_services *services = exchange->services;
+    const struct rate_limits *limits = services->api->load_limits;
     const struct rate_limit *used_up = NULL;
-    if (services->load_limits && services->load_limits->count)
-        used_up = load_limit_take(
-            services->segment, services->load_limits, clock_monotonic_ns() / CLOCK_MILLISECOND);
+    if (limits && limits->count)
+        used_up = load_limit_take(services->segment, limits, clock_monotonic_ns() / CLOCK_MILLISECOND);
     if (!used_up) {
         http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL("null"));
         return HTTP_ANSWERED;

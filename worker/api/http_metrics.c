@@ -1,5 +1,7 @@
 /* GET /metrics: the figures of the whole host in Prometheus' text format (version 0.0.4). Any worker can answer: they lie in shared memory,
  * and what a dead worker counted stays in the sum. */
+#include "worker/api/http_metrics.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -7,7 +9,6 @@
 #include "shm/common/text.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
-#include "worker/http/http_exchange.h"
 #include "worker/http/http_routes.h"
 
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
@@ -43,31 +44,38 @@ static void append_counters(struct text *out, const struct segment *segment)
     }
 }
 
+static void append_route(
+    struct text *out, const struct segment *segment, unsigned number, const char *path, const char *method)
+{
+    struct text label = {0};
+    for (const char *byte = path; *byte; byte++) {
+        if (*byte == '"' || *byte == '\\')
+            text_append_char(&label, '\\');
+        text_append_char(&label, *byte);
+    }
+    for (unsigned i = 0; i < FIGURES_STATUS_COUNT; i++) {
+        uint64_t count = figures_sum_http(segment, number, i);
+        char status[12] = "other";
+        if (count == 0)
+            continue;
+        if (figures_statuses[i] != 0)
+            snprintf(status, sizeof(status), "%u", figures_statuses[i]);
+        text_append_format(out,
+            "opald_http_responses_total{route=\"%s\",method=\"%s\",status=\"%s\"} %" PRIu64 "\n",
+            label.data ? label.data : "", method, status, count);
+    }
+    text_free(&label);
+}
+
 static void append_http(struct text *out, const struct http_services *services)
 {
-    struct text path = {0};
+    const struct http_route_table *table = services->routes;
     append_head(out, "http_responses_total", "counter", "HTTP answers by route and status.");
-    for (unsigned route = 0; route < http_route_count(); route++) {
-        struct http_route_name name = http_route_name(services->config, route);
-        text_clear(&path);
-        for (const char *byte = name.path; *byte; byte++) {
-            if (*byte == '"' || *byte == '\\')
-                text_append_char(&path, '\\');
-            text_append_char(&path, *byte);
-        }
-        for (unsigned i = 0; i < FIGURES_STATUS_COUNT; i++) {
-            uint64_t count = figures_sum_http(services->segment, route, i);
-            char status[12] = "other";
-            if (count == 0)
-                continue;
-            if (figures_statuses[i] != 0)
-                snprintf(status, sizeof status, "%u", figures_statuses[i]);
-            text_append_format(out,
-                "opald_http_responses_total{route=\"%s\",method=\"%s\",status=\"%s\"} %" PRIu64 "\n",
-                path.data, name.method, status, count);
-        }
-    }
-    text_free(&path);
+    for (unsigned i = 0; i < table->count; i++)
+        append_route(out, services->segment, i, http_route_path(&table->routes[i], services->config),
+            table->routes[i].method);
+    append_route(out, services->segment, HTTP_ROUTE_NONE, "", "");
+    append_route(out, services->segment, HTTP_ROUTE_WEBSOCKET, "/ws", "GET");
 }
 
 static void append_fanout(struct text *out, const struct segment *segment)

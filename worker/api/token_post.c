@@ -2,6 +2,8 @@
  * POST /token: gives out a token to whoever holds the master token (the gate has asked for it). Claims of the request come last and win over
  * the server's own, as in the reference: who holds the master token may sign whatever he likes.
  */
+#include "worker/api/token_post.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>

@@ -225,7 +225,7 @@ static void acceptor_on_receive(evutil_socket_t from, short what, void *argument
         if (!handoff_message_receive(from, &handed, &fd))
             return;
         if (handed.kind != HANDOFF_CONNECTION) {
-            inquiry_received(acceptor->worker->services.inquiry, &handed, fd);
+            inquiry_received(acceptor->worker->inquiry, &handed, fd);
             continue;
         }
         if (fd >= 0) {

@@ -236,7 +236,7 @@ static void http_upgrade(void *argument, const struct http_request *request, str
         waits = refusal_waits(connection);
     }
     http->over = !waits;
-    figures_count_http(worker->segment, worker->slot, http_route_number_websocket(), status);
+    figures_count_http(worker->segment, worker->slot, HTTP_ROUTE_WEBSOCKET, status);
     if (status == 101) {
         http->upgraded = true;
         text_append_slice(&http->rest, rest);

@@ -23,6 +23,7 @@ struct acceptor;
 struct auth;
 struct paced_closing;
 struct fanout;
+struct inquiry;
 struct refusal_pace;
 struct network_list;
 struct policy_client;
@@ -51,6 +52,7 @@ struct worker {
     uint32_t refusals_held; /* connections that wait for theirs */
     struct webhook_params *webhook;
     struct http_services services;
+    struct inquiry *inquiry;
     struct tls_server *tls; /* NULL: the listener is plain */
     int tls_store;          /* -1, or where the certificate comes from (worker/net/tls_store.h) */
     unsigned first_ping;    /* the place of the next client's first ping (worker/net/deadline.h) */

@@ -330,7 +330,7 @@ void inquiry_received(struct inquiry *inquiry, const struct handoff_message *mes
 /* The connection is gone. */
 static void asker_cancel(struct http_exchange *exchange)
 {
-    struct inquiry *inquiry = exchange->services->inquiry;
+    struct inquiry *inquiry = exchange->services->api->inquiry;
     struct asker *asker = exchange->waiting;
     for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         struct askers *lists[2] = {&inquiry->rounds[question].now, &inquiry->rounds[question].next};

@@ -11,6 +11,7 @@
 #define OPALD_WORKER_CLIENT_INQUIRY_H
 
 #include "shm/link/handoff_message.h"
+#include "worker/api/api_services.h"
 #include "worker/http/http_exchange.h"
 
 struct inquiry;

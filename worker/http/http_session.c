@@ -86,10 +86,8 @@ void http_session_free(struct http_session *session)
         return;
     if (session->magic != HTTP_SESSION_MAGIC)
         abort();
-    if (session->pending && session->exchange.cancel)
+    if (session->pending)
         session->exchange.cancel(&session->exchange);
-    else if (session->pending)
-        publisher_cancel(session->services->publisher, session->exchange.ticket);
     http_reader_free(session->reader);
     http_reply_free(&session->exchange.reply);
     session_forget_claims(session);
@@ -173,8 +171,7 @@ static void session_refuse(struct http_session *session, struct http_reply *repl
     http_reply_write(reply, false, true, &out);
     session->operations->send(session->connection, out.data, out.length);
     text_free(&out);
-    figures_count_http(
-        session->services->segment, session->services->slot, http_route_number(NULL), reply->status);
+    figures_count_http(session->services->segment, session->services->slot, HTTP_ROUTE_NONE, reply->status);
     http_reply_free(reply);
     session_end(session);
 }
@@ -221,8 +218,6 @@ static void session_answer(struct http_session *session)
     struct http_exchange *exchange = &session->exchange;
     exchange->request = http_reader_request(session->reader);
     exchange->peer = session_peer(session);
-    exchange->waits_backbone = false;
-    exchange->cancel = NULL;
     if (http_route_answer(session->route, exchange) == HTTP_PENDING)
         session->pending = true;
     else
@@ -242,8 +237,8 @@ static void session_head(struct http_session *session, struct slice rest)
     session->exchange.request = request;
     session->exchange.peer = session_peer(session);
     session->exchange.scheme = session->operations->scheme(session->connection);
-    const struct http_route *found = http_routes_find(session->services->config, request);
-    session->route_number = http_route_number(found);
+    const struct http_route *found = http_routes_find(session->services, request);
+    session->route_number = http_route_number(session->services->routes, found);
     session->route = http_route_admit(found, &session->exchange);
     if (!http_route_takes_body(session->route)) {
         session_answer(session);
@@ -272,7 +267,7 @@ static void session_set_deadline(struct http_session *session)
     if (session->over)
         deadline = HTTP_DEADLINE_NONE;
     else if (session->pending)
-        deadline = session->exchange.waits_backbone ? HTTP_DEADLINE_BACKBONE : HTTP_DEADLINE_NONE;
+        deadline = session->exchange.late ? HTTP_DEADLINE_BACKBONE : HTTP_DEADLINE_NONE;
     else if (http_reader_in_head(session->reader))
         deadline = HTTP_DEADLINE_HEAD;
     else if (!session->route)
@@ -348,7 +343,7 @@ bool http_session_input(struct http_session *session, const void *bytes, size_t 
     return false;
 }
 
-/* The publish that the reply waited for is decided. Called from the worker's loop, not from within http_session_input. */
+/* The reply of a pending exchange is set. Called from the worker's loop, not from within http_session_input. */
 static void exchange_finished(struct http_exchange *exchange)
 {
     struct http_session *session =
@@ -356,6 +351,8 @@ static void exchange_finished(struct http_exchange *exchange)
     if (session->magic != HTTP_SESSION_MAGIC)
         abort();
     session->pending = false;
+    exchange->cancel = NULL;
+    exchange->late = NULL;
     session_reply(session);
     if (!session->over)
         session_next(session);
@@ -367,16 +364,17 @@ static void exchange_finished(struct http_exchange *exchange)
 
 static void session_give_up_waiting(struct http_session *session, bool stopping)
 {
-    publisher_cancel(session->services->publisher, session->exchange.ticket);
-    data_update_late(&session->exchange, stopping);
-    exchange_finished(&session->exchange);
+    struct http_exchange *exchange = &session->exchange;
+    exchange->cancel(exchange);
+    exchange->late(exchange, stopping);
+    exchange_finished(exchange);
 }
 
 void http_session_backbone_late(struct http_session *session)
 {
     if (session->magic != HTTP_SESSION_MAGIC)
         abort();
-    if (session->pending)
+    if (session->pending && session->exchange.late)
         session_give_up_waiting(session, false);
 }
 
@@ -384,7 +382,7 @@ void http_session_stop(struct http_session *session)
 {
     if (session->magic != HTTP_SESSION_MAGIC)
         abort();
-    if (!session->pending || !session->exchange.waits_backbone)
+    if (!session->pending || !session->exchange.late)
         return;
     session->peer_done = true; /* what came behind it is not begun any more */
     session_give_up_waiting(session, true);

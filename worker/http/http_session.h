@@ -9,43 +9,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "shm/common/config.h"
-#include "shm/segment.h"
 #include "worker/http/http_request.h"
-#include "shm/link/publisher.h"
+#include "worker/http/http_services.h"
 
 struct http_session;
-struct auth;
-struct data_sources;
-struct policy_client;
-struct http_docs;
-struct http_exchange;
-struct inquiry;
-struct rate_limits;
-struct bundle_cache;
 struct output_block;
-struct webhook_params;
-
-enum inquiry_question { INQUIRY_CLIENTS, INQUIRY_STATISTICS, INQUIRY_STATS, INQUIRY_COUNT };
-
-/* What the routes may use; one per worker. */
-struct http_services {
-    const struct config *config;
-    struct segment *segment; /* counters, backbone state */
-    uint32_t slot;
-    struct publisher *publisher;
-    struct policy_client *policy;
-    struct bundle_cache *bundles;
-    const struct webhook_params *webhook; /* NULL: read from the configuration at each request */
-    /* From data_sources_load; NULL: read from the configuration at each request. */
-    const struct data_sources *data_sources;
-    struct auth *auth;                     /* NULL: open mode */
-    const struct rate_limits *load_limits; /* NULL: none */
-    const struct http_docs *docs;
-    /* Questions to the host's other processes (inquiry.h); a pointer, so that the routes stand without sockets. NULL: nobody answers. */
-    void (*ask)(struct inquiry *inquiry, struct http_exchange *exchange, enum inquiry_question question);
-    struct inquiry *inquiry;
-};
 
 enum http_deadline {
     HTTP_DEADLINE_NONE,

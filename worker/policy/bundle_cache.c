@@ -281,7 +281,7 @@ struct bundle_cache *bundle_cache_open(
 {
     struct bundle_cache *cache = memory_allocate(sizeof *cache);
     const struct policy_client_hooks hooks = {
-        .bundle_answer = on_answer, .head = on_head, .lost = on_lost, .context = cache};
+        .answered = on_answer, .head = on_head, .lost = on_lost, .context = cache};
     cache->config = config;
     TAILQ_INIT(&cache->held);
     TAILQ_INIT(&cache->pending);

@@ -1,4 +1,6 @@
-/* GET /policy: the query to a question for the bundle cache, the bundle to a reply. */
+/* The query becomes a question for the bundle cache, the bundle a reply. */
+#include "worker/policy/bundle_get.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -6,13 +8,13 @@
 #include "shm/common/loggers.h"
 #include "shm/worker_table.h"
 #include "worker/policy/bundle_cache.h"
-#include "worker/http/http_exchange.h"
 #include "worker/http/http_percent.h"
+#include "worker/policy/policy_services.h"
 
 /* What fits a message to the policy process; only a raised OPAL_HTTP_HEADER_MAX_BYTES lets more come here. */
 #define QUESTION_BYTES_MAX (128 * 1024)
 
-static void bundle_count(const struct http_exchange *exchange, enum counter counter)
+static void count(const struct http_exchange *exchange, enum counter counter)
 {
     counter_add(exchange->services->segment, exchange->services->slot, counter, 1);
 }
@@ -140,14 +142,13 @@ static void on_arrived(void *context, const struct bundle_outcome *outcome)
         set_reply(exchange, outcome);
         return;
     }
-    exchange->cancel = NULL;
     set_reply(exchange, outcome);
     exchange->finished(exchange);
 }
 
 static void cancel(struct http_exchange *exchange)
 {
-    bundle_cache_cancel(exchange->services->bundles, exchange->ticket);
+    bundle_cache_cancel(exchange->services->policy->bundles, exchange->ticket);
 }
 
 static enum http_answer ask(struct http_exchange *exchange, struct bundle_query *query)
@@ -155,7 +156,7 @@ static enum http_answer ask(struct http_exchange *exchange, struct bundle_query 
     text_append_slice(&query->base, text_slice(&query->paths));
     exchange->ticket = 0;
     exchange->ticket =
-        bundle_cache_ask(exchange->services->bundles, text_slice(&query->base), on_arrived, exchange);
+        bundle_cache_ask(exchange->services->policy->bundles, text_slice(&query->base), on_arrived, exchange);
     if (exchange->ticket == 0)
         return HTTP_ANSWERED;
     exchange->cancel = cancel;
@@ -166,7 +167,7 @@ static void refuse(struct http_exchange *exchange, const struct bundle_query *qu
 {
     static struct log_limiter limiter;
     const struct config *config = exchange->services->config;
-    bundle_count(exchange, COUNTER_HTTP_REFUSED);
+    count(exchange, COUNTER_HTTP_REFUSED);
     if (query->too_long)
         http_reply_detail(&exchange->reply, 422, "path or base_hash is longer than %" PRId64 " bytes",
             config->bundle_path_max_bytes);
@@ -184,11 +185,11 @@ enum http_answer bundle_get(struct http_exchange *exchange)
 {
     struct bundle_query query = {0};
     enum http_answer answer = HTTP_ANSWERED;
-    bundle_count(exchange, COUNTER_BUNDLE_REQUESTS);
+    count(exchange, COUNTER_BUNDLE_REQUESTS);
     query_read(&query, exchange->services->config, exchange->request->query);
     if (query.too_long || query.too_many || query.too_large) {
         refuse(exchange, &query);
-    } else if (!exchange->services->bundles) {
+    } else if (!exchange->services->policy->bundles) {
         http_reply_detail(&exchange->reply, 503, "policy repo was not found");
     } else {
         answer = ask(exchange, &query);

@@ -48,9 +48,8 @@ static void client_disconnect(struct policy_client *client)
 
 static void client_take(struct policy_client *client, struct policy_message *message)
 {
-    if (message->head.type == POLICY_MESSAGE_BUNDLE_ANSWER && client->hooks.bundle_answer) {
-        client->hooks.bundle_answer(
-            client->hooks.context, message->head.id, message->body, message->descriptor);
+    if (message->head.type == POLICY_MESSAGE_BUNDLE_ANSWER && client->hooks.answered) {
+        client->hooks.answered(client->hooks.context, message->head.id, message->body, message->descriptor);
         return;
     }
     if (message->descriptor >= 0)

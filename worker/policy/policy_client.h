@@ -16,7 +16,7 @@ struct policy_client;
 /* All may be NULL. */
 struct policy_client_hooks {
     /* A BUNDLE_ANSWER; `body` is valid during the call, `descriptor` (-1: none) is the callee's to close. */
-    void (*bundle_answer)(void *context, uint64_t id, struct slice body, int descriptor);
+    void (*answered)(void *context, uint64_t id, struct slice body, int descriptor);
     /* The commit served is another one (or there is one at last); policy_client_head has it. Also after each new connection. */
     void (*head)(void *context);
     /* The connection is gone: what was asked and not answered has to be asked again, or given up. */

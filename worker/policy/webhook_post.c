@@ -2,6 +2,8 @@
  * POST /webhook: a git service (or, with bundles from a server, anybody with a token) says that there is something new. The policy process
  * of this host is told directly; the fleet hears of it by an event on the topic `webhook`, as with the reference.
  */
+#include "worker/policy/webhook_post.h"
+
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <string.h>
@@ -13,9 +15,10 @@
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
 #include "worker/auth/secret.h"
-#include "worker/http/http_exchange.h"
 #include "worker/http/http_gate.h"
+#include "worker/http/http_publish.h"
 #include "worker/policy/policy_client.h"
+#include "worker/policy/policy_services.h"
 #include "worker/policy/webhook_params.h"
 #include "worker/policy/webhook_payload.h"
 
@@ -107,15 +110,16 @@ static enum http_answer trigger(struct http_exchange *exchange)
 {
     static const struct slice topic = {POLICY_WEBHOOK_TOPIC, sizeof POLICY_WEBHOOK_TOPIC - 1};
     const struct http_services *services = exchange->services;
+    struct policy_client *policy = services->policy->client;
     const struct publish_request request = {.topics = &topic,
         .topic_count = 1,
         .data = SLICE_LITERAL("null"),
         .done = published,
         .context = exchange,
         .server_side = true,
-        .policy_knows = services->policy && policy_client_tell_webhook(services->policy)};
+        .policy_knows = policy && policy_client_tell_webhook(policy)};
     counter_add(services->segment, services->slot, COUNTER_WEBHOOKS_TAKEN, 1);
-    if (publisher_publish(services->publisher, &request, &exchange->ticket) == PUBLISH_ORDERED)
+    if (http_publish(exchange, &request) == PUBLISH_ORDERED)
         return HTTP_PENDING;
     if (!request.policy_knows) {
         http_reply_header(&exchange->reply.before, "retry-after", SLICE_LITERAL("1"));
@@ -248,7 +252,7 @@ enum http_answer webhook_post(struct http_exchange *exchange)
     struct error err = {0};
     if (strcmp(services->config->policy_source_type, "API") == 0)
         return take_api(exchange);
-    const struct webhook_params *params = services->webhook;
+    const struct webhook_params *params = services->policy->webhook;
     if (!params)
         params = loaded = webhook_params_load(services->config, &err);
     if (!params) {

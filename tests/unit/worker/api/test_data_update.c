@@ -1,28 +1,31 @@
 /* POST /data/config through a session: what is published, what is answered and when. */
-#include "tests/unit/worker/http_test.h"
+#include "tests/unit/worker/api/api_harness.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define POST(test, body) test_post(test, "/data/config", "", body)
+static void post(struct api_test *test, const char *body)
+{
+    http_test_post(&test->http, "/data/config", "", body);
+}
 
 /* The update is published with these topics and this data; the reply comes only when the publish has its place. */
 static void expect_event(const char *body, const char *topics, const char *data)
 {
-    struct http_test test;
-    test_open(&test);
-    POST(&test, body);
+    struct api_test test;
+    api_test_open(&test);
+    post(&test, body);
     if (test.publisher.published != 1) {
-        char *taken = test_taken(&test);
+        char *taken = http_test_taken(&test.http);
         fail_msg("not published: %s -> %s", body, taken);
     }
     assert_string_equal(test.publisher.topics.data, topics);
     assert_string_equal(test.publisher.data.data, data);
-    test_expect(&test, "");
+    http_test_expect(&test.http, "");
     publisher_decide(&test.publisher, PUBLISH_ORDERED);
-    test_expect(&test, OK_REPLY);
-    test_close(&test);
+    http_test_expect(&test.http, OK_REPLY);
+    api_test_close(&test);
 }
 
 static void test_events(void **state)
@@ -140,22 +143,24 @@ static void test_pairs(void **state)
 
 static void expect_detail(const char *headers, const char *body, const char *status, const char *detail)
 {
-    struct http_test test;
-    test_open(&test);
-    test_post(&test, "/data/config", headers, body);
-    char *taken = test_taken(&test);
+    struct api_test test;
+    api_test_open(&test);
+    http_test_post(&test.http, "/data/config", headers, body);
+    char *taken = http_test_taken(&test.http);
     char *content = strstr(taken, "\r\n\r\n");
     if (strncmp(taken + 9, status, 3) != 0 || !content || strcmp(content + 4, detail) != 0)
         fail_msg("%s ->\n%s\nwanted %s", body, taken, detail);
     assert_int_equal(test.publisher.published, 0);
-    assert_false(test.over); /* the connection goes on */
+    assert_false(test.http.over); /* the connection goes on */
     free(taken);
-    test_exchange(&test, "GET / HTTP/1.1\r\n\r\n", OK_REPLY);
-    test_close(&test);
+    http_test_exchange(&test.http, "GET / HTTP/1.1\r\n\r\n", OK_REPLY);
+    api_test_close(&test);
 }
 
 #define ERROR_AT(loc, message, type) \
     "{\"loc\":[\"body\"" loc "],\"msg\":\"" message "\",\"type\":\"" type "\"}"
+#define ERROR_WITH(loc, message, type, context) \
+    "{\"loc\":[\"body\"" loc "],\"msg\":\"" message "\",\"type\":\"" type "\",\"ctx\":" context "}"
 #define ERRORS(list)   "{\"detail\":[" list "]}"
 #define NOT_DICT(loc)  ERROR_AT(loc, "value is not a valid dict", "type_error.dict")
 #define NOT_LIST(loc)  ERROR_AT(loc, "value is not a valid list", "type_error.list")
@@ -195,98 +200,77 @@ static void test_body_forms(void **state)
         "\"ctx\":{\"error\":\"Extra data\"}}]}");
 }
 
+/* 422 with these errors, up to the NULL. */
+static void expect_errors(const char *body, const char *const *errors)
+{
+    struct text detail = {0};
+    text_append_string(&detail, "{\"detail\":[");
+    for (size_t i = 0; errors[i]; i++)
+        text_append_format(&detail, "%s%s", i ? "," : "", errors[i]);
+    text_append_string(&detail, "]}");
+    expect_detail("", body, "422", detail.data);
+    text_free(&detail);
+}
+
+#define EXPECT_ERRORS(body, ...) expect_errors(body, (const char *const[]){__VA_ARGS__, NULL})
+#define AT_ENTRIES               ",\"entries\""
+#define AT_ENTRY(index, member)  ",\"entries\"," index ",\"" member "\""
+#define AT_CALLBACK(index)       ",\"callback\",\"callbacks\"," index
+
 static void test_field_errors(void **state)
 {
     (void)state;
-    expect_detail("", "{\"entries\":null}", "422", ERRORS(NO_NULL(",\"entries\"")));
-    expect_detail("", "{\"entries\":\"x\"}", "422", ERRORS(NOT_LIST(",\"entries\"")));
-    expect_detail("",
+    EXPECT_ERRORS("{\"entries\":null}", NO_NULL(AT_ENTRIES));
+    EXPECT_ERRORS("{\"entries\":\"x\"}", NOT_LIST(AT_ENTRIES));
+    EXPECT_ERRORS(
         "{\"entries\":[5,null,{\"url\":null,\"config\":5,\"topics\":[1,null,[]],\"dst_path\":null}],"
         "\"id\":[],\"callback\":null}",
-        "422",
-        ERRORS(NO_STRING(",\"id\"") "," NOT_DICT(",\"entries\",0") "," NO_NULL(",\"entries\",1") "," NO_NULL(
-            ","
-            "\""
-            "en"
-            "tr"
-            "ie"
-            "s"
-            "\""
-            ",2"
-            ","
-            "\""
-            "ur"
-            "l"
-            "\"") "," NOT_DICT(",\"entries\",2,\"config\"") "," NO_NULL(",\"entries\",2,\"topics\""
-                                                                        ",1") "," NO_STRING(",\"entries\""
-                                                                                            ",2,"
-                                                                                            "\"topics\","
-                                                                                            "2") "," NO_NULL(",\"entries\",2,"
-                                                                                                             "\"dst_path\"") "," NO_NULL(","
-                                                                                                                                         "\"callback\"")));
-    expect_detail("", "{\"entries\":[{\"url\":\"u\",\"data\":5}]}", "422",
-        ERRORS(NOT_LIST(",\"entries\",0,\"data\"") "," NOT_LIST(",\"entries\",0,\"data\"") "," NOT_DICT(
-            ",\"entries\",0,\"data\"")));
-    expect_detail("",
-        "{\"entries\":[{\"url\":\"u\",\"save_method\":\"FOO\",\"data\":null},{\"url\":\"u\","
-        "\"save_method\":\"PATCH\",\"data\":{}}]}",
-        "422",
-        ERRORS(ERROR_AT(",\"entries\",0,\"data\"", "'save_method' must be either PUT or PATCH",
-            "value_error") "," ERROR_AT(",\"entries\",1,\"data\"",
-            "'data' must be of type JSON patch request when save_method is PATCH", "type_error")));
+        NO_STRING(",\"id\""), NOT_DICT(AT_ENTRIES ",0"), NO_NULL(AT_ENTRIES ",1"),
+        NO_NULL(AT_ENTRY("2", "url")), NOT_DICT(AT_ENTRY("2", "config")),
+        NO_NULL(AT_ENTRY("2", "topics") ",1"), NO_STRING(AT_ENTRY("2", "topics") ",2"),
+        NO_NULL(AT_ENTRY("2", "dst_path")), NO_NULL(",\"callback\""));
+    EXPECT_ERRORS("{\"entries\":[{\"url\":\"u\",\"data\":5}]}", NOT_LIST(AT_ENTRY("0", "data")),
+        NOT_LIST(AT_ENTRY("0", "data")), NOT_DICT(AT_ENTRY("0", "data")));
+    EXPECT_ERRORS("{\"entries\":[{\"url\":\"u\",\"save_method\":\"FOO\",\"data\":null},{\"url\":\"u\","
+                  "\"save_method\":\"PATCH\",\"data\":{}}]}",
+        ERROR_AT(AT_ENTRY("0", "data"), "'save_method' must be either PUT or PATCH", "value_error"),
+        ERROR_AT(AT_ENTRY("1", "data"), "'data' must be of type JSON patch request when save_method is PATCH",
+            "type_error"));
     /* the reference's own validator fails here with 500 */
-    expect_detail("", "{\"entries\":[{\"url\":\"u\",\"save_method\":null,\"data\":{}}]}", "422",
-        ERRORS(NO_NULL(",\"entries\",0,\"save_method\"")));
-    expect_detail("",
+    EXPECT_ERRORS("{\"entries\":[{\"url\":\"u\",\"save_method\":null,\"data\":{}}]}",
+        NO_NULL(AT_ENTRY("0", "save_method")));
+    EXPECT_ERRORS(
         "{\"entries\":[],\"callback\":{\"callbacks\":[null,[],[\"a\",5],{},[null,{\"method\":\"x\"}]]}}",
-        "422",
-        ERRORS(NO_NULL(",\"callback\",\"callbacks\",0") "," NO_STRING(
-            ",\"callback\",\"callbacks\",1") ","
-                                             "{\"loc\":[\"body\",\"callback\",\"callbacks\",1],\"msg\":"
-                                             "\"wrong tuple length 0, expected 2\","
-                                             "\"type\":\"value_error.tuple.length\",\"ctx\":{\"actual_"
-                                             "length\":0,\"expected_length\":2}}"
-                                             "," NO_STRING(",\"callback\",\"callbacks\",2") "," NOT_DICT(
-                                                 ",\""
-                                                 "cal"
-                                                 "lba"
-                                                 "ck"
-                                                 "\","
-                                                 "\"c"
-                                                 "all"
-                                                 "bac"
-                                                 "ks"
-                                                 "\","
-                                                 "2,"
-                                                 "1") "," NO_STRING(",\"callback\",\"callbacks\",3") "," ERROR_AT(",\"callback\""
-                                                                                                                  ",\"callbacks"
-                                                                                                                  "\",3",
-                                                 "value is not a valid tuple",
-                                                 "type_error.tuple") "," NO_STRING(",\"callback\","
-                                                                                   "\"callbacks\",4") "," NO_NULL(",\"callback\",\"callbacks\",4,0") ","
-                                                                                                                                                     "{\"loc\":[\"body\",\"callback\",\"callbacks\",4,1,\"method\"],\"msg\":\"value is not a valid "
-                                                                                                                                                     "enumeration member; permitted: 'get', 'post', 'put', 'patch', 'head', 'delete'\",\"type\":"
-                                                                                                                                                     "\"type_error.enum\",\"ctx\":{\"enum_values\":[\"get\",\"post\",\"put\",\"patch\",\"head\",\"delete\"]}}"));
+        NO_NULL(AT_CALLBACK("0")), NO_STRING(AT_CALLBACK("1")),
+        ERROR_WITH(AT_CALLBACK("1"), "wrong tuple length 0, expected 2", "value_error.tuple.length",
+            "{\"actual_length\":0,\"expected_length\":2}"),
+        NO_STRING(AT_CALLBACK("2")), NOT_DICT(AT_CALLBACK("2") ",1"), NO_STRING(AT_CALLBACK("3")),
+        ERROR_AT(AT_CALLBACK("3"), "value is not a valid tuple", "type_error.tuple"),
+        NO_STRING(AT_CALLBACK("4")), NO_NULL(AT_CALLBACK("4") ",0"),
+        ERROR_WITH(AT_CALLBACK("4") ",1,\"method\"",
+            "value is not a valid enumeration member; permitted: 'get', 'post', 'put', 'patch', 'head', "
+            "'delete'",
+            "type_error.enum", "{\"enum_values\":[\"get\",\"post\",\"put\",\"patch\",\"head\",\"delete\"]}"));
 }
 
 static void test_without_topics(void **state)
 {
-    struct http_test test;
+    struct api_test test;
     (void)state;
-    test_open(&test);
-    POST(&test, "{\"entries\":[]}");
-    test_expect(&test, OK_REPLY);
-    POST(&test, "{\"entries\":[{\"url\":\"u\",\"topics\":[]}]}");
-    test_expect(&test, OK_REPLY);
+    api_test_open(&test);
+    post(&test, "{\"entries\":[]}");
+    http_test_expect(&test.http, OK_REPLY);
+    post(&test, "{\"entries\":[{\"url\":\"u\",\"topics\":[]}]}");
+    http_test_expect(&test.http, OK_REPLY);
     assert_int_equal(test.publisher.published, 0);
-    test_close(&test);
+    api_test_close(&test);
 }
 
 static void test_limits(void **state)
 {
-    struct http_test test;
+    struct api_test test;
     (void)state;
-    test_open(&test);
+    api_test_open(&test);
     struct text body = {0};
     text_append_string(&body, "{\"entries\":[{\"url\":\"u\",\"topics\":[\"");
     for (int i = 0; i < 101; i++)
@@ -314,12 +298,12 @@ static void test_limits(void **state)
     expect_detail("", body.data, "422", "{\"detail\":\"JSON body has too many values (limit 20000)\"}");
 
     /* an update above the event limit; expansion alone can make it so */
-    event_limit_write(test.services.segment, 300);
+    event_limit_write(test.http.services.segment, 300);
     body.length = 0;
     text_append_string(
         &body, "{\"entries\":[{\"url\":\"u\",\"topics\":[\"a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a\"]}]}");
-    POST(&test, body.data);
-    char *taken = test_taken(&test);
+    post(&test, body.data);
+    char *taken = http_test_taken(&test.http);
     assert_non_null(strstr(taken, "HTTP/1.1 413 Request Entity Too Large\r\n"));
     assert_non_null(strstr(taken, "at most 300 bytes"));
     assert_null(strstr(taken, "connection: close"));
@@ -332,194 +316,127 @@ static void test_limits(void **state)
     for (int i = 0; i < 19000; i++)
         text_append_string(&body, ",0");
     text_append_string(&body, "]}");
-    POST(&test, body.data);
-    assert_true(test.sent.length > 50000 && test.sent.length < 200000);
+    post(&test, body.data);
+    assert_true(test.http.sent.length > 50000 && test.http.sent.length < 200000);
     text_free(&body);
-    test_close(&test);
+    api_test_close(&test);
 }
 
 static void test_refusals(void **state)
 {
-    struct http_test test;
+    struct api_test test;
     (void)state;
-    test_open(&test);
+    api_test_open(&test);
     test.publisher.answer = PUBLISH_BUSY;
-    POST(&test, "{\"entries\":[{\"url\":\"u\"}]}");
-    test_expect(&test,
+    post(&test, "{\"entries\":[{\"url\":\"u\"}]}");
+    http_test_expect(&test.http,
         "HTTP/1.1 503 Service Unavailable\r\nserver: uvicorn\r\nretry-after: 1\r\ncontent-length: 55\r\n"
         "content-type: application/json\r\n\r\n{\"detail\":\"too many events are waiting, retry shortly\"}");
     test.publisher.answer = PUBLISH_TOO_LARGE;
-    POST(&test, "{\"entries\":[{\"url\":\"u\"}]}");
-    char *taken = test_taken(&test);
+    post(&test, "{\"entries\":[{\"url\":\"u\"}]}");
+    char *taken = http_test_taken(&test.http);
     assert_non_null(strstr(taken, "HTTP/1.1 413 "));
     assert_non_null(strstr(taken, "at most 1048576 bytes"));
     free(taken);
     test.publisher.answer = PUBLISH_ORDERED;
-    POST(&test, "{\"entries\":[{\"url\":\"u\"}]}");
+    post(&test, "{\"entries\":[{\"url\":\"u\"}]}");
     publisher_decide(&test.publisher, PUBLISH_TOO_LARGE);
-    taken = test_taken(&test);
+    taken = http_test_taken(&test.http);
     assert_non_null(strstr(taken, "HTTP/1.1 413 "));
     free(taken);
-    test_close(&test);
-}
-
-static void expect_head(struct http_test *test, const char *head, const char *part)
-{
-    char *taken = test_taken(test);
-    assert_ptr_equal(strstr(taken, head), taken);
-    assert_non_null(strstr(taken, part));
-    free(taken);
+    api_test_close(&test);
 }
 
 /* ?wait=backbone and X-Opald-Wait */
 static void test_wait_for_backbone(void **state)
 {
     static const char body[] = "{\"entries\":[{\"url\":\"u\"}]}";
-    struct http_test test;
+    struct api_test test;
     (void)state;
-    test_open(&test);
+    api_test_open(&test);
     const char *asking[][2] = {{"/data/config?wait=backbone", ""}, {"/data/config?a=b&wait=back%62one", ""},
         {"/data/config", "x-opald-wait: backbone\r\n"},
         {"/data/config?wait=backbone", "X-Opald-Wait:backbone\r\n"}};
     for (int i = 0; i < 4; i++) {
-        test_post(&test, asking[i][0], asking[i][1], body);
+        http_test_post(&test.http, asking[i][0], asking[i][1], body);
         assert_true(test.publisher.wants_acknowledgement);
-        assert_int_equal(test.deadline, HTTP_DEADLINE_BACKBONE);
+        assert_int_equal(test.http.deadline, HTTP_DEADLINE_BACKBONE);
         publisher_decide(&test.publisher, i == 3 ? PUBLISH_ORDERED : PUBLISH_ACKNOWLEDGED);
-        test_expect(&test, OK_REPLY);
-        assert_int_equal(test.deadline, HTTP_DEADLINE_IDLE);
+        http_test_expect(&test.http, OK_REPLY);
+        assert_int_equal(test.http.deadline, HTTP_DEADLINE_IDLE);
     }
-    POST(&test, body); /* the next one on the connection is a plain one */
+    post(&test, body); /* the next one on the connection is a plain one */
     assert_false(test.publisher.wants_acknowledgement);
-    assert_int_equal(test.deadline, HTTP_DEADLINE_NONE);
+    assert_int_equal(test.http.deadline, HTTP_DEADLINE_NONE);
     publisher_decide(&test.publisher, PUBLISH_FROZEN);
-    test_expect(&test, OK_REPLY);
+    http_test_expect(&test.http, OK_REPLY);
 
-    test_post(&test, asking[0][0], "", body);
+    http_test_post(&test.http, asking[0][0], "", body);
     publisher_decide(&test.publisher, PUBLISH_FROZEN);
-    expect_head(&test, "HTTP/1.1 504 ", "frozen");
-    test_post(&test, asking[0][0], "", body);
+    http_test_expect_part(&test.http, "HTTP/1.1 504 ", "frozen");
+    http_test_post(&test.http, asking[0][0], "", body);
     publisher_decide(&test.publisher, PUBLISH_UNACKNOWLEDGED);
-    expect_head(&test, "HTTP/1.1 504 ", "did not take the update");
-    test_post(&test, asking[0][0], "", body);
+    http_test_expect_part(&test.http, "HTTP/1.1 504 ", "did not take the update");
+    http_test_post(&test.http, asking[0][0], "", body);
     publisher_decide(&test.publisher, PUBLISH_REFUSED);
-    expect_head(&test, "HTTP/1.1 413 ", "refused");
-    test_post(&test, asking[0][0], "", "{\"entries\":[]}"); /* nobody is meant */
-    test_expect(&test, OK_REPLY);
+    http_test_expect_part(&test.http, "HTTP/1.1 413 ", "refused");
+    http_test_post(&test.http, asking[0][0], "", "{\"entries\":[]}"); /* nobody is meant */
+    http_test_expect(&test.http, OK_REPLY);
 
     unsigned published = test.publisher.published;
-    test_post(&test, "/data/config?wait=backbones", "", body);
-    expect_head(&test, "HTTP/1.1 422 ", "can only be 'backbone'");
-    test_post(&test, "/data/config?wait", "x-opald-wait: backbone\r\n", body);
-    expect_head(&test, "HTTP/1.1 422 ", "can only be 'backbone'");
-    test_post(&test, "/data/config", "x-opald-wait: yes\r\n", body);
-    expect_head(&test, "HTTP/1.1 422 ", "can only be 'backbone'");
+    http_test_post(&test.http, "/data/config?wait=backbones", "", body);
+    http_test_expect_part(&test.http, "HTTP/1.1 422 ", "can only be 'backbone'");
+    http_test_post(&test.http, "/data/config?wait", "x-opald-wait: backbone\r\n", body);
+    http_test_expect_part(&test.http, "HTTP/1.1 422 ", "can only be 'backbone'");
+    http_test_post(&test.http, "/data/config", "x-opald-wait: yes\r\n", body);
+    http_test_expect_part(&test.http, "HTTP/1.1 422 ", "can only be 'backbone'");
     assert_int_equal(test.publisher.published, published);
-    test_close(&test);
+    api_test_close(&test);
 }
 
 /* The backbone does not acknowledge in time: 504, and the requests behind it are served. */
 static void test_late(void **state)
 {
-    struct http_test test;
+    struct api_test test;
     (void)state;
-    test_open(&test);
-    uint64_t before = counter_read(test.services.segment, 0, COUNTER_ACKNOWLEDGEMENTS_LATE);
-    test_input(&test,
+    api_test_open(&test);
+    uint64_t before = counter_read(test.http.services.segment, 0, COUNTER_ACKNOWLEDGEMENTS_LATE);
+    http_test_input(&test.http,
         "POST /data/config?wait=backbone HTTP/1.1\r\ncontent-length: "
         "25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}"
         "POST /data/config HTTP/1.1\r\ncontent-length: 25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}");
-    assert_int_equal(test.deadline, HTTP_DEADLINE_BACKBONE);
+    assert_int_equal(test.http.deadline, HTTP_DEADLINE_BACKBONE);
     assert_int_equal(test.publisher.published, 1);
-    http_session_backbone_late(test.session);
+    http_session_backbone_late(test.http.session);
     assert_int_equal(test.publisher.cancelled, 1);
-    expect_head(&test, "HTTP/1.1 504 Gateway Timeout\r\n", "within 2.5 s");
-    assert_int_equal(counter_read(test.services.segment, 0, COUNTER_ACKNOWLEDGEMENTS_LATE), before + 1);
+    http_test_expect_part(&test.http, "HTTP/1.1 504 Gateway Timeout\r\n", "within 2.5 s");
+    assert_int_equal(counter_read(test.http.services.segment, 0, COUNTER_ACKNOWLEDGEMENTS_LATE), before + 1);
     assert_int_equal(test.publisher.published, 2);
-    assert_int_equal(test.deadline, HTTP_DEADLINE_NONE);
+    assert_int_equal(test.http.deadline, HTTP_DEADLINE_NONE);
     publisher_decide(&test.publisher, PUBLISH_ORDERED);
-    test_expect(&test, OK_REPLY);
-    http_session_backbone_late(test.session); /* nothing waits */
-    test_expect(&test, "");
-    test_close(&test);
+    http_test_expect(&test.http, OK_REPLY);
+    http_session_backbone_late(test.http.session); /* nothing waits */
+    http_test_expect(&test.http, "");
+    api_test_close(&test);
 
-    test_open(&test); /* gone while it waits */
-    test_post(&test, "/data/config?wait=backbone", "", "{\"entries\":[{\"url\":\"u\"}]}");
-    http_session_free(test.session);
+    api_test_open(&test); /* gone while it waits */
+    http_test_post(&test.http, "/data/config?wait=backbone", "", "{\"entries\":[{\"url\":\"u\"}]}");
+    http_session_free(test.http.session);
     assert_int_equal(test.publisher.cancelled, 1);
-    test.session = NULL;
-    test_close(&test);
-}
-
-/* Requests behind a publish wait for it; replies come in order. */
-static void test_pipelining(void **state)
-{
-    struct http_test test;
-    (void)state;
-    test_open(&test);
-    struct text requests = {0};
-    text_append_string(&requests, "GET / HTTP/1.1\r\n\r\n");
-    for (int i = 0; i < 2; i++)
-        text_append_string(&requests,
-            "POST /data/config HTTP/1.1\r\ncontent-length: 25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}");
-    text_append_string(&requests, "GET /loadlimit HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\ncon");
-    test_input(&test, requests.data);
-    test_expect(&test, OK_REPLY);
-    assert_int_equal(test.publisher.published, 1);
-    assert_false(http_session_wants_input(test.session));
-    assert_int_equal(test.deadline, HTTP_DEADLINE_NONE);
-    test_input(&test, "nection: close\r\n\r\n"); /* what was read already comes too */
-    publisher_decide(&test.publisher, PUBLISH_ORDERED);
-    test_expect(&test, OK_REPLY);
-    assert_int_equal(test.publisher.published, 2);
-    assert_false(test.finished);
-    publisher_decide(&test.publisher, PUBLISH_ORDERED);
-    char *taken = test_taken(&test);
-    assert_non_null(strstr(taken, "\r\n\r\nnullHTTP/1.1 200 OK"));
-    free(taken);
-    assert_true(test.finished);
-    text_free(&requests);
-    test_close(&test);
-}
-
-/* A websocket upgrade behind a publish: it comes out of the publish's completion. */
-static void test_upgrade_behind(void **state)
-{
-    struct http_test test;
-    (void)state;
-    test_open(&test);
-    test_input(&test,
-        "POST /data/config HTTP/1.1\r\ncontent-length: 25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}"
-        "GET /ws HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nab");
-    assert_null(test.upgrade_path.data);
-    publisher_decide(&test.publisher, PUBLISH_ORDERED);
-    assert_string_equal(test.upgrade_path.data, "/ws");
-    assert_string_equal(test.upgrade_rest.data, "ab");
-    test_close(&test);
+    test.http.session = NULL;
+    api_test_close(&test);
 }
 
 static void test_gone_while_pending(void **state)
 {
-    struct http_test test;
+    struct api_test test;
     (void)state;
-    test_open(&test);
-    POST(&test, "{\"entries\":[{\"url\":\"u\"}]}");
-    http_session_free(test.session);
+    api_test_open(&test);
+    post(&test, "{\"entries\":[{\"url\":\"u\"}]}");
+    http_session_free(test.http.session);
     assert_int_equal(test.publisher.cancelled, 1);
-    test.session = NULL;
-    test_close(&test);
-
-    /* the peer closed its sending side only: it still gets the reply, as the last one */
-    test_open(&test);
-    POST(&test, "{\"entries\":[{\"url\":\"u\"}]}");
-    http_session_timeout(test.session);
-    assert_false(test.finished);
-    publisher_decide(&test.publisher, PUBLISH_ORDERED);
-    char *taken = test_taken(&test);
-    assert_non_null(strstr(taken, "connection: close\r\n"));
-    free(taken);
-    assert_true(test.finished);
-    test_close(&test);
+    test.http.session = NULL;
+    api_test_close(&test);
 }
 
 /* ---- log lines ---- */
@@ -543,14 +460,14 @@ static char *log_of(void (*act)(void))
 
 static void with_loud_log(const char *path, const char *body)
 {
-    struct http_test test;
+    struct api_test test;
     struct log_settings loud = {.level = LOG_INFO};
-    test_open(&test);
+    api_test_open(&test);
     log_configure(&loud);
-    test_post(&test, path, "", body);
+    http_test_post(&test.http, path, "", body);
     if (test.publisher.done)
         publisher_decide(&test.publisher, PUBLISH_ORDERED);
-    test_close(&test);
+    api_test_close(&test);
 }
 
 static void post_update(void)
@@ -591,21 +508,21 @@ static void test_log_lines(void **state)
 
 static void test_reports(void **state)
 {
-    struct http_test test;
+    struct api_test test;
     (void)state;
-    test_open(&test);
-    test_post(&test, "/data/callback_report", "", "{\"reports\":[]}");
-    test_expect(&test, JSON_REPLY("200 OK", "2", "{}"));
-    test_post(&test, "/data/callback_report", "",
+    api_test_open(&test);
+    http_test_post(&test.http, "/data/callback_report", "", "{\"reports\":[]}");
+    http_test_expect(&test.http, JSON_REPLY("200 OK", "2", "{}"));
+    http_test_post(&test.http, "/data/callback_report", "",
         "{\"reports\":[{\"entry\":null,\"fetched\":\"x\",\"saved\":2},{}]}");
-    char *taken = test_taken(&test);
+    char *taken = http_test_taken(&test.http);
     assert_non_null(strstr(taken, ERRORS(NO_NULL(",\"reports\",0,\"entry\"") "," ERROR_AT(
                                       ",\"reports\",0,\"fetched\"", "value could not be parsed to a boolean",
                                       "type_error.bool") "," ERROR_AT(",\"reports\",0,\"saved\"",
                                       "value could not be parsed to a boolean",
                                       "type_error.bool") "," MISSING(",\"reports\",1,\"entry\""))));
     free(taken);
-    test_close(&test);
+    api_test_close(&test);
 }
 
 int main(void)
@@ -622,8 +539,6 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_wait_for_backbone),
         cmocka_unit_test(test_late),
-        cmocka_unit_test(test_pipelining),
-        cmocka_unit_test(test_upgrade_behind),
         cmocka_unit_test(test_gone_while_pending),
         cmocka_unit_test(test_log_lines),
         cmocka_unit_test(test_reports),

@@ -1,24 +1,24 @@
 /* GET /data/config and the option behind it. */
-#include "tests/unit/worker/http_test.h"
+#include "tests/unit/worker/api/api_harness.h"
 
 #include "worker/api/data_sources.h"
 
 static void expect_get(const char *sources, const char *headers, const char *reply)
 {
-    struct http_test test;
+    struct api_test test;
     struct data_sources *loaded = NULL;
     struct error err = {0};
     struct text request = {0};
-    test_open(&test);
-    test.config.data_config_sources = sources;
+    api_test_open(&test);
+    test.http.config.data_config_sources = sources;
     text_append_format(&request, "GET /data/config HTTP/1.1\r\n%s\r\n", headers);
-    test_exchange(&test, request.data, reply); /* read at the request */
-    assert_int_equal(data_sources_load(&test.config, &loaded, &err), 0);
-    test.services.data_sources = loaded;
-    test_exchange(&test, request.data, reply); /* loaded before */
+    http_test_exchange(&test.http, request.data, reply); /* read at the request */
+    assert_int_equal(data_sources_load(&test.http.config, &loaded, &err), 0);
+    test.api.data_sources = loaded;
+    http_test_exchange(&test.http, request.data, reply); /* loaded before */
     data_sources_free(loaded);
     text_free(&request);
-    test_close(&test);
+    api_test_close(&test);
 }
 
 static void test_bodies(void **state)
@@ -43,10 +43,6 @@ static void test_bodies(void **state)
             "],"
             "\"periodic_update_interval\":5.0}]}"));
 }
-
-#define REDIRECT(location) \
-    "HTTP/1.1 307 Temporary Redirect\r\nserver: uvicorn\r\ncontent-length: 0\r\nlocation: " location \
-    "\r\n\r\n"
 
 static void test_redirects(void **state)
 {
