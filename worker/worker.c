@@ -263,6 +263,7 @@ static void worker_set_durations(struct worker *worker)
 static void worker_open(struct worker_process *process, const struct worker_descriptors *descriptors)
 {
     struct worker *worker = &process->worker;
+    struct error err = {0};
     worker->incarnation = worker_table_incarnation(worker->segment, worker->slot);
     worker->settle_event = process_event(process, -1, 0, worker_on_settle);
     worker->read_buffer = memory_allocate(WORKER_READ_BUFFER);
@@ -270,14 +271,15 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->held_bytes_max = (uint64_t)(config->clients_memory_max_bytes > config->client_queue_max_bytes
                                             ? config->clients_memory_max_bytes
                                             : config->client_queue_max_bytes);
-    worker->poller = poller_open(worker->base, connection_ready);
+    worker->poller = poller_open(worker->base, connection_ready, &err);
+    if (!worker->poller)
+        abort();
     worker->connection_pool = pool_open(sizeof(struct connection), WORKER_CACHE_LINE);
     worker->subscriptions = subscriptions_open(&worker->held_bytes);
     worker->deadlines = deadlines_open(worker->base, connection_deadline_expired, worker);
     worker_set_durations(worker);
     worker->publisher = publisher_open(worker->segment, worker->slot, WORKER_PUBLISH_QUEUE_MAX);
     worker->paced_closing = paced_closing_open(worker);
-    struct error err = {0};
     const struct config_list *proxies = &worker->config->proxy_protocol_from;
     if (network_list_parse(&worker->proxies, proxies->items, proxies->count, &err) < 0)
         log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text);                /* the master has checked it */

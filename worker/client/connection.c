@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
 #include "worker/client/client_details.h"
@@ -16,7 +15,6 @@
 #include "worker/client/memory_budget.h"
 #include "worker/net/poller.h"
 #include "worker/net/pool.h"
-#include "worker/net/tls.h"
 #include "worker/client/websocket_session.h"
 
 /* Who drains less than this in that time is slow: 8 MB/s. The kernel's buffer alone may take more than a megabyte at once. */
@@ -27,7 +25,7 @@ void connection_open(struct worker *worker, int fd)
 {
     struct connection *connection = pool_allocate(worker->connection_pool);
     connection->magic = CONNECTION_MAGIC;
-    connection->fd = fd;
+    transport_open(&connection->transport, fd);
     connection->worker = worker;
     connection->state = CONNECTION_HTTP;
     connection->delivery_first = connection->delivery_last = FANOUT_NONE;
@@ -71,19 +69,21 @@ static void connection_free(struct connection *connection)
     connection_token_end(connection);
     connection_entrance_free(connection);
     free(connection->proxied);
-    tls_free(connection->tls);
-    close(connection->fd);
+    transport_close(&connection->transport);
     worker_table_set_connections(worker->segment, worker->slot, --worker->connection_count);
     connection->magic = 0;
     pool_free(worker->connection_pool, connection);
 }
 
-static void connection_wait_for(struct connection *connection, struct poller_wants wants)
+static void connection_wait_for(struct connection *connection, bool read, bool write)
 {
-    struct poller_wants was = {.read = connection->read_armed, .write = connection->write_armed};
-    connection->read_armed = wants.read;
-    connection->write_armed = wants.write;
-    poller_change(connection->worker->poller, connection->fd, connection, was, wants);
+    if (connection->read_armed == read && connection->write_armed == write)
+        return;
+    const struct poller_wants was = {.read = connection->read_armed, .write = connection->write_armed};
+    const struct poller_wants wants = {.read = read, .write = write};
+    connection->read_armed = read;
+    connection->write_armed = write;
+    poller_change(connection->worker->poller, connection->transport.fd, connection, was, wants);
 }
 
 void connection_kill(struct connection *connection)
@@ -93,11 +93,10 @@ void connection_kill(struct connection *connection)
     if (connection->was_websocket)
         websocket_session_ended(connection);
     connection->state = CONNECTION_DEAD;
-    connection_wait_for(connection, (struct poller_wants){false, false});
+    connection_wait_for(connection, false, false);
     deadline_clear(connection->worker->deadlines, &connection->deadline);
     connection_drop_backlog(connection);
-    if (connection->over_tls)
-        tls_forget_held(connection->tls);
+    transport_forget_held(&connection->transport);
     connection_settle_later(connection);
 }
 
@@ -124,7 +123,7 @@ void connection_settle_all(struct worker *worker)
         connection->settling = false;
         if (connection->state == CONNECTION_HTTP)
             connection_http_settle(connection);
-        if (connection->over_tls && connection->read_armed && tls_has_input(connection->tls))
+        if (connection->read_armed && connection->transport.has_input)
             connection_read(connection);
         if (connection->state == CONNECTION_DEAD && !connection->settling)
             connection_free(connection);
@@ -149,15 +148,10 @@ void connection_update_events(struct connection *connection)
 {
     if (connection->state == CONNECTION_DEAD)
         return;
-    struct poller_wants wants = {
-        .read = connection_wants_input(connection), .write = connection->backlog != NULL};
-    if (connection->over_tls) {
-        /* Bytes that are decrypted already don't make the socket readable. */
-        if (wants.read && tls_has_input(connection->tls))
-            connection_settle_later(connection);
-        wants.write = wants.write || tls_wants_write(connection->tls);
-    }
-    connection_wait_for(connection, wants);
+    bool read = connection_wants_input(connection);
+    if (read && connection->transport.has_input)
+        connection_settle_later(connection);
+    connection_wait_for(connection, read, connection->backlog || connection->transport.wants_write);
 }
 
 /* ---- output ---- */
@@ -200,23 +194,10 @@ static struct connection_backlog *connection_need_backlog(struct connection *con
     return backlog;
 }
 
-ssize_t connection_write(struct connection *connection, struct iovec *vector, size_t count, uint64_t *calls)
+void connection_hold(struct connection *connection)
 {
-    struct msghdr message = {.msg_iov = vector, .msg_iovlen = count};
-    ssize_t sent;
-    if (connection->over_tls) {
-        sent = tls_send(connection->tls, vector, count, calls);
-        if (tls_is_holding(connection->tls)) {
-            connection_need_backlog(connection);
-            connection_update_events(connection);
-        }
-        return sent;
-    }
-    do {
-        sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        ++*calls;
-    } while (sent < 0 && errno == EINTR);
-    return sent;
+    connection_need_backlog(connection);
+    connection_update_events(connection);
 }
 
 void connection_queue(struct connection *connection, const struct output_parts *parts)
@@ -245,7 +226,7 @@ void connection_send(struct connection *connection, const struct output_parts *p
             vector[count++] = (struct iovec){(void *)(uintptr_t)pieces[i].data, pieces[i].length};
     ssize_t sent = connection_write(connection, vector, count, &calls);
     worker_count(connection->worker, COUNTER_SEND_CALLS, calls);
-    if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+    if (sent < 0 && !transport_would_block(errno)) {
         output_block_drop(parts->block);
         connection_kill(connection);
         return;
@@ -261,10 +242,9 @@ void connection_send(struct connection *connection, const struct output_parts *p
 static void connection_shutdown(struct connection *connection)
 {
     connection->state = CONNECTION_LINGERING;
-    if (connection->over_tls)
-        tls_end(connection->tls);
+    transport_end(&connection->transport);
     /* close(2) with unread input would send a reset, which may overtake our last bytes: end our side, then wait for theirs */
-    if (shutdown(connection->fd, SHUT_WR) < 0 || connection->input_ended) {
+    if (shutdown(connection->transport.fd, SHUT_WR) < 0 || connection->input_ended) {
         connection_kill(connection);
         return;
     }
@@ -286,31 +266,12 @@ void connection_finish(struct connection *connection)
         connection_update_events(connection);
 }
 
-static enum output_result connection_push_tls(struct connection *connection)
-{
-    switch (tls_push(connection->tls)) {
-    case TLS_DONE:
-        return OUTPUT_DONE;
-    case TLS_AGAIN:
-        return OUTPUT_AGAIN;
-    default:
-        return OUTPUT_ERROR;
-    }
-}
-
 static void connection_flush(struct connection *connection)
 {
     struct connection_backlog *backlog = connection->backlog;
     size_t sent;
     uint64_t calls = 0;
-    enum output_result result;
-    if (connection->over_tls) {
-        result = output_queue_flush_tls(&backlog->queue, connection->tls, &sent, &calls);
-        if (result == OUTPUT_DONE) /* the queue is empty, but its last record may be on its way */
-            result = connection_push_tls(connection);
-    } else {
-        result = output_queue_flush(&backlog->queue, connection->fd, &sent, &calls);
-    }
+    enum output_result result = output_queue_flush(&backlog->queue, &connection->transport, &sent, &calls);
     worker_count(connection->worker, COUNTER_SEND_CALLS, calls);
     backlog->drained += sent;
     if (result == OUTPUT_ERROR) {
@@ -345,18 +306,6 @@ static void connection_end_of_input(struct connection *connection)
     }
 }
 
-static ssize_t connection_receive(struct connection *connection, char *buffer)
-{
-    ssize_t length;
-    /* what comes while lingering is thrown away: not worth decrypting */
-    if (connection->over_tls && connection->state != CONNECTION_LINGERING)
-        return tls_receive(connection->tls, buffer, WORKER_READ_BUFFER);
-    do
-        length = recv(connection->fd, buffer, WORKER_READ_BUFFER, MSG_DONTWAIT);
-    while (length < 0 && errno == EINTR);
-    return length;
-}
-
 /* One read for a wake-up: it empties the socket of nearly every client, and one that sends without end gives way to the others. */
 static void connection_read(struct connection *connection)
 {
@@ -365,9 +314,9 @@ static void connection_read(struct connection *connection)
         return;
     if (connection->entrance && !connection_enter(connection))
         return;
-    ssize_t length = connection_receive(connection, buffer);
+    ssize_t length = transport_receive(&connection->transport, buffer, WORKER_READ_BUFFER);
     if (length < 0) {
-        if (errno != EAGAIN && errno != EWOULDBLOCK)
+        if (!transport_would_block(errno))
             connection_kill(connection);
         return;
     }

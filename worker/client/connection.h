@@ -24,14 +24,13 @@
 #include "shm/common/identity.h"
 #include "worker/net/deadline.h"
 #include "worker/net/output_queue.h"
+#include "worker/net/transport.h"
 #include "worker/topics/subscriptions.h"
 #include "worker/websocket/websocket_frame.h"
 
 #define CONNECTION_MAGIC 0x0c011ec7u
 
 struct worker;
-struct iovec;
-struct tls;
 struct token_claims;
 struct connection_entrance; /* worker/client/connection_entrance.c */
 struct network_address;
@@ -61,30 +60,36 @@ struct connection_backlog {
 /* In the order of use: a delivery touches the first cache line, a reply the second too, which comes with it. */
 struct connection {
     uint32_t magic;
-    int fd;
-    struct worker *worker;
-    struct connection_backlog *backlog; /* NULL: nothing is queued */
-    struct rpc_pending *pending;        /* a synchronous publish that waits; later requests wait behind it */
-    uint32_t delivery_first; /* this batch's deliveries, see fanout.c; FANOUT_NONE outside a batch */
-    uint32_t delivery_last;
-    uint8_t state; /* enum connection_state */
+    /* enum connection_state */
+    uint8_t state;
     bool read_armed;
     bool write_armed;
-    bool input_ended; /* the peer ended its side while our last bytes were going out */
-    bool was_websocket;
-    bool ended : 1;    /* websocket_session_ended was called */
-    bool refused : 1;  /* the application closed it: the log has its end already */
-    bool settling : 1; /* in the settle list */
-    bool
-        over_tls : 1; /* `tls` is there: in the first line, so that a plain delivery does not touch the second for it */
-    struct identity channel; /* of the websocket */
+    /* the peer ended its side while our last bytes were going out */
+    bool input_ended : 1;
+    bool was_websocket : 1;
+    /* websocket_session_ended was called */
+    bool ended : 1;
+    /* the application closed it: the log has its end already */
+    bool refused : 1;
+    /* in the settle list */
+    bool settling : 1;
+    struct transport transport;
+    /* NULL: nothing is queued */
+    struct connection_backlog *backlog;
+    /* this batch's deliveries, see fanout.c; FANOUT_NONE outside a batch */
+    uint32_t delivery_first;
+    uint32_t delivery_last;
+    /* of the websocket */
+    struct identity channel;
 
     struct websocket_parser parser;
     struct subscription_set subscriptions;
 
+    struct worker *worker;
+    /* a synchronous publish that waits; later requests wait behind it */
+    struct rpc_pending *pending;
     struct connection_http *http;    /* while in state HTTP */
     struct network_address *proxied; /* whom a PROXY header named; NULL: the socket's peer */
-    struct tls *tls;                 /* NULL: plain */
     struct connection_entrance
         *entrance; /* before the first byte of HTTP: PROXY header and TLS handshake; NULL else */
     struct connection *next;
@@ -108,8 +113,17 @@ void connection_open(struct worker *worker, int fd);
 /* Sends now what the socket takes and queues the rest (head and tail are copied; a block reference is taken over). Errors make the
  * connection DEAD. */
 void connection_send(struct connection *connection, const struct output_parts *parts);
-/* As sendmsg(2), plain or over TLS; only while there is no backlog. What TLS has encrypted counts as sent; a backlog then waits with it. */
-ssize_t connection_write(struct connection *connection, struct iovec *vector, size_t count, uint64_t *calls);
+/* The transport has taken bytes that the socket has not: a backlog waits with them. */
+void connection_hold(struct connection *connection);
+/* As transport_send; only while there is no backlog. */
+MUST_CHECK static inline ssize_t connection_write(
+    struct connection *connection, const struct iovec *vector, size_t count, uint64_t *calls)
+{
+    ssize_t sent = transport_send(&connection->transport, vector, count, calls);
+    if (__builtin_expect(connection->transport.holding, false))
+        connection_hold(connection);
+    return sent;
+}
 /* Queues behind what is queued already. */
 void connection_queue(struct connection *connection, const struct output_parts *parts);
 size_t connection_queued_bytes(const struct connection *connection);

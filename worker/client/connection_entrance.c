@@ -72,8 +72,8 @@ static bool proxy_read(struct connection *connection)
     struct connection_entrance *entrance = connection->entrance;
     uint8_t *fresh = entrance->begun + entrance->used;
     struct proxy_header header;
-    ssize_t length =
-        recv(connection->fd, fresh, sizeof entrance->begun - entrance->used, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t length = recv(
+        connection->transport.fd, fresh, sizeof entrance->begun - entrance->used, MSG_PEEK | MSG_DONTWAIT);
     if (length < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR
                    ? false
@@ -85,7 +85,7 @@ static bool proxy_read(struct connection *connection)
     if (result == PROXY_HEADER_WRONG)
         return proxy_refuse(connection, header.wrong);
     size_t take = (result == PROXY_HEADER_MORE ? seen : header.length) - entrance->used;
-    if (recv(connection->fd, fresh, take, MSG_DONTWAIT) != (ssize_t)take)
+    if (recv(connection->transport.fd, fresh, take, MSG_DONTWAIT) != (ssize_t)take)
         return proxy_refuse(connection, "the connection broke");
     entrance->used = (uint16_t)(entrance->used + take);
     if (result == PROXY_HEADER_MORE)
@@ -110,11 +110,9 @@ static bool handshake(struct connection *connection)
     if (worker->handshakes >= ENTRANCE_HANDSHAKES_PER_TURN)
         return false;
     worker->handshakes++;
-    if (!connection->tls) {
-        connection->tls = tls_open(worker->tls, connection->fd);
-        connection->over_tls = true;
-    }
-    switch (tls_handshake(connection->tls, &why)) {
+    if (!connection->transport.tls)
+        transport_start_tls(&connection->transport, worker->tls);
+    switch (transport_handshake(&connection->transport, &why)) {
     case TLS_AGAIN:
         return false;
     case TLS_FAILED:

@@ -123,7 +123,7 @@ static const char *http_scheme(void *argument)
     const char *scheme = connection->http->scheme;
     if (scheme)
         return scheme;
-    return connection->tls ? "https" : "http";
+    return connection->transport.tls ? "https" : "http";
 }
 
 static bool peer_is_trusted(const struct connection *connection)
@@ -283,7 +283,7 @@ const char *connection_host(const struct connection *connection, char *out, size
     char text[NETWORK_ADDRESS_TEXT] = "";
     if (connection->proxied)
         network_address_format(connection->proxied, text);
-    else if (getpeername(connection->fd, (struct sockaddr *)&socket, &length) == 0 &&
+    else if (getpeername(connection->transport.fd, (struct sockaddr *)&socket, &length) == 0 &&
              network_address_from_socket(&address, &socket))
         network_address_format(&address, text);
     snprintf(out, size, "%s", text);
@@ -315,7 +315,7 @@ static void peer_read(struct connection *connection)
     struct sockaddr_storage socket = {0};
     socklen_t length = sizeof(socket);
     struct network_address address;
-    if (getpeername(connection->fd, (struct sockaddr *)&socket, &length) == 0 &&
+    if (getpeername(connection->transport.fd, (struct sockaddr *)&socket, &length) == 0 &&
         network_address_from_socket(&address, &socket))
         connection_http_set_address(connection, &address);
     else
@@ -329,8 +329,8 @@ void connection_http_open(struct connection *connection)
     if (++worker->http_count > worker->http_peak)
         worker->http_peak = worker->http_count;
     int on = 1;
-    setsockopt(
-        connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails harmlessly on a unix socket */
+    setsockopt(connection->transport.fd, IPPROTO_TCP, TCP_NODELAY, &on,
+        sizeof(on)); /* fails harmlessly on a unix socket */
     peer_read(connection);
     http->idle = true;
     deadline_set(worker->deadlines, &connection->deadline, DEADLINE_HTTP_HEAD);
@@ -407,7 +407,7 @@ void connection_http_drain(struct connection *connection)
         return;
     }
     /* a request that has arrived but was not read yet is served; the session then ends at its next idle time */
-    if (connection->http->idle && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
+    if (connection->http->idle && recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
         connection->http->over = true;
         connection_settle_later(connection);
     }

@@ -4,15 +4,13 @@
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
 #include "worker/client/rpc_methods.h"
-#include "worker/net/tls.h"
 #include "worker/client/websocket_session.h"
 
 static size_t connection_holds(const struct connection *connection)
 {
     if (connection->state == CONNECTION_DEAD)
         return 0;
-    return connection_queued_bytes(connection) +
-           (connection->over_tls ? tls_held_bytes(connection->tls) : 0) +
+    return connection_queued_bytes(connection) + transport_held_bytes(&connection->transport) +
            websocket_parser_held(&connection->parser) + connection_http_held(connection) +
            rpc_held(connection) + subscription_set_held(&connection->subscriptions);
 }

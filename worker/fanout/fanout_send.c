@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include "shm/common/memory.h"
 #include "worker/client/context.h"
@@ -133,23 +132,22 @@ static void sender_queue_rest(struct fanout_sender *sender, size_t first, size_t
     }
 }
 
-static ssize_t sender_write(struct fanout_sender *sender)
+/* The socket has taken `out` bytes and no more (nothing was tried when there is a backlog); `failed`: nor will it ever. Apart from
+ * sender_flush, so that a socket that takes everything does not pay for it. */
+static __attribute__((noinline)) void sender_keep_rest(struct fanout_sender *sender, size_t out, bool failed)
 {
-    int fd = sender->connection->fd;
-    ssize_t sent;
-    if (sender->connection->over_tls)
-        return connection_write(sender->connection, sender->vector, sender->vector_count, &sender->calls);
-    do {
-        sender->calls++;
-        if (sender->vector_count == 1) {
-            sent =
-                send(fd, sender->vector[0].iov_base, sender->vector[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        } else {
-            struct msghdr message = {.msg_iov = sender->vector, .msg_iovlen = sender->vector_count};
-            sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        }
-    } while (sent < 0 && errno == EINTR);
-    return sent;
+    struct connection *connection = sender->connection;
+    if (failed) {
+        sender->deliveries -= sender->frame_count;
+        sender->dropped += sender->frame_count;
+        connection_kill(connection);
+    }
+    if (connection->state != CONNECTION_OPEN)
+        return;
+    size_t first = 0;
+    while (first < sender->frame_count && out >= frame_length(&sender->frames[first]))
+        out -= frame_length(&sender->frames[first++]);
+    sender_queue_rest(sender, first, out);
 }
 
 static void sender_flush(struct fanout_sender *sender)
@@ -158,24 +156,14 @@ static void sender_flush(struct fanout_sender *sender)
     if (sender->frame_count == 0)
         return;
     sender->deliveries += sender->frame_count;
-    size_t out = 0;
-    if (connection->state == CONNECTION_OPEN && !connection->backlog) {
-        ssize_t sent = sender_write(sender);
-        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-            sender->deliveries -= sender->frame_count;
-            sender->dropped += sender->frame_count;
-            connection_kill(connection);
-        } else if (sent > 0) {
-            out = (size_t)sent;
-            sender->bytes += out;
-        }
-    }
-    if (connection->state == CONNECTION_OPEN && out < sender->total) {
-        size_t first = 0;
-        while (first < sender->frame_count && out >= frame_length(&sender->frames[first]))
-            out -= frame_length(&sender->frames[first++]);
-        sender_queue_rest(sender, first, out);
-    }
+    ssize_t sent = 0;
+    if (connection->state == CONNECTION_OPEN && !connection->backlog)
+        sent = connection_write(connection, sender->vector, sender->vector_count, &sender->calls);
+    bool failed = sent < 0 && !transport_would_block(errno);
+    size_t out = sent > 0 ? (size_t)sent : 0;
+    sender->bytes += out;
+    if (out < sender->total)
+        sender_keep_rest(sender, out, failed);
     sender->used = sender->frame_count = sender->vector_count = sender->total = 0;
 }
 

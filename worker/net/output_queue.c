@@ -3,10 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include "shm/common/memory.h"
-#include "worker/net/tls.h"
 
 #define OUTPUT_IOVECS 64
 
@@ -118,7 +116,7 @@ void output_queue_append(struct output_queue *queue, const struct output_parts *
 }
 
 /* Adds the part of `bytes` that lies behind the first `*skip` bytes. */
-static int iovec_add(struct iovec *vector, int count, const char *bytes, size_t length, size_t *skip)
+static size_t iovec_add(struct iovec *vector, size_t count, const char *bytes, size_t length, size_t *skip)
 {
     if (*skip >= length) {
         *skip -= length;
@@ -129,9 +127,9 @@ static int iovec_add(struct iovec *vector, int count, const char *bytes, size_t 
     return count + 1;
 }
 
-static int queue_gather(const struct output_queue *queue, struct iovec *vector)
+static size_t queue_gather(const struct output_queue *queue, struct iovec *vector)
 {
-    int count = 0;
+    size_t count = 0;
     for (struct output_frame *frame = queue->first; frame && count + 3 <= OUTPUT_IOVECS;
          frame = frame->next) {
         size_t skip = frame->sent;
@@ -161,44 +159,28 @@ static void queue_advance(struct output_queue *queue, size_t sent)
     }
 }
 
-static enum output_result queue_flush(
-    struct output_queue *queue, int fd, struct tls *tls, size_t *sent, uint64_t *calls)
+static enum output_result flush_failed(void)
 {
-    size_t total = 0;
-    enum output_result result = OUTPUT_DONE;
+    return transport_would_block(errno) ? OUTPUT_AGAIN : OUTPUT_ERROR;
+}
+
+enum output_result output_queue_flush(
+    struct output_queue *queue, struct transport *transport, size_t *sent, uint64_t *calls)
+{
+    *sent = 0;
     while (queue->first) {
         struct iovec vector[OUTPUT_IOVECS];
-        struct msghdr message = {.msg_iov = vector, .msg_iovlen = (size_t)queue_gather(queue, vector)};
-        ssize_t n;
-        if (tls) {
-            n = tls_send(tls, message.msg_iov, message.msg_iovlen, calls);
-        } else {
-            n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-            ++*calls;
-        }
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            result = errno == EAGAIN || errno == EWOULDBLOCK ? OUTPUT_AGAIN : OUTPUT_ERROR;
-            break;
-        }
-        total += (size_t)n;
-        queue_advance(queue, (size_t)n);
+        size_t count = queue_gather(queue, vector);
+        ssize_t taken = transport_send(transport, vector, count, calls);
+        if (taken < 0)
+            return flush_failed();
+        *sent += (size_t)taken;
+        queue_advance(queue, (size_t)taken);
     }
-    if (sent)
-        *sent = total;
-    return result;
-}
-
-enum output_result output_queue_flush(struct output_queue *queue, int fd, size_t *sent, uint64_t *calls)
-{
-    return queue_flush(queue, fd, NULL, sent, calls);
-}
-
-enum output_result output_queue_flush_tls(
-    struct output_queue *queue, struct tls *tls, size_t *sent, uint64_t *calls)
-{
-    return queue_flush(queue, -1, tls, sent, calls);
+    /* The last bytes may be encrypted, but not out yet. */
+    if (transport->holding && transport_push(transport) < 0)
+        return flush_failed();
+    return OUTPUT_DONE;
 }
 
 size_t output_queue_drop_unsent(struct output_queue *queue)

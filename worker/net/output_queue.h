@@ -11,8 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "shm/common/text.h"
-
-struct tls;
+#include "worker/net/transport.h"
 
 /* Immutable bytes that go to one or many clients: a copy of a payload, or memory of somebody who is told at the end. */
 struct output_block;
@@ -28,29 +27,38 @@ void output_block_drop(struct output_block *block);
 struct output_queue {
     struct output_frame *first;
     struct output_frame *last;
-    size_t bytes; /* still to be sent */
-    uint64_t
-        *ledger; /* set by the owner before the first frame: counts the frames' own memory, without blocks */
+    /* still to be sent */
+    size_t bytes;
+    /* set by the owner before the first frame: counts the frames' own memory, without blocks */
+    uint64_t *ledger;
 };
 
 struct output_parts {
     struct slice head;
-    struct output_block *block; /* NULL, or a reference that the queue takes over */
+    /* NULL, or a reference that the queue takes over */
+    struct output_block *block;
     struct slice tail;
-    size_t sent;   /* bytes of head + block + tail that are out already */
-    bool delivery; /* a notify frame: counted when it is dropped */
+    /* bytes of head + block + tail that are out already */
+    size_t sent;
+    /* a notify frame: counted when it is dropped */
+    bool delivery;
 };
 
 /* Copies head and tail. */
 void output_queue_append(struct output_queue *queue, const struct output_parts *parts);
 
-enum output_result { OUTPUT_DONE, OUTPUT_AGAIN, OUTPUT_ERROR /* errno is set; the peer is gone */ };
+enum output_result {
+    /* nothing is queued, and nothing is held by the transport */
+    OUTPUT_DONE,
+    OUTPUT_AGAIN,
+    /* errno is set; the peer is gone */
+    OUTPUT_ERROR,
+};
 
-/* Sends what the socket takes; `*sent` (may be NULL) gets the number of bytes and `*calls` is increased by the system calls made. */
-enum output_result output_queue_flush(struct output_queue *queue, int fd, size_t *sent, uint64_t *calls);
-/* The same over TLS. What is encrypted counts as sent; OUTPUT_DONE may leave some of it held (tls_is_holding). */
-enum output_result output_queue_flush_tls(
-    struct output_queue *queue, struct tls *tls, size_t *sent, uint64_t *calls);
+/* Sends what the transport takes. `*sent` gets the number of bytes, of which TLS may hold the last ones still; `*calls` goes up by
+ * the system calls made. */
+MUST_CHECK enum output_result output_queue_flush(
+    struct output_queue *queue, struct transport *transport, size_t *sent, uint64_t *calls);
 
 /* Drops every frame that was not begun; returns how many deliveries were among them. */
 size_t output_queue_drop_unsent(struct output_queue *queue);

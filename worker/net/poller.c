@@ -7,11 +7,13 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
-#include "worker/client/context.h"
 
 #define POLLER_BATCH 512 /* of one wake-up; then timers and events get their turn */
 
+#define POLLER_MAGIC 0x0b011e70u
+
 struct poller {
+    uint32_t magic;
     int epoll;
     struct event *event;
     poller_ready *ready;
@@ -22,7 +24,7 @@ struct poller {
 
 static void poller_on_event(evutil_socket_t fd, short what, void *argument)
 {
-    struct poller *poller = argument;
+    struct poller *poller = object_cast(struct poller, POLLER_MAGIC, argument);
     (void)what;
     poller->turn++;
     int count = epoll_wait(fd, poller->batch, POLLER_BATCH, 0);
@@ -35,14 +37,16 @@ static void poller_on_event(evutil_socket_t fd, short what, void *argument)
     }
 }
 
-struct poller *poller_open(struct event_base *base, poller_ready *ready)
+struct poller *poller_open(struct event_base *base, poller_ready *ready, struct error *err)
 {
-    struct poller *poller = memory_allocate(sizeof(*poller));
+    struct poller *poller = memory_allocate(sizeof *poller);
+    poller->magic = POLLER_MAGIC;
     poller->ready = ready;
     poller->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (poller->epoll < 0) {
-        log_write(LOG_CRITICAL, LOGGER_WORKER, "Worker cannot start: no epoll");
-        exit(1);
+        error_set_errno(err, errno, "no epoll");
+        free(poller);
+        return NULL;
     }
     poller->event = event_new(base, poller->epoll, EV_READ | EV_PERSIST, poller_on_event, poller);
     if (!poller->event || event_add(poller->event, NULL) < 0)
@@ -59,6 +63,7 @@ void poller_close(struct poller *poller)
 {
     event_free(poller->event);
     close(poller->epoll);
+    poller->magic = 0;
     free(poller);
 }
 

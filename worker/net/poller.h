@@ -8,7 +8,10 @@
 #define OPALD_WORKER_NET_POLLER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <event2/event.h>
+#include "shm/common/error.h"
+#include "shm/common/object.h"
 
 struct poller;
 
@@ -16,7 +19,8 @@ struct poller;
  * removal (a connection is freed by the settle list): it may still be called once in the same turn. */
 typedef void poller_ready(void *owner, bool readable, bool writable);
 
-struct poller *poller_open(struct event_base *base, poller_ready *ready);
+/* NULL with `err`: the kernel gives no epoll. */
+MUST_CHECK struct poller *poller_open(struct event_base *base, poller_ready *ready, struct error *err);
 /* Counts the loop's rounds of readiness. */
 uint64_t poller_turn(const struct poller *poller);
 void poller_close(struct poller *poller);

@@ -74,9 +74,11 @@ static void test_partial_writes(void **state)
         ledger > shared.length && ledger < 2 * shared.length); /* the block once, not for each frame */
     enum output_result result;
     uint64_t calls = 0;
+    struct transport transport;
+    transport_open(&transport, pair[0]);
     do {
         size_t before = queue.bytes, sent;
-        result = output_queue_flush(&queue, pair[0], &sent, &calls);
+        result = output_queue_flush(&queue, &transport, &sent, &calls);
         assert_int_equal(before - queue.bytes, sent);
         assert_int_not_equal(result, OUTPUT_ERROR);
         drain(pair[1], &got, 1 + (size_t)random() % 3000);
@@ -91,7 +93,7 @@ static void test_partial_writes(void **state)
     text_free(&shared);
     text_free(&expected);
     text_free(&got);
-    close(pair[0]);
+    transport_close(&transport);
     close(pair[1]);
 }
 
@@ -116,8 +118,11 @@ static void test_drop(void **state)
     append(&queue, "close", 0, false);
     int pair[2];
     pair_open(pair);
+    size_t sent;
     uint64_t calls = 0;
-    assert_int_equal(output_queue_flush(&queue, pair[0], NULL, &calls), OUTPUT_DONE);
+    struct transport transport;
+    transport_open(&transport, pair[0]);
+    assert_int_equal(output_queue_flush(&queue, &transport, &sent, &calls), OUTPUT_DONE);
     struct text got = {0};
     drain(pair[1], &got, SIZE_MAX);
     assert_string_equal(got.data, "gunclose");
@@ -131,7 +136,7 @@ static void test_drop(void **state)
     append(&queue, "b", 0, true);
     assert_int_equal(output_queue_clear(&queue), 2);
     assert_int_equal(queue.bytes, 0);
-    close(pair[0]);
+    transport_close(&transport);
     close(pair[1]);
 }
 
@@ -144,11 +149,14 @@ static void test_broken_peer(void **state)
     uint64_t ledger = 0;
     struct output_queue queue = {.ledger = &ledger};
     append(&queue, "x", 0, false);
+    size_t sent;
     uint64_t calls = 0;
-    assert_int_equal(output_queue_flush(&queue, pair[0], NULL, &calls), OUTPUT_ERROR);
+    struct transport transport;
+    transport_open(&transport, pair[0]);
+    assert_int_equal(output_queue_flush(&queue, &transport, &sent, &calls), OUTPUT_ERROR);
     assert_int_equal(errno, EPIPE);
     output_queue_clear(&queue);
-    close(pair[0]);
+    transport_close(&transport);
 }
 
 int main(void)
