@@ -3,27 +3,29 @@
 # make demo     the server on a Kafka of its own, a subscriber and a publisher in one terminal
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
 # make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
-# make lint     clang-format, clang-tidy, cppcheck
+# make deps     installs what the build needs; FOR="lint bench" what these need
+# make install  PREFIX=/usr/local DESTDIR=; make uninstall removes it
+# make lint     layout, clang-format, clang-tidy, cppcheck
 # make bench    measures; prints a table (BENCH_QUICK=1: two minutes of it); bench-results puts it into tests/bench/RESULTS.md
 # make bench-peers   beside nats-server and nchan; make bench-scale: curves over workers, topics, clients
 # make bench-check   instructions per delivery against tests/bench/instructions.expected; bench-check-update writes it
-# Variables: CC=gcc|clang  SAN=address|thread (objects and program then live in build/address, build/thread)
-#            BUILD=folder  OPTIMIZE=-O2
+# Variables: CC=gcc|clang (gcc 12, clang 14 or newer)  SAN=address|thread (objects and program then live in build/address, build/thread)
+#            BUILD=folder  OPTIMIZE=-O2  WERROR=1 (a warning is an error)  WERROR= (it is not)
 
 CC       ?= gcc
 ifeq ($(origin CC),default)
 CC       := gcc
 endif
 SAN      ?=
+WERROR   ?= 1
 comma    := ,
 BUILD    ?= build
 OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
 OPTIMIZE ?= -O2
+PREFIX   ?= /usr/local
 VERSION  := 0.1.0
-# "installed" marks that the packages were looked for in this tree
-PACKAGES_BUILD := gcc libc6-dev pkg-config librdkafka-dev libevent-dev uuid-dev libhttp-parser-dev libssl-dev libhiredis-dev libpq-dev libgit2-dev zlib1g-dev libpcre2-dev libarchive-dev libcurl4-openssl-dev git
 
-WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wstrict-prototypes -Wundef -Wvla $(if $(WERROR),-Werror)
 HARDEN   := -fstack-protector-strong -fPIE
 ifeq ($(SAN),)
 HARDEN   += -D_FORTIFY_SOURCE=2
@@ -61,7 +63,7 @@ link       = $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter 
 MAIN      := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
-.PHONY: all run demo test test-backbones unit lint format clean deps install
+.PHONY: all run demo test test-backbones unit lint format clean deps install uninstall
 all: $(OUT)/opald
 
 $(OUT)/opald: $(call objects,$(FOLDERS))
@@ -75,7 +77,19 @@ $(call archive,$(1)): $(filter-out $(MAIN),$(call objects,$(1)))
 endef
 $(foreach folder,$(FOLDERS),$(eval $(call archive_rule,$(folder))))
 
-$(OUT)/obj/%.o: %.c Makefile
+# What everything is built with. When that changes, or at the first build, compiler and packages are checked and all is built again.
+configuration := $(filter-out ccache,$(CC)) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LIBS)
+ifneq ($(file <$(OUT)/configuration),$(configuration))
+.PHONY: $(OUT)/configuration
+endif
+$(OUT)/configuration: export CONFIGURATION = $(configuration)
+$(OUT)/configuration:
+	@CC='$(CC)' tests/packages need build
+	@$(CC) -fsyntax-only shm/common/compiler.c
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$CONFIGURATION" >$@
+
+$(OUT)/obj/%.o: %.c $(OUT)/configuration
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -126,36 +140,44 @@ stress: stress-programs
 # ---- end of stress
 
 # ---- for people
-# Installs the Debian packages that are missing (as root, or by sudo).
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-define install_missing
-	@missing=$$(for package in $(1); do \
-	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || echo $$package; done); \
-	if [ -n "$$missing" ]; then echo "installing: "$$missing; \
-	    $(SUDO) apt-get update -q && \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
-endef
+# Only these install packages: deps, run, demo, test and what else starts tests/run.
+FOR ?= build run
 deps:
-	$(call install_missing,$(PACKAGES_BUILD))
+	@CC='$(CC)' tests/packages install $(FOR)
+
+# make in make: with all cores, but as many jobs as the caller said when he did
+BUILD_ALL = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc)) all
 
 run: deps
-	@$(MAKE) --no-print-directory all
+	@$(BUILD_ALL)
 	$(OUT)/opald run --host 127.0.0.1 --port 7002
 
-demo: deps
-	$(call install_missing,kcat python3 python3-websockets)
-	@$(MAKE) --no-print-directory all
+demo:
+	@CC='$(CC)' tests/packages install $(FOR) demo
+	@$(BUILD_ALL)
 	@deploy/demo/run $(OUT)/opald
 
+# The unit names the program where PREFIX has put it.
+INSTALLED_PROGRAM = $(PREFIX)/bin/opald
+INSTALLED_UNIT    = $(PREFIX)/lib/systemd/system/opald.service
+INSTALLED_DOC     = $(PREFIX)/share/doc/opald
 install: all
-	install -D -m 755 $(OUT)/opald $(DESTDIR)/usr/local/bin/opald
-	install -D -m 644 deploy/opald.service $(DESTDIR)/etc/systemd/system/opald.service
+	install -D -m 755 $(OUT)/opald $(DESTDIR)$(INSTALLED_PROGRAM)
+	install -d $(DESTDIR)$(dir $(INSTALLED_UNIT))
+	sed 's|/usr/local/bin/opald|$(INSTALLED_PROGRAM)|' deploy/opald.service >$(DESTDIR)$(INSTALLED_UNIT)
+	chmod 644 $(DESTDIR)$(INSTALLED_UNIT)
+	install -D -m 644 -t $(DESTDIR)$(INSTALLED_DOC) LICENSE deploy/opald.env.example
+uninstall:
+	rm -f $(DESTDIR)$(INSTALLED_PROGRAM) $(DESTDIR)$(INSTALLED_UNIT)
+	rm -f $(DESTDIR)$(INSTALLED_DOC)/LICENSE $(DESTDIR)$(INSTALLED_DOC)/opald.env.example
+	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(INSTALLED_DOC)
 
 LINT_SOURCES = $(shell git ls-files '*.c' '*.h')
 format:
 	clang-format -i $(LINT_SOURCES)
-lint: all
-	$(call install_missing,clang-format clang-tidy cppcheck)
+lint:
+	@CC='$(CC)' tests/packages need build lint
+	@$(BUILD_ALL)
 	tests/layout
 	tests/circles $(OUT)/obj
 	clang-format --dry-run --Werror $(LINT_SOURCES)
@@ -182,10 +204,10 @@ bench-programs: $(BENCH_LOAD) $(BENCH_RING) $(OUT)/bench/bundle_load
 # bench-results: the same, and its tables go into tests/bench/RESULTS.md. bench-peers: beside nats-server and nchan only. bench-scale: the curves only.
 BENCH_GOALS := bench bench-results bench-peers bench-scale
 .PHONY: $(BENCH_GOALS)
-$(BENCH_GOALS): deps
-	$(call install_missing,python3 valgrind nats-server nginx-light libnginx-mod-nchan)
-	@PACKAGES_BUILD="$(PACKAGES_BUILD)" tests/setup || echo "bench: no reference, no Kafka: measured without them"
-	@$(MAKE) --no-print-directory all bench-programs
+$(BENCH_GOALS):
+	@CC='$(CC)' tests/packages need build run bench
+	@tests/setup cache || echo "bench: no reference, no Kafka: measured without them"
+	@$(BUILD_ALL) bench-programs
 	@tests/bench/check $(OUT)/bench/load
 	@tests/bench/run --opald $(OUT)/opald --programs $(OUT)/bench $(bench_$@)
 	$(if $(bench_policy_$@),@tests/bench/policy --opald $(OUT)/opald --programs $(OUT)/bench $(bench_policy_$@))
@@ -199,20 +221,21 @@ bench_policy_bench-results = --out $(OUT)/bench --write-results
 # ---- the guard: instructions a delivery and an event, against tests/bench/instructions.expected. Callgrind counts them, so load and
 # machine don't matter; the compiler and its options do.
 .PHONY: bench-check bench-check-update
-bench-check bench-check-update: deps
+bench-check bench-check-update:
 	$(if $(filter-out -O2,$(OPTIMIZE))$(SAN),$(error bench-check needs OPTIMIZE=-O2 and no SAN))
-	$(call install_missing,python3 valgrind)
-	@$(MAKE) --no-print-directory all $(OUT)/bench/load
+	@CC='$(CC)' tests/packages need build
+	@command -v valgrind >/dev/null || { echo "bench-check needs valgrind: make deps FOR=bench"; exit 1; }
+	@$(BUILD_ALL) $(OUT)/bench/load
 	@tests/bench/instructions --check $(if $(filter %-update,$@),--update) --opald $(OUT)/opald --programs $(OUT)/bench --cc "$(CC)"
 
 # ---- tests: tests/run sums everything up; the last line is "N passed, N failed"
 test:
-	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' tests/run
+	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run
 unit:
-	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' tests/run unit
+	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run unit
 test-backbones:
 	@rm -f $(OUT)/test-backbones.txt
-	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' PACKAGES_BUILD='$(PACKAGES_BUILD)' \
+	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' \
 	    OPALD_TEST_PROCESSES=1 OPALD_FLEET=full OPALD_FLEET_RESULTS='$(abspath $(OUT))/test-backbones.txt' tests/run integration tests/integration/test_backbone_faults.py; \
 	    status=$$?; cat $(OUT)/test-backbones.txt; exit $$status
 # ---- end of tests

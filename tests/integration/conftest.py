@@ -70,6 +70,30 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+# ---- a file of which every test is skipped has tested nothing: that fails the run
+_passed_over = {}
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" or report.skipped or report.failed:
+        name = report.nodeid.split("::")[0]
+        _passed_over[name] = _passed_over.get(name, True) and report.skipped
+
+
+def pytest_terminal_summary(terminalreporter):
+    for name in _all_skipped():
+        terminalreporter.write_line(f"ERROR {name}: all of its tests were skipped")
+
+
+def pytest_sessionfinish(session):
+    if _all_skipped() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _all_skipped():
+    return sorted(name for name, skipped in _passed_over.items() if skipped)
+
+
 # ---- processes
 @pytest.fixture
 def work(tmp_path) -> Path:

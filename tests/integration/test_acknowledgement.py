@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness import RawClient
-from harness.backbone_driver import driver, driver_program  # noqa: F401 (fixtures)
+from harness.backbone_driver import driver  # noqa: F401 (a fixture)
 from harness.backbones import PostgresServer, RedisServer
 from harness.paths import scaled
 from harness.process import wait_until

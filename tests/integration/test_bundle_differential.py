@@ -6,18 +6,13 @@ import random
 
 import pytest
 
-from harness.bundle_oracle import BundleDriver, BundleOracle, Rules, build_driver
+from harness.bundle_oracle import BundleDriver, BundleOracle, Rules
 from harness.policy_history import History
 
 IGNORES = [[], ["a/*.rego"], ["a/**"], ["**/q.rego"], ["*.json"], ["users/**", "ma?n.rego"], ["/"], ["[!a-m]*.rego"], ["a"], ["/a/b"], ["日*/**"], ["**"], ["*/data.json", "[[]*"]]
 MANIFESTS = ["", "", "", ".", "a", "a/b", "users/été", ".manifest", "a/.manifest", "rbac.rego", "missing", "/a", "./a//b/"]
 POLICIES = [[".rego"], [".rego"], [".rego", ".txt"], [".json"]]
 EXTENSIONS = [[".rego", ".json"], [".rego", ".json"], [".rego"], [".rego", ".json", ".txt", ".md"], [".json"]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def driver_program():
-    build_driver()
 
 
 @pytest.fixture(scope="module")

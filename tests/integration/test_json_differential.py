@@ -8,11 +8,8 @@ import subprocess
 
 import pytest
 
-from harness.paths import OPALD, ROOT, SANITIZER
+from harness.paths import built_driver
 
-OUT = OPALD.parent  # the build that is under test
-BUILD = OUT.parent if SANITIZER else OUT
-DRIVER = OUT / "tests" / "json_driver"
 COUNT = int(os.environ.get("OPALD_JSON_TEXTS", "20000"))
 SEED = int(os.environ.get("OPALD_JSON_SEED", "1"))
 
@@ -34,14 +31,9 @@ def load(text):
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def built_driver():
-    subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={BUILD}", f"SAN={SANITIZER}", DRIVER], check=True)
-
-
 class Driver:
     def __init__(self, depth=512):
-        self.process = subprocess.Popen([DRIVER, str(depth)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([built_driver("json_driver"), str(depth)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, data):
         self.process.stdin.write(len(data).to_bytes(4, "little") + data)

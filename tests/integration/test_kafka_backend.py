@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness.backbone_cases import memory_kib
-from harness.backbone_driver import A, B, driver, driver_program  # noqa: F401 (fixtures)
+from harness.backbone_driver import A, B, driver  # noqa: F401 (a fixture)
 from harness.kafka import KafkaBroker, kcat
 from harness.paths import SANITIZER, scaled
 from harness.process import freeze

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import backbone_cases as cases
-from harness.backbone_driver import A, B, driver, driver_program  # noqa: F401 (fixtures)
+from harness.backbone_driver import A, B, driver  # noqa: F401 (a fixture)
 from harness.backbones import Authority, PostgresServer, proxied
 from harness.ports import free_port
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from harness import backbone_cases as cases
-from harness.backbone_driver import A, B, driver, driver_program  # noqa: F401 (fixtures)
+from harness.backbone_driver import A, B, driver  # noqa: F401 (a fixture)
 from harness.backbones import Authority, RedisServer, proxied
 from harness.paths import scaled
 

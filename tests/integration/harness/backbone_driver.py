@@ -1,28 +1,16 @@
 """kafka_driver (any backbone, not only Kafka) as a Python object: a backend of broadcast/ alone, without a server around it."""
 
-import os
 import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from .paths import OPALD, ROOT, SANITIZER, scaled
+from .paths import built_driver, scaled
 from .process import SANITIZER_MARKS, clean_environment
 
-OUT = OPALD.parent
-DRIVER = Path(os.environ.get("OPALD_KAFKA_DRIVER") or OUT / "tests" / "kafka_driver")
 A, B = "a" * 32, "b" * 32
-
-
-@pytest.fixture(scope="session", autouse=True)
-def driver_program():
-    if "OPALD_KAFKA_DRIVER" in os.environ:
-        return
-    build = OUT.parent if SANITIZER else OUT
-    subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={build}", f"SAN={SANITIZER}", DRIVER], check=True)
 
 
 class Driver:
@@ -35,7 +23,7 @@ class Driver:
         self.changed = threading.Condition()
         arguments = [f"{k}={v}" for k, v in options.items()]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([DRIVER, uri, channel, notifier, *arguments], stdin=subprocess.PIPE,
+            self.process = subprocess.Popen([built_driver("kafka_driver"), uri, channel, notifier, *arguments], stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=log, env=clean_environment(env))
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()

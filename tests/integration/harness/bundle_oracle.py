@@ -5,17 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from .paths import OPALD, ROOT, SANITIZER
+from .paths import built_driver
 from .process import clean_environment
-
-OUT = OPALD.parent
-DRIVER = Path(os.environ.get("OPALD_BUNDLE_DRIVER") or OUT / "tests" / "bundle_driver")
-
-
-def build_driver():
-    if "OPALD_BUNDLE_DRIVER" not in os.environ:
-        build = OUT.parent if SANITIZER else OUT
-        subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={build}", f"SAN={SANITIZER}", DRIVER], check=True)
 
 
 class Rules:
@@ -32,7 +23,8 @@ class BundleDriver:
         arguments = [f"manifest={rules.manifest}", *(f"ignore={p}" for p in rules.ignore), *(f"extension={e}" for e in rules.extensions),
                      *(f"policy={e}" for e in rules.policies), *(f"{k}={v}" for k, v in limits.items())]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([DRIVER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=clean_environment())
+            self.process = subprocess.Popen([built_driver("bundle_driver"), *arguments], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, stderr=log, env=clean_environment())
 
     def ask(self, repository, head: str, base: str = "", paths=()) -> dict:
         """{"status", "body", "gzip", "files", "repaired", "diff", "tag"}"""

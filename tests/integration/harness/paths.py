@@ -28,3 +28,10 @@ SCALE = {"": 1.0, "address": 2.5, "thread": 5.0}[SANITIZER] * float(os.environ.g
 def scaled(seconds: float) -> float:
     """A limit for "this must happen by then": stretched for slow builds. Never use it for a time that must not be shorter."""
     return seconds * SCALE
+
+
+def built_driver(name: str) -> Path:
+    """A program of the tests, built before them by `make drivers` with what is under test."""
+    path = OPALD.parent / "tests" / name
+    assert path.exists(), f"{path} is not built: make drivers"
+    return path
