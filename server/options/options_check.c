@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "shm/common/error.h"
+#include "shm/common/git_url.h"
 #include "shm/common/json.h"
 #include "shm/common/network.h"
 #include "shm/common/rate_limit.h"
@@ -125,6 +126,30 @@ static void check_listener(struct check *check, const struct config *config)
         wrong(check, "OPAL_TLS_KEY is set but not OPAL_TLS_CERTIFICATE: the listener would not be encrypted");
 }
 
+/* Refused before git or libcurl sees it: with a password cut in two, both would take a part of it for a host and show it. */
+static void check_url(struct check *check, const char *name, const char *text, bool web)
+{
+    struct git_url url = {0};
+    struct error err = {0};
+    if (git_url_parse(&url, text, &err) < 0)
+        wrong(check, "OPAL_%s (value not shown): %s", name, err.text);
+    else if (web && !slice_equals_string(text_slice(&url.scheme), "http") &&
+             !slice_equals_string(text_slice(&url.scheme), "https"))
+        wrong(check, "OPAL_%s (value not shown): must begin with http:// or https://", name);
+    git_url_free(&url);
+}
+
+static void check_policy_source(struct check *check, const struct config *config)
+{
+    bool api = strcmp(config->policy_source_type, "API") == 0;
+    if (!config->repo_watcher_enabled)
+        return;
+    if (api && config->policy_bundle_url)
+        check_url(check, "POLICY_BUNDLE_URL", config->policy_bundle_url, true);
+    else if (!api && config->policy_repo_url)
+        check_url(check, "POLICY_REPO_URL", config->policy_repo_url, false);
+}
+
 /* What can't be ignored without serving something else than was asked for. */
 static void check_refused(struct check *check, const struct config *config)
 {
@@ -161,6 +186,7 @@ size_t config_check(const struct config *config, options_report *report, void *c
     if (config->data_config_sources)
         check_sources(&check, config->data_config_sources);
     check_listener(&check, config);
+    check_policy_source(&check, config);
     check_refused(&check, config);
     return check.problems;
 }

@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import signal
 import socket
+import string
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness import GitDaemon, GitHttp, PolicyRemote, RawClient, Sshd, git, process_state, wait_until
+from harness import OPALD, GitDaemon, GitHttp, PolicyRemote, RawClient, Sshd, clean_environment, git, process_state, scaled, wait_until
 from harness.process import child_pids, command_line, freeze
 
 DIRECTORIES = [".", "a", "a/b", "a/b/c", "users", "newdir", "d e", "été", "日本", "moved", "moved/deep"]
@@ -538,3 +540,46 @@ def test_thousands_of_directories_go_in_several_events(opald, work):
                 assert len(n.raw) < 140_000
 
     asyncio.run(go())
+
+
+# ---- secrets
+def fours(text: str) -> set:
+    return {text[i:i + 4] for i in range(len(text) - 3)}
+
+
+@pytest.mark.parametrize("option, more", [("OPAL_POLICY_REPO_URL", {}), ("OPAL_POLICY_BUNDLE_URL", {"OPAL_POLICY_SOURCE_TYPE": "API"})])
+def test_no_password_of_a_url_shows(work, option, more):
+    """Random passwords of all punctuation, not encoded: no command shows four characters of one, whether the URL can be parsed or not."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    dice = random.Random(seed)
+    alphabet = string.ascii_letters + string.digits + string.punctuation * 3
+    refused = 0
+
+    def outputs(url: str) -> str:
+        env = clean_environment({"OPAL_REPO_WATCHER_ENABLED": "true", option: url, **more})
+        runs = [subprocess.run([OPALD, command], env=env, cwd=work, capture_output=True, text=True, timeout=scaled(20)) for command in ("check-config", "print-config")]
+        nonlocal refused
+        refused += runs[0].returncode == 2
+        assert runs[0].returncode in (0, 2)
+        return "".join(one.stdout + one.stderr for one in runs)
+
+    for i in range(60):
+        password = "".join(dice.choice(alphabet) for _ in range(20))
+        form = ("https://user:{}@host/o/r.git", "https://{}@host/o/r.git", "http://{}:x-oauth-basic@host/r")[i % 3]
+        shown = outputs(form.format(password))
+        harmless = fours(outputs("https://host/o/r.git")) | fours(outputs("https://user:a/b@host/r")) if i == 0 else harmless
+        leaked = {four for four in fours(password) if four in shown} - harmless
+        assert not leaked, f"{password}: {leaked} in {shown}"
+    assert refused > 20
+
+
+@pytest.mark.parametrize("url", ["https://user:to/ken@host/o/r.git", "https://ghp_to/ken@host/o/r.git", "user:token@host/o/r.git"])
+def test_a_password_that_cuts_the_url_is_refused(work, url):
+    env = clean_environment({"OPAL_REPO_WATCHER_ENABLED": "true", "OPAL_POLICY_REPO_URL": url})
+    for command in ("check-config", "run"):
+        done = subprocess.run([OPALD, command], env=env, cwd=work, capture_output=True, text=True, timeout=scaled(20))
+        assert done.returncode == 2, done.stderr
+        said = done.stdout + done.stderr
+        assert "OPAL_POLICY_REPO_URL (value not shown): " in said and "ken" not in said.replace("token, write", "")
+        assert "/ as %2F" in said or "begins with https://" in said

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/common/git_url.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
@@ -20,6 +21,8 @@
 
 struct api_source {
     struct source_base base;
+    /* Of the bundle server, without user and password. */
+    char *url;
     struct text version; /* of the bundle that the head is; empty: not known */
 };
 
@@ -138,8 +141,7 @@ static void api_fetch(struct api_source *source)
     event_del(source->base.retry);
     source->base.state = SOURCE_FETCHING;
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS, 1);
-    log_write(
-        LOG_INFO, LOGGER_POLICY, "Fetching changes from remote: '%s'", policy->config->policy_bundle_url);
+    log_write(LOG_INFO, LOGGER_POLICY, "Fetching changes from remote: '%s'", source->url);
     source_base_new_work(&source->base);
     char *environment[] = {assignment(API_FETCH_REPOSITORY,
                                source->base.repository ? source->base.repository : source->base.work),
@@ -198,6 +200,11 @@ static void *api_source_open(struct policy *policy, const struct source_hooks *h
     static const struct source_steps steps = {
         .open = api_open, .load = api_check, .fetch = api_check, .retry = api_check, .changed = api_changed};
     struct api_source *source = memory_allocate(sizeof *source);
+    struct git_url url = {0};
+    struct error err = {0};
+    bool good = git_url_parse(&url, policy->config->policy_bundle_url, &err) == 0;
+    source->url = memory_copy_string(good ? text_slice(&url.plain).data : "***");
+    git_url_free(&url);
     source_base_open(&source->base, policy, hooks, &steps, source);
     return source;
 }
@@ -207,6 +214,7 @@ static void api_source_close(void *context)
     struct api_source *source = context;
     source_base_close(&source->base);
     text_free(&source->version);
+    free(source->url);
     free(source);
 }
 

@@ -211,9 +211,11 @@ static void git_on_opened(void *context, const struct job_result *result)
     struct git_source *source = context;
     source->base.job = NULL;
     if (result->ok && source_base_take_hash(result->output, source->base.head)) {
+        char *url = git_access_plain_url(source->base.policy->config);
         log_write(LOG_INFO, LOGGER_POLICY,
             "SKIPPED cloning policy repo, found existing repo at '%s' with remotes: ['%s']",
-            source->base.repository, source->base.policy->config->policy_repo_url);
+            source->base.repository, url);
+        free(url);
         source_base_serve(&source->base, source->base.head);
         source->base.again = true; /* it may be of long ago */
         git_become_ready(source);

@@ -23,12 +23,12 @@ static const char *variable(const struct git_access *access, const char *name)
 
 static void passwords(void **state)
 {
-    struct config config = {.policy_repo_url = "https://us%20er:p%40:s%2fx%@Host:8443/o/r.git?x=u@v"};
+    struct config config = {.policy_repo_url = "https://us%20er:p%40:s%2fx%@Host:8443/o/r.git?x=u"};
     struct git_access access;
     struct error err = {0};
     (void)state;
     assert_int_equal(git_access_open(&config, &access, &err), 0);
-    assert_string_equal(access.url, "https://Host:8443/o/r.git?x=u@v");
+    assert_string_equal(access.url, "https://Host:8443/o/r.git?x=u");
     assert_string_equal(variable(&access, "OPAL_GIT_USER"), "us er");
     assert_string_equal(variable(&access, "OPAL_GIT_PASSWORD"), "p@:s/x%");
     /* for that server alone */
@@ -56,6 +56,37 @@ static void passwords(void **state)
     assert_int_equal(git_access_open(&config, &access, &err), 0);
     assert_string_equal(variable(&access, "OPAL_GIT_USER"), "token");
     assert_string_equal(variable(&access, "OPAL_GIT_PASSWORD"), "");
+    git_access_free(&access);
+}
+
+/* What the operator gives git by its environment stays; ours come behind it. */
+static void settings_of_the_operator(void **state)
+{
+    const struct config config = {.policy_repo_url = "https://u:p@host/r"};
+    struct git_access access;
+    struct error err = {0};
+    (void)state;
+    setenv("GIT_CONFIG_COUNT", "3", 1);
+    assert_int_equal(git_access_open(&config, &access, &err), 0);
+    assert_string_equal(variable(&access, "GIT_CONFIG_COUNT"), "5");
+    assert_string_equal(variable(&access, "GIT_CONFIG_KEY_3"), "credential.https://host.helper");
+    assert_string_equal(variable(&access, "GIT_CONFIG_VALUE_3"), "");
+    assert_string_equal(variable(&access, "GIT_CONFIG_KEY_4"), "credential.https://host.helper");
+    assert_null(variable(&access, "GIT_CONFIG_KEY_0"));
+    git_access_free(&access);
+    unsetenv("GIT_CONFIG_COUNT");
+}
+
+/* What can't be parsed is refused, and nothing of it shows. */
+static void a_url_that_is_refused(void **state)
+{
+    const struct config config = {.policy_repo_url = "https://user:to/ken@host/r"};
+    struct git_access access;
+    struct error err = {0};
+    (void)state;
+    assert_int_equal(git_access_open(&config, &access, &err), -1);
+    assert_non_null(strstr(err.text, "OPAL_POLICY_REPO_URL (value not shown)"));
+    assert_null(strstr(err.text, "ken@"));
     git_access_free(&access);
 }
 
@@ -120,7 +151,8 @@ static void keys(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(passwords), cmocka_unit_test(same_urls), cmocka_unit_test(keys)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(passwords),
+        cmocka_unit_test(settings_of_the_operator), cmocka_unit_test(a_url_that_is_refused),
+        cmocka_unit_test(same_urls), cmocka_unit_test(keys)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
