@@ -20,6 +20,7 @@
 #include "broadcast/postgres/postgres_internal.h"
 #include "shm/common/clock.h"
 #include "shm/common/loggers.h"
+#include "shm/common/utf8.h"
 
 /* More than one message only up to this size. */
 #define SENDER_BATCH_BYTES ((size_t)1024 * 1024)
@@ -59,33 +60,18 @@ static bool sender_statement(
     return false;
 }
 
-static void append_escape(struct text *out, uint32_t unit)
-{
-    text_append_format(out, "\\u%04x", unit);
-}
-
-/* JSON text with everything beyond ASCII as \uXXXX: in valid JSON such bytes occur only inside strings, where that means the same. The text has
- * been checked for UTF-8 before. */
+/* JSON text with everything beyond ASCII as \uXXXX: in valid JSON such bytes occur only inside strings, where that means the same. The
+ * text has been checked for UTF-8 before. */
 static struct slice escape_non_ascii(struct text *out, struct slice in)
 {
     text_clear(out);
-    for (size_t i = 0; i < in.length;) {
-        unsigned char lead = (unsigned char)in.data[i];
-        size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-        if (length == 1 || i + length > in.length) {
-            text_append_char(out, in.data[i++]);
-            continue;
-        }
-        uint32_t code = lead & (0xffu >> (length + 1));
-        for (size_t k = 1; k < length; k++)
-            code = code << 6 | ((unsigned char)in.data[i + k] & 0x3fu);
-        if (code >= 0x10000) {
-            append_escape(out, 0xd800 + ((code - 0x10000) >> 10));
-            append_escape(out, 0xdc00 + ((code - 0x10000) & 0x3ff));
-        } else {
-            append_escape(out, code);
-        }
-        i += length;
+    for (size_t i = 0, used; i < in.length; i += used) {
+        uint32_t point;
+        used = utf8_decode((struct slice){in.data + i, in.length - i}, &point);
+        if (point < 0x80 || point == UTF8_ILL_FORMED)
+            text_append(out, in.data + i, used);
+        else
+            text_append_json_escape(out, point);
     }
     return text_slice(out);
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/utf8.h"
 
 /* Deeper than any limit a Python peer can take (its recursion limit is 1000). */
 #define JSON_DEPTH_HARD 8192
@@ -54,60 +55,6 @@ struct scanner {
     uint64_t is_object[JSON_DEPTH_HARD / 64];
 };
 
-/* ---- UTF-8 ---- */
-
-/* Length of the well-formed sequence at `at` (Unicode 15, table 3-7), 0 when it is ill-formed. */
-static inline unsigned utf8_sequence(const uint8_t *at, const uint8_t *end)
-{
-    uint8_t lead = at[0];
-    size_t left = (size_t)(end - at);
-    if (lead < 0x80)
-        return 1;
-    if (lead < 0xc2 || lead > 0xf4)
-        return 0;
-    if (left < 2)
-        return 0;
-    uint8_t low = 0x80;
-    uint8_t high = 0xbf;
-    if (lead == 0xe0)
-        low = 0xa0; /* shorter forms exist */
-    else if (lead == 0xed)
-        high = 0x9f; /* surrogates */
-    else if (lead == 0xf0)
-        low = 0x90;
-    else if (lead == 0xf4)
-        high = 0x8f; /* above U+10FFFF */
-    if (at[1] < low || at[1] > high)
-        return 0;
-    if (lead < 0xe0)
-        return 2;
-    if (left < 3 || (at[2] & 0xc0) != 0x80)
-        return 0;
-    if (lead < 0xf0)
-        return 3;
-    return left < 4 || (at[3] & 0xc0) != 0x80 ? 0 : 4;
-}
-
-/* Where the first ill-formed byte is, NULL when all is well. */
-static const uint8_t *utf8_find_error(const uint8_t *at, const uint8_t *end)
-{
-    while (at < end) {
-        unsigned used = utf8_sequence(at, end);
-        if (!used)
-            return at;
-        at += used;
-    }
-    return NULL;
-}
-
-static size_t utf8_count(const uint8_t *at, const uint8_t *end)
-{
-    size_t count = 0;
-    for (; at < end; at++)
-        count += (*at & 0xc0) != 0x80;
-    return count;
-}
-
 /* ---- pieces; each returns false after setting the failure ---- */
 
 static bool scan_fail(struct scanner *scan, enum json_failure failure, const char *message, const uint8_t *at)
@@ -132,11 +79,6 @@ static inline void scan_skip_space(struct scanner *scan)
 static inline bool scan_is_digit(const struct scanner *scan, const uint8_t *at)
 {
     return at < scan->end && *at >= '0' && *at <= '9';
-}
-
-static inline bool scan_is_hex(uint8_t byte)
-{
-    return (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'f');
 }
 
 /* True when one of the eight bytes ends a run of plain string content: a control character, a quote, a
@@ -174,7 +116,7 @@ static bool scan_escape(struct scanner *scan, const uint8_t *quote)
     if (scan->end - backslash < 6)
         return scan_fail(scan, JSON_SYNTAX, message_hex, backslash + 1);
     for (int i = 2; i < 6; i++) {
-        if (!scan_is_hex(backslash[i]))
+        if (text_hex_value((char)backslash[i]) < 0)
             return scan_fail(scan, JSON_SYNTAX, message_hex, backslash + 1);
     }
     /* Python wants one more character after the digits, and says so as if the digits were wrong. */
@@ -216,7 +158,7 @@ static inline bool scan_string(struct scanner *scan, uint32_t *escaped)
         } else {
             /* Text in other scripts comes in runs. */
             do {
-                unsigned used = utf8_sequence(scan->at, scan->end);
+                unsigned used = utf8_length(scan->at, scan->end);
                 if (!used)
                     return scan_fail(scan, JSON_BAD_UTF8, message_utf8, scan->at);
                 scan->at += used;
@@ -479,14 +421,14 @@ static enum json_failure json_fail(struct json_document *document, const struct 
 {
     enum json_failure failure = scan->failure;
     const uint8_t *error_at = scan->error_at;
-    const uint8_t *bad = utf8_find_error(scan->start, scan->end);
+    const uint8_t *bad = utf8_find_error(scan->start, (size_t)(scan->end - scan->start));
     document->message = scan->message;
     if (bad) {
         failure = JSON_BAD_UTF8;
         document->message = message_utf8;
         error_at = bad;
     }
-    document->error_character = utf8_count(scan->start, error_at);
+    document->error_character = utf8_count(scan->start, (size_t)(error_at - scan->start));
     document->count = 0;
     return failure;
 }

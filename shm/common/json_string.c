@@ -6,8 +6,10 @@
 
 #include <string.h>
 
+#include "shm/common/utf8.h"
+
 struct unescaped {
-    uint8_t bytes[4];
+    uint8_t bytes[UTF8_LENGTH_MAX];
     size_t length;
 };
 
@@ -27,26 +29,16 @@ static struct slice string_content(const struct json_document *document, uint32_
 static uint32_t hex4(const char *digits)
 {
     uint32_t value = 0;
-    for (int i = 0; i < 4; i++) {
-        uint32_t digit = (uint8_t)digits[i];
-        value = (value << 4) | (digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10);
-    }
+    for (int i = 0; i < 4; i++)
+        value = value << 4 | (uint32_t)text_hex_value(digits[i]);
     return value;
 }
 
 static struct unescaped encode(uint32_t point)
 {
-    if (point < 0x80)
-        return (struct unescaped){{(uint8_t)point}, 1};
-    if (point < 0x800)
-        return (struct unescaped){{(uint8_t)(0xc0 | (point >> 6)), (uint8_t)(0x80 | (point & 0x3f))}, 2};
-    if (point < 0x10000)
-        return (struct unescaped){{(uint8_t)(0xe0 | (point >> 12)), (uint8_t)(0x80 | ((point >> 6) & 0x3f)),
-                                      (uint8_t)(0x80 | (point & 0x3f))},
-            3};
-    return (struct unescaped){{(uint8_t)(0xf0 | (point >> 18)), (uint8_t)(0x80 | ((point >> 12) & 0x3f)),
-                                  (uint8_t)(0x80 | ((point >> 6) & 0x3f)), (uint8_t)(0x80 | (point & 0x3f))},
-        4};
+    struct unescaped encoded;
+    encoded.length = utf8_encode(point, encoded.bytes);
+    return encoded;
 }
 
 /* Decodes the escape at `at` (a backslash) and returns how many bytes of text it takes. */

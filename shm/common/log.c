@@ -18,6 +18,7 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/log_redact.h"
+#include "shm/common/utf8.h"
 
 #define LOG_TEXT_MAX     (16 * 1024)
 #define LOG_NAME_MAX     40
@@ -317,7 +318,7 @@ static void log_write_list(
     size_t used = length < 0 ? 0 : (size_t)length;
     if (used > LOG_TEXT_MAX) {
         used = LOG_TEXT_MAX;
-        while (used && ((unsigned char)buffer[used] & 0xc0) == 0x80)
+        while (used && utf8_is_continuation((uint8_t)buffer[used]))
             used--;
         memcpy(buffer + used, "...", 3);
         used += 3;

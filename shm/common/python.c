@@ -4,15 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "shm/common/utf8.h"
 
 /* ---- strings ---- */
-
-/* A surrogate that stands alone, in its three bytes (WTF-8): Python can't print it and escapes it. */
-static bool is_surrogate(struct slice value, size_t at)
-{
-    return value.length - at >= 3 && (unsigned char)value.data[at] == 0xed &&
-           (unsigned char)value.data[at + 1] >= 0xa0;
-}
 
 void python_append_string(struct text *out, struct slice value)
 {
@@ -20,8 +14,10 @@ void python_append_string(struct text *out, struct slice value)
     bool plain_double = single && !memchr(value.data, '"', value.length);
     char quote = plain_double ? '"' : '\'';
     text_append_char(out, quote);
-    for (size_t i = 0; i < value.length; i++) {
+    for (size_t i = 0, used; i < value.length; i += used) {
         char c = value.data[i];
+        uint32_t point;
+        used = utf8_decode((struct slice){value.data + i, value.length - i}, &point);
         if (c == '\\' || c == quote) {
             text_append_char(out, '\\');
             text_append_char(out, c);
@@ -31,14 +27,12 @@ void python_append_string(struct text *out, struct slice value)
             text_append_string(out, "\\r");
         } else if (c == '\t') {
             text_append_string(out, "\\t");
-        } else if ((unsigned char)c < 0x20 || c == 0x7f) {
-            text_append_format(out, "\\x%02x", (unsigned)(unsigned char)c);
-        } else if (is_surrogate(value, i)) {
-            unsigned middle = (unsigned char)value.data[i + 1], last = (unsigned char)value.data[i + 2];
-            text_append_format(out, "\\u%04x", 0xd000u | (middle & 0x3f) << 6 | (last & 0x3f));
-            i += 2;
+        } else if (point < 0x20 || point == 0x7f) {
+            text_append_format(out, "\\x%02x", point);
+        } else if (point >= 0xd800 && point <= 0xdfff) {
+            text_append_format(out, "\\u%04x", point);
         } else {
-            text_append_char(out, c);
+            text_append(out, value.data + i, used);
         }
     }
     text_append_char(out, quote);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/utf8.h"
 
 struct slice slice_from_string(const char *string)
 {
@@ -92,42 +93,6 @@ struct slice text_slice(const struct text *text)
     return (struct slice){text->data ? text->data : "", text->length};
 }
 
-/* One code point from well- or ill-formed UTF-8 (Unicode 15, table 3-7). An ill-formed byte gives U+FFFD and
- * is one byte long. Surrogates written as three bytes (WTF-8, from lone \uD800 escapes) are passed on as
- * their code point. */
-static uint32_t utf8_decode(const uint8_t *bytes, size_t length, size_t *used)
-{
-    uint8_t lead = bytes[0];
-    size_t need;
-    uint32_t point;
-    *used = 1;
-    if (lead < 0x80)
-        return lead;
-    if (lead >= 0xc2 && lead <= 0xdf) {
-        need = 2;
-        point = lead & 0x1fu;
-    } else if (lead >= 0xe0 && lead <= 0xef) {
-        need = 3;
-        point = lead & 0x0fu;
-    } else if (lead >= 0xf0 && lead <= 0xf4) {
-        need = 4;
-        point = lead & 0x07u;
-    } else {
-        return 0xfffd;
-    }
-    if (length < need)
-        return 0xfffd;
-    for (size_t i = 1; i < need; i++) {
-        if ((bytes[i] & 0xc0) != 0x80)
-            return 0xfffd;
-        point = (point << 6) | (bytes[i] & 0x3fu);
-    }
-    if ((need == 3 && point < 0x800) || (need == 4 && (point < 0x10000 || point > 0x10ffff)))
-        return 0xfffd;
-    *used = need;
-    return point;
-}
-
 static const char *json_short_escape(uint32_t point)
 {
     switch (point) {
@@ -150,36 +115,42 @@ static const char *json_short_escape(uint32_t point)
     }
 }
 
+void text_append_json_escape(struct text *text, uint32_t point)
+{
+    if (point > 0xffff)
+        text_append_format(
+            text, "\\u%04x\\u%04x", 0xd800 + ((point - 0x10000) >> 10), 0xdc00 + ((point - 0x10000) & 0x3ff));
+    else
+        text_append_format(text, "\\u%04x", point);
+}
+
 static void text_append_json(struct text *text, struct slice value, bool ascii)
 {
-    const uint8_t *bytes = (const uint8_t *)value.data;
     size_t plain = 0; /* start of the run that needs no escaping */
     size_t i = 0;
     text_append_char(text, '"');
     while (i < value.length) {
-        size_t used;
-        uint32_t point = utf8_decode(bytes + i, value.length - i, &used);
-        bool malformed = point == 0xfffd && used == 1;
+        uint32_t point = (uint8_t)value.data[i];
+        size_t used = 1;
+        if (point >= 0x80)
+            used = utf8_decode((struct slice){value.data + i, value.length - i}, &point);
         const char *escape = json_short_escape(point);
         bool needs_hex = point < 0x20 || (ascii && point > 0x7e);
-        if (!escape && !needs_hex && !malformed) {
+        if (!escape && !needs_hex && point != UTF8_ILL_FORMED) {
             i += used;
             continue;
         }
-        text_append(text, bytes + plain, i - plain);
+        text_append(text, value.data + plain, i - plain);
         if (escape)
             text_append_string(text, escape);
-        else if (malformed && !ascii)
-            text_append_string(text, "\xef\xbf\xbd");
-        else if (point > 0xffff)
-            text_append_format(text, "\\u%04x\\u%04x", 0xd800 + ((point - 0x10000) >> 10),
-                0xdc00 + ((point - 0x10000) & 0x3ff));
+        else if (point != UTF8_ILL_FORMED)
+            text_append_json_escape(text, point);
         else
-            text_append_format(text, "\\u%04x", point);
+            text_append_string(text, ascii ? "\\ufffd" : UTF8_REPLACEMENT);
         i += used;
         plain = i;
     }
-    text_append(text, bytes + plain, i - plain);
+    text_append(text, value.data + plain, i - plain);
     text_append_char(text, '"');
 }
 

@@ -45,10 +45,12 @@ struct slice text_slice(const struct text *text);
  * text_append_json_ascii: as Python's json.dumps default (code points above 0x7e as \uXXXX in lower-case hex, surrogate
  * pairs beyond the BMP, short forms \n \r \t \b \f, `/` left alone): websocket and backbone.
  * text_append_json_utf8: as ensure_ascii=False (only control characters, `"` and `\` escaped): HTTP bodies.
- * Malformed UTF-8 bytes become U+FFFD.
+ * What is ill-formed becomes U+FFFD; surrogates in WTF-8 count as well-formed (shm/common/utf8.h).
  */
 void text_append_json_ascii(struct text *text, struct slice value);
 void text_append_json_utf8(struct text *text, struct slice value);
+/* Appends a code point as \uXXXX, beyond the BMP as a surrogate pair. */
+void text_append_json_escape(struct text *text, uint32_t point);
 
 /* 0 to 15, or -1 for what is no hexadecimal digit. */
 int text_hex_value(char digit);

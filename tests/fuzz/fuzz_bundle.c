@@ -9,6 +9,7 @@
 #include "server/policy/bundle/bundle_path.h"
 #include "server/policy/bundle/bundle_text.h"
 #include "server/policy/bundle/ignore_glob.h"
+#include "shm/common/utf8.h"
 
 static void text(struct slice input)
 {
@@ -20,10 +21,10 @@ static void text(struct slice input)
     struct slice name = bundle_text_package(input);
     if (name.length > input.length)
         abort();
-    bundle_text_repair(input, &repaired);
-    if (!bundle_text_is_utf8(text_slice(&repaired)))
+    utf8_repair(input, &repaired);
+    if (!utf8_is_valid(text_slice(&repaired)))
         abort();
-    if (bundle_text_is_utf8(input) && !slice_equals(input, text_slice(&repaired)))
+    if (utf8_is_valid(input) && !slice_equals(input, text_slice(&repaired)))
         abort();
     text_free(&repaired);
 }

@@ -54,11 +54,8 @@ static void run(const uint8_t *bytes, size_t size, size_t step, struct text *sto
                 failed = true;
             }
             if (result == WEBSOCKET_TEXT_MESSAGE) {
-                uint8_t state = 0;
                 check(payload.length <= MESSAGE_MAX, "message above the limit");
-                check(
-                    websocket_utf8_feed(&state, (const uint8_t *)payload.data, payload.length) && state == 0,
-                    "text that is not UTF-8");
+                check(utf8_is_valid(payload), "text that is not UTF-8");
             }
             if (result == WEBSOCKET_PING_FRAME || result == WEBSOCKET_PONG_FRAME ||
                 result == WEBSOCKET_CLOSE_FRAME)

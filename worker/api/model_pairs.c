@@ -4,6 +4,7 @@
 
 #include "shm/common/memory.h"
 #include "shm/common/python.h"
+#include "shm/common/utf8.h"
 
 struct model_rewritten {
     struct model_rewritten *next;
@@ -53,12 +54,11 @@ static bool append_key(struct text *out, const struct json_document *document, u
     return true;
 }
 
-/* Bytes of the first code point of well-formed (W)UTF-8. */
+/* Bytes of the first code point. */
 static size_t code_point_length(struct slice string)
 {
-    unsigned char lead = (unsigned char)string.data[0];
-    size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    return length < string.length ? length : string.length;
+    uint32_t point;
+    return utf8_decode(string, &point);
 }
 
 /* "ab" is the pair a, b. */

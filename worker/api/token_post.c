@@ -13,6 +13,7 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/utf8.h"
 #include "shm/worker_table.h"
 #include "worker/auth/auth.h"
 #include "worker/http/http_body.h"
@@ -67,20 +68,13 @@ static void add_requested(struct claim_list *list, const struct json_document *c
 /* Writes the text of a JSON value in ASCII: characters above 0x7e stand in strings only, where they become escapes. */
 static void append_ascii(struct text *out, struct slice json)
 {
-    for (size_t i = 0; i < json.length;) {
-        unsigned char first = (unsigned char)json.data[i];
-        size_t length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-        if (length > json.length - i)
-            length = json.length - i;
-        if (length == 1) {
-            text_append_char(out, (char)first);
-        } else {
-            struct text escaped = {0};
-            text_append_json_ascii(&escaped, (struct slice){json.data + i, length});
-            text_append(out, escaped.data + 1, escaped.length - 2);
-            text_free(&escaped);
-        }
-        i += length;
+    for (size_t i = 0, used; i < json.length; i += used) {
+        uint32_t point;
+        used = utf8_decode((struct slice){json.data + i, json.length - i}, &point);
+        if (point < 0x80)
+            text_append_char(out, (char)point);
+        else
+            text_append_json_escape(out, point == UTF8_ILL_FORMED ? 0xfffd : point);
     }
 }
 

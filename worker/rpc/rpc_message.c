@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include "shm/common/python.h"
+#include "shm/common/utf8.h"
 
 void rpc_message_free(struct rpc_message *message)
 {
@@ -18,9 +19,7 @@ static bool string_is_pair(const struct json_document *document, uint32_t token)
         return false;
     struct text decoded = {0};
     json_string_decode(document, token, &decoded);
-    size_t characters = 0;
-    for (size_t i = 0; i < decoded.length; i++)
-        characters += ((uint8_t)decoded.data[i] & 0xc0) != 0x80;
+    size_t characters = utf8_count((const uint8_t *)decoded.data, decoded.length);
     text_free(&decoded);
     return characters == 2;
 }

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "shm/common/memory.h"
+#include "shm/common/utf8.h"
 
 void rpc_topics_free(struct rpc_topics *topics)
 {
@@ -60,14 +61,13 @@ static enum rpc_topics_verdict topics_split_characters(
 {
     json_string_decode(document, token, &topics->text);
     size_t end = topics->text.length;
-    for (size_t i = 0; i < end;) {
-        size_t start = i++;
-        while (i < end && ((uint8_t)topics->text.data[i] & 0xc0) == 0x80)
-            i++;
+    for (size_t start = 0, length; start < end; start += length) {
+        uint32_t point;
+        length = utf8_decode((struct slice){topics->text.data + start, end - start}, &point);
         if (topics->count == count_max)
             return topics_refuse(topics, "too many topics");
         size_t whole = topics->text.length;
-        topics->text.length = i;
+        topics->text.length = start + length;
         topics_push(topics, start);
         topics->text.length = whole;
     }

@@ -127,7 +127,7 @@ static enum websocket_result header_take(
             return parser_fail(failure, WEBSOCKET_CLOSE_PROTOCOL_ERROR, "expected a continuation frame");
         parser->message_opcode = opcode;
         parser->message_length = 0;
-        parser->utf8_state = 0;
+        parser->utf8 = (struct utf8_stream){0};
     }
     parser->opcode = opcode;
     parser->final = (parser->header[0] & 0x80) != 0;
@@ -174,13 +174,13 @@ bool websocket_close_code_valid(uint16_t code)
 static enum websocket_result close_reason_fail(
     const uint8_t *reason, size_t length, struct websocket_failure *failure)
 {
-    uint8_t state = 0;
+    struct utf8_stream stream = {0};
     size_t start = 0;
     for (size_t i = 0; i < length; i++) {
-        if (state == 0)
+        bool inside = stream.left > 0;
+        if (!inside)
             start = i;
-        bool inside = state != 0;
-        if (!websocket_utf8_feed(&state, reason + i, 1))
+        if (!utf8_stream_feed(&stream, reason + i, 1))
             return parser_fail(failure, WEBSOCKET_CLOSE_INVALID_DATA, "%s at position %zu",
                 inside ? "invalid continuation byte" : "invalid start byte", start);
     }
@@ -195,8 +195,7 @@ static enum websocket_result close_check(
     if (payload.length == 1)
         return parser_fail(failure, WEBSOCKET_CLOSE_PROTOCOL_ERROR, "close frame too short");
     if (payload.length >= 2) {
-        uint8_t state = 0;
-        if (!websocket_utf8_feed(&state, bytes + 2, payload.length - 2) || state != 0)
+        if (!utf8_is_valid((struct slice){payload.data + 2, payload.length - 2}))
             return close_reason_fail(bytes + 2, payload.length - 2, failure);
         if (!websocket_close_code_valid((uint16_t)(bytes[0] << 8 | bytes[1])))
             return parser_fail(failure, WEBSOCKET_CLOSE_PROTOCOL_ERROR, "invalid status code");
@@ -240,7 +239,7 @@ static enum websocket_result message_take(struct websocket_parser *parser, const
     bool complete = parser->remaining == 0 && parser->final;
     parser->message_length += length;
     if (text) {
-        if (!websocket_utf8_feed(&parser->utf8_state, bytes, length) || (complete && parser->utf8_state != 0))
+        if (!utf8_stream_feed(&parser->utf8, bytes, length) || (complete && parser->utf8.left > 0))
             return parser_fail(failure, WEBSOCKET_CLOSE_INVALID_DATA, "%s", "");
         if (!complete && length > 0) {
             struct websocket_assembly *assembly = parser_assembly(parser);

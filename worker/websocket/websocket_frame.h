@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "shm/common/text.h"
+#include "shm/common/utf8.h"
 
 #define WEBSOCKET_CONTROL_MAX 125
 #define WEBSOCKET_HEADER_MAX  10 /* of an unmasked frame, which is what a server sends */
@@ -61,7 +62,7 @@ struct websocket_parser {
     uint8_t opcode;         /* of the current frame */
     uint8_t message_opcode; /* TEXT or BINARY while a message is under way, else 0 */
     uint8_t mask_offset;    /* payload bytes seen, modulo 4 */
-    uint8_t utf8_state;
+    struct utf8_stream utf8;
     bool in_payload;
     bool final;
 };
@@ -106,11 +107,5 @@ size_t websocket_close_write(uint8_t *out, uint16_t code, const char *reason);
 
 /* True when a peer may send this code (RFC 6455 7.4 and the registry). */
 bool websocket_close_code_valid(uint16_t code);
-
-/*
- * Feeds UTF-8 through the automaton (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF). `state`
- * is 0 between characters. Returns false at the first byte that can't be right.
- */
-bool websocket_utf8_feed(uint8_t *state, const uint8_t *bytes, size_t length);
 
 #endif

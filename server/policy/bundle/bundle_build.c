@@ -14,6 +14,7 @@
 #include "server/policy/bundle/bundle_modules.h"
 #include "server/policy/bundle/bundle_path.h"
 #include "server/policy/bundle/bundle_text.h"
+#include "shm/common/utf8.h"
 
 #define FLUSH_BYTES    65536
 #define REVISION_BYTES 255
@@ -232,12 +233,12 @@ static void job_choose(struct bundle_job *job)
 /* Ill-formed UTF-8 in names and files becomes U+FFFD: one file in another encoding must not keep all others from the clients. */
 static void write_string(struct bundle_job *job, struct slice value)
 {
-    if (bundle_text_is_utf8(value)) {
+    if (utf8_is_valid(value)) {
         text_append_json_utf8(&job->text, value);
         return;
     }
     struct text repaired = {0};
-    bundle_text_repair(value, &repaired);
+    utf8_repair(value, &repaired);
     text_append_json_utf8(&job->text, text_slice(&repaired));
     text_free(&repaired);
 }
@@ -270,7 +271,7 @@ static void write_manifest(struct bundle_job *job)
 
 static void write_module(struct bundle_job *job, const struct bundle_module *module, struct slice content)
 {
-    if (!bundle_text_is_utf8(content)) {
+    if (!utf8_is_valid(content)) {
         job->result->repaired++;
         log_write(LOG_WARNING, LOGGER_BUNDLE,
             "%.*s at %s is not UTF-8: its ill-formed bytes are replaced by U+FFFD", (int)module->path.length,

@@ -10,6 +10,7 @@
 #include "server/policy/bundle/bundle_blob.h"
 #include "server/policy/bundle/bundle_path.h"
 #include "server/policy/bundle/bundle_text.h"
+#include "shm/common/utf8.h"
 
 #define MANIFEST_NAME ".manifest"
 
@@ -133,7 +134,7 @@ static void read_file(struct manifest_reader *reader, struct slice directory, st
     } else if (open_file(reader, node, &blob)) {
         struct slice text = {git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob)};
         reader->bytes_left -= text.length;
-        if (bundle_text_is_utf8(text))
+        if (utf8_is_valid(text))
             read_lines(reader, directory, text);
         else
             log_write(LOG_WARNING, LOGGER_MANIFEST, "The manifest file '%s' is not UTF-8: taken as empty",

@@ -1,4 +1,4 @@
-/* What Python's str does to a file's text where a bundle depends on it: lines, the package line, ill-formed UTF-8. Pure. */
+/* What Python's str does to a file's text where a bundle depends on it: lines, the package line. Pure. */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_TEXT_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_TEXT_H
 
@@ -12,10 +12,5 @@ bool bundle_text_line(struct slice *rest, struct slice *line);
 /* The name in the first line that is `package NAME` and nothing else: letters, digits and . " [ ] only (the reference's rule, narrower than
  * Rego's). Empty when there is none. A view into `text`. */
 struct slice bundle_text_package(struct slice text);
-
-/* Strict: no surrogates, nothing overlong, nothing above U+10FFFF. */
-bool bundle_text_is_utf8(struct slice text);
-/* Appends `text` with U+FFFD for each ill-formed part (one for a sequence that breaks off, as Python and Go do). */
-void bundle_text_repair(struct slice text, struct text *out);
 
 #endif

@@ -3,18 +3,19 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "shm/common/utf8.h"
+
 /* ---- one part of a path, as Python's fnmatch.fnmatchcase ---- */
 
-/* Takes one character off; ill-formed UTF-8 goes byte by byte. */
-static unsigned take_character(struct slice *rest)
+/* Takes one character off. Ill-formed UTF-8 goes byte by byte, each byte as Python's surrogateescape names it. */
+static uint32_t take_character(struct slice *rest)
 {
-    const unsigned char *bytes = (const unsigned char *)rest->data;
-    size_t length = bytes[0] < 0xc0 ? 1 : bytes[0] < 0xe0 ? 2 : bytes[0] < 0xf0 ? 3 : 4;
-    if (length > rest->length)
+    uint32_t point;
+    size_t length = utf8_decode(*rest, &point);
+    if (point == UTF8_ILL_FORMED) {
+        point = 0xdc00u + (uint8_t)rest->data[0];
         length = 1;
-    unsigned point = length == 1 ? bytes[0] : bytes[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++)
-        point = point << 6 | (bytes[i] & 0x3fu);
+    }
     *rest = (struct slice){rest->data + length, rest->length - length};
     return point;
 }
@@ -30,14 +31,14 @@ static size_t set_length(struct slice pattern)
     return at < pattern.length ? at : 0;
 }
 
-static bool set_has(struct slice set, unsigned character)
+static bool set_has(struct slice set, uint32_t character)
 {
     bool negated = set.data[0] == '!';
     bool found = false;
     if (negated)
         set = (struct slice){set.data + 1, set.length - 1};
     while (set.length > 0) {
-        unsigned low = take_character(&set), high = low;
+        uint32_t low = take_character(&set), high = low;
         if (set.length >= 2 && set.data[0] == '-') {
             set = (struct slice){set.data + 1, set.length - 1};
             high = take_character(&set);
@@ -52,8 +53,8 @@ static bool match_one(struct slice *pattern, struct slice *text)
 {
     if (text->length == 0)
         return false;
-    unsigned wanted = take_character(pattern);
-    unsigned character = take_character(text);
+    uint32_t wanted = take_character(pattern);
+    uint32_t character = take_character(text);
     if (wanted == '?')
         return true;
     size_t length = wanted == '[' ? set_length(*pattern) : 0;

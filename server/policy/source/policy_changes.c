@@ -5,7 +5,7 @@
 
 #include "shm/common/memory.h"
 #include "server/policy/bundle/bundle_path.h"
-#include "server/policy/bundle/bundle_text.h"
+#include "shm/common/utf8.h"
 
 /* In an event a topic is itself with its prefix, a length and some padding. */
 #define TOPIC_BYTES(length) ((length) + 16)
@@ -13,7 +13,7 @@
 static void directories_add(struct policy_directories *directories, struct slice path)
 {
     struct text repaired = {0};
-    bundle_text_repair(path, &repaired);
+    utf8_repair(path, &repaired);
     if (directories->count == directories->capacity) {
         directories->capacity = directories->capacity ? directories->capacity * 2 : 32;
         directories->items =

@@ -60,32 +60,6 @@ static void test_package(void **state)
     assert_package("", "");
 }
 
-static void test_utf8(void **state)
-{
-    static const struct {
-        const char *from, *to;
-    } cases[] = {
-        {"plain", "plain"},
-        {"\xc3\xa9\xe6\x97\xa5\xf0\x9f\x94\xa5", "\xc3\xa9\xe6\x97\xa5\xf0\x9f\x94\xa5"},
-        {"a\xe9z", "a\xef\xbf\xbdz"},
-        {"\xc0\x80", "\xef\xbf\xbd\xef\xbf\xbd"},
-        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, /* a surrogate */
-        {"\xf0\x9f\x94", "\xef\xbf\xbd"},                         /* breaks off: one */
-        {"\xf0\x9f\x94x", "\xef\xbf\xbdx"},
-        {"\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
-        {"\xe0\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
-    };
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct text out = {0};
-        bundle_text_repair(slice_from_string(cases[i].from), &out);
-        assert_slice(text_slice(&out), cases[i].to);
-        assert_int_equal(
-            bundle_text_is_utf8(slice_from_string(cases[i].from)), strcmp(cases[i].from, cases[i].to) == 0);
-        text_free(&out);
-    }
-}
-
 static void assert_normal(const char *path, const char *wanted)
 {
     struct text out = {0};
@@ -135,7 +109,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),
         cmocka_unit_test(test_package),
-        cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_normal_paths),
         cmocka_unit_test(test_parts_of_paths),
     };
