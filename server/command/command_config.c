@@ -7,7 +7,7 @@
 #include "broadcast/broadcast.h"
 #include "shm/common/log_redact.h"
 #include "server/options/options_table.h"
-#include "server/router/router.h"
+#include "server/router/backbone_settings.h"
 #include "worker/auth/auth.h"
 #include "worker/api/data_sources.h"
 #include "worker/net/tls.h"
@@ -31,7 +31,7 @@ static void print_note(void *context, const char *line)
 bool command_check_backbone(const struct config *config, char *line, size_t size)
 {
     struct error err = {0};
-    const struct broadcast_settings settings = router_backbone_settings(config, "");
+    const struct broadcast_settings settings = backbone_settings(config, "");
     if (!config->broadcast_uri)
         return true;
     /* When the URI is good, it is not what the message is about. */

@@ -388,6 +388,36 @@ static int master_open_policy(struct master *master, struct error *err)
     return 0;
 }
 
+/* ---- statistics ---- */
+
+static void master_on_event(void *context, const struct router_event *event)
+{
+    const struct master *master = context;
+    if (master->statistics)
+        statistics_service_event(master->statistics, event);
+}
+
+static void master_on_asked(void *context, unsigned slot, uint32_t number, bool brief)
+{
+    const struct master *master = context;
+    if (master->statistics)
+        statistics_service_asked(master->statistics, slot, number, brief);
+}
+
+static void master_on_worker_gone(void *context, unsigned slot)
+{
+    const struct master *master = context;
+    if (master->statistics)
+        statistics_service_worker_gone(master->statistics, slot);
+}
+
+static void master_on_missed(void *context)
+{
+    const struct master *master = context;
+    if (master->statistics)
+        statistics_service_missed(master->statistics);
+}
+
 static int master_handoff(void *context, unsigned slot)
 {
     const struct master *master = context;
@@ -441,14 +471,18 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
     }
     master->grace = event_new(master->base, -1, 0, master_on_grace, master);
     master->report = event_new(master->base, -1, EV_PERSIST, master_on_report, master);
-    if (config->statistics_enabled)
-        hooks.statistics = master->statistics =
-            statistics_service_open(master->base, config, master->segment, master_handoff, master);
+    if (config->statistics_enabled) {
+        hooks.event = master_on_event;
+        hooks.asked = master_on_asked;
+        hooks.worker_gone = master_on_worker_gone;
+        hooks.missed = master_on_missed;
+    }
     master->router = router_open(master->base, config, master->segment, &hooks, err);
     if (!master->router)
         return -1;
-    if (master->statistics)
-        statistics_service_start(master->statistics, master->router);
+    if (config->statistics_enabled)
+        master->statistics = statistics_service_open(
+            master->base, config, master->segment, master->router, master_handoff, master);
     master->argc = argc;
     master->argv = argv;
     if (master_open_policy(master, err) < 0)

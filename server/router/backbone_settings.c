@@ -1,7 +1,6 @@
-/* What the configuration says of the backbone, in the backbone's words. */
-#include "server/router/router.h"
+#include "server/router/backbone_settings.h"
 
-struct broadcast_settings router_backbone_settings(const struct config *config, const char *notifier_id)
+struct broadcast_settings backbone_settings(const struct config *config, const char *notifier_id)
 {
     return (struct broadcast_settings){
         .uri = config->broadcast_uri,

@@ -1,82 +1,56 @@
 /*
- * Turn of the loop: take at most ROUTER_BUDGET records from the uplinks, round robin, so that one busy worker
- * can't starve the others; put each on the ring, then hand it to the backbone; wake the sleeping workers
- * once. Local delivery comes first and never waits for the backbone.
- *
- * Sleeping on the doorbell follows shm/uplink.h: uplink_master_sleep looks at every uplink again after
- * announcing the sleep, so no record is left lying. While the ring is full the router does not sleep on the
- * doorbell but polls the ring with a short timer: readers don't signal the writer (that would cost a busy
- * reader a system call), and a full ring is rare.
+ * A record comes from the intake, is put on the ring, then handed to the backbone; the sleeping workers are woken once
+ * for a batch of records. Local delivery comes first and never waits for the backbone.
  */
-#include "server/router/router_internal.h"
+#include "server/router/router.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/router/acknowledgement.h"
+#include "server/router/backbone_link.h"
+#include "server/router/intake.h"
+#include "server/router/ring_output.h"
 #include "shm/common/clock.h"
+#include "shm/common/identity.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
-#include "server/statistics/statistics_service.h"
+#include "shm/common/memory.h"
 #include "shm/common/python.h"
+#include "shm/event.h"
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
 
-/* ---- a full ring ---- */
+#define ROUTER_MAGIC 0x726f7574u
+/* Publishers that wait for the backbone at one time; more are told that it did not answer in time. */
+#define ROUTER_WAITING_MAX 65536
 
-static void router_note_full(struct router *router)
-{
-    struct timeval soon = {0, ROUTER_FULL_POLL_US};
-    router->ring_full = true;
-    if (!router->stall_since_ns) {
-        uint64_t lag;
-        router->stall_slot = ring_writer_slowest(router->ring, &lag);
-        router->stall_cursor =
-            router->stall_slot == UINT32_MAX ? 0 : ring_writer_cursor(router->ring, router->stall_slot);
-        router->stall_since_ns = router->stall_looked_ns = clock_monotonic_ns();
-        log_write_limited(&router->limit_full, LOG_WARNING, LOGGER_BROADCAST,
-            "the ring is full: worker slot %u is %" PRIu64
-            " bytes behind; taking in no events until it has moved on",
-            router->stall_slot, lag);
-    }
-    event_add(router->full_poll, &soon);
-}
+struct router {
+    uint32_t magic;
+    const struct config *config;
+    struct segment *segment;
+    struct router_hooks hooks;
+    struct ring_output *ring;
+    /* NULL: no backbone */
+    struct backbone_link *backbone;
+    struct intake *intake;
+    struct acknowledgements *acknowledgements;
+    /* answers of `acknowledgements` are to be put on the ring */
+    struct event *answer_due;
+    /* the backbone offered an event while the ring was full */
+    bool backbone_waits;
+    /* a resync that found the ring full */
+    bool resync_waits;
+    struct event_resync resync;
+    char notifier_id[IDENTITY_HEX + 1];
+    struct text scratch;
+    struct log_limiter limit_corrupt;
+    struct log_limiter limit_waiting;
+};
 
-/* A reader that does not move for the stall limit is stuck, whatever the reason. One that moves, however
- * slowly, is not. */
-static void router_check_stall(struct router *router)
+static struct router *router_cast(void *context)
 {
-    uint64_t lag;
-    uint64_t now = clock_monotonic_ns();
-    unsigned slot = ring_writer_slowest(router->ring, &lag);
-    if (slot == UINT32_MAX)
-        return;
-    uint64_t cursor = ring_writer_cursor(router->ring, slot);
-    bool paused = now - router->stall_looked_ns > ROUTER_PAUSED_NS;
-    router->stall_looked_ns = now;
-    if (paused || slot != router->stall_slot || cursor != router->stall_cursor) {
-        router->stall_slot = slot;
-        router->stall_cursor = cursor;
-        router->stall_since_ns = now;
-        return;
-    }
-    if ((double)(now - router->stall_since_ns) < router->config->ring_stall_seconds * (double)CLOCK_SECOND)
-        return;
-    router->stall_since_ns = now;
-    router->hooks.worker_stuck(
-        router->hooks.context, slot, "it has held up the full ring for longer than the limit");
-}
-
-void *router_reserve(struct router *router, enum ring_type type, uint32_t length)
-{
-    void *body = ring_writer_reserve(router->ring, type, length);
-    if (!body)
-        router_note_full(router);
-    else /* there was room for this one; who waits for more still watches the slowest reader */
-        router->ring_full = false;
-    return body;
+    return object_cast(struct router, ROUTER_MAGIC, context);
 }
 
 /* ---- publishers that wait for the backbone ---- */
@@ -84,27 +58,22 @@ void *router_reserve(struct router *router, enum ring_type type, uint32_t length
 static void router_put_answers(struct router *router)
 {
     struct event_acknowledgement answer;
-    while (acknowledgement_due(router->acknowledgements, &answer)) {
-        void *body = router_reserve(router, RING_ACKNOWLEDGED, sizeof answer);
-        if (!body)
-            break; /* full_poll tries again */
-        memcpy(body, &answer, sizeof answer);
-        ring_writer_commit(router->ring);
+    while (acknowledgement_due(router->acknowledgements, &answer) &&
+           ring_output_put(router->ring, RING_ACKNOWLEDGED, &answer, sizeof answer))
         acknowledgement_answered(router->acknowledgements);
-    }
-    ring_writer_wake(router->ring);
+    ring_output_wake(router->ring);
 }
 
 static void router_on_answer_due(evutil_socket_t descriptor, short what, void *context)
 {
     (void)descriptor;
     (void)what;
-    router_put_answers(context);
+    router_put_answers(router_cast(context));
 }
 
-void router_on_backbone_acknowledged(void *context, uint64_t token, bool ok)
+static void router_on_acknowledged(void *context, uint64_t token, bool ok)
 {
-    struct router *router = context;
+    struct router *router = router_cast(context);
     if (acknowledgement_done(router->acknowledgements, token, ok))
         event_active(router->answer_due, EV_TIMEOUT, 0);
 }
@@ -122,33 +91,29 @@ static uint64_t router_begin_waiting(struct router *router, const struct event *
     return token;
 }
 
-/* ---- webhooks ---- */
+/* ---- who is told of an event ---- */
 
-void router_notice_webhook(struct router *router, const struct slice *topic)
+static void router_notice_webhook(struct router *router, struct slice topic)
 {
-    if (slice_equals(*topic, SLICE_LITERAL(POLICY_WEBHOOK_TOPIC)))
+    if (slice_equals(topic, SLICE_LITERAL(POLICY_WEBHOOK_TOPIC)))
         router->hooks.webhook(router->hooks.context);
 }
 
-static void router_notice_webhooks(struct router *router, const struct event *event)
+static void router_notice(struct router *router, const struct event *event)
 {
+    struct router_event noticed = {
+        .data = event->data, .slot = (int)event->origin, .incarnation = event->incarnation};
+    bool webhook = !(event->flags & EVENT_POLICY_KNOWS);
     uint32_t offset = 0;
-    struct slice topic;
-    while (!(event->flags & EVENT_POLICY_KNOWS) && event_topic_next(event, &offset, &topic))
-        router_notice_webhook(router, &topic);
+    while ((webhook || router->hooks.event) && event_topic_next(event, &offset, &noticed.topic)) {
+        if (webhook)
+            router_notice_webhook(router, noticed.topic);
+        if (router->hooks.event)
+            router->hooks.event(router->hooks.context, &noticed);
+    }
 }
 
 /* ---- events of this host ---- */
-
-/* One message to the backbone. A failure is logged and counted by the backend, which knows the reason. */
-static bool router_send(struct router *router, struct slice topic, struct slice data, uint64_t token)
-{
-    if (broadcast_publish(router->backbone, topic, data, token) != 0)
-        return false;
-    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_TO_BACKBONE, 1);
-    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENT_BYTES_TO_BACKBONE, data.length);
-    return true;
-}
 
 static void router_to_backbone(struct router *router, const struct event *event)
 {
@@ -166,30 +131,21 @@ static void router_to_backbone(struct router *router, const struct event *event)
             router->notifier_id);
         if (token)
             acknowledgement_expect(router->acknowledgements, token);
-        if (!router_send(router, topic, event->data, token) && token)
-            router_on_backbone_acknowledged(router, token, false);
+        if (!backbone_link_send(router->backbone, topic, event->data, token) && token)
+            router_on_acknowledged(router, token, false);
     }
     if (token)
-        router_on_backbone_acknowledged(router, token, true); /* our own share: all are handed over */
+        router_on_acknowledged(router, token, true); /* our own share: all are handed over */
 }
 
-/* Drops the event, whose place on the ring is reserved. False when there is no room to tell its publisher. */
-static bool router_freeze(struct router *router, const struct event *event)
+/* Answers the publisher of an event that is dropped. False when there is no room to do so. */
+static bool router_refuse_frozen(struct router *router, const struct event *event)
 {
     struct event_refusal refusal = {.ticket = event->ticket,
         .origin = event->origin,
         .incarnation = event->incarnation,
         .reason = EVENT_REFUSED_FROZEN};
-    if (refusal.ticket) {
-        void *body = router_reserve(router, RING_REFUSED, sizeof refusal);
-        if (!body)
-            return false;
-        memcpy(body, &refusal, sizeof refusal);
-        ring_writer_commit(router->ring);
-    }
-    router->frozen = true;
-    counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_FROZEN, 1);
-    return true;
+    return !refusal.ticket || ring_output_put(router->ring, RING_REFUSED, &refusal, sizeof refusal);
 }
 
 static void router_refuse_record(struct router *router, unsigned slot, const struct uplink_record *record)
@@ -200,220 +156,206 @@ static void router_refuse_record(struct router *router, unsigned slot, const str
     router->hooks.worker_stuck(router->hooks.context, slot, "it wrote nonsense into its uplink");
 }
 
-/* ---- statistics ---- */
-
-static void router_notice_statistics(struct router *router, const struct event *event)
-{
-    uint32_t offset = 0;
-    struct slice topic;
-    while (router->hooks.statistics && event_topic_next(event, &offset, &topic))
-        statistics_service_event(router->hooks.statistics, topic, event->data, (int)event->origin,
-            event->incarnation, (struct slice){0});
-}
-
 /* A worker's question. False: this is none. */
 static bool router_take_question(struct router *router, unsigned slot, const struct uplink_record *record)
 {
     struct uplink_question question;
-    if (record->type != UPLINK_ASK_STATISTICS || record->length != sizeof question ||
-        !router->hooks.statistics)
+    if (record->type != UPLINK_ASK_STATISTICS || record->length != sizeof question || !router->hooks.asked)
         return false;
     memcpy(&question, record->body, sizeof question);
-    statistics_service_asked(router->hooks.statistics, slot, question.number, question.brief != 0);
+    router->hooks.asked(router->hooks.context, slot, question.number, question.brief != 0);
     return true;
 }
 
-/* True when the record is dealt with; false when the ring is full and it must be offered again. */
-static bool router_route(struct router *router, unsigned slot, const struct uplink_record *record)
+static bool router_on_record(void *context, unsigned slot, const struct uplink_record *record)
 {
+    struct router *router = router_cast(context);
     struct event event;
     if (router_take_question(router, slot, record))
         return true;
-    if (record->type != RING_EVENT || record->length > ring_writer_body_max(router->ring)) {
+    if (record->type != RING_EVENT || record->length > ring_output_body_max(router->ring)) {
         router_refuse_record(router, slot, record);
         return true;
     }
-    void *body = router_reserve(router, RING_EVENT, record->length);
+    void *body = ring_output_reserve(router->ring, RING_EVENT, record->length);
     if (!body)
         return false;
-    /* Copied first, checked then: the worker could change its own memory after a check. Without a commit the ring is as it was. */
+    /* Copied first, checked then: the worker could change its own memory after a check. Without a commit the ring is as
+     * it was. */
     memcpy(body, record->body, record->length);
     if (!event_decode(body, record->length, &event) || event.origin != slot) {
         router_refuse_record(router, slot, record);
         return true;
     }
-    if (freeze_drops(&router->freeze, &event))
-        return router_freeze(router, &event);
-    ring_writer_commit(router->ring);
+    if (router->backbone && backbone_link_freezes(router->backbone, &event))
+        return router_refuse_frozen(router, &event);
+    ring_output_commit(router->ring);
     counter_add(router->segment, COUNTER_MASTER, COUNTER_EVENTS_ROUTED, 1);
-    router_notice_webhooks(router, &event);
-    router_notice_statistics(router, &event);
+    router_notice(router, &event);
     router_to_backbone(router, &event);
     return true;
 }
 
-/* Takes one record of the slot. Returns false when there is none, or when the ring is full. */
-static bool router_take_record(struct router *router, unsigned slot)
+static void router_on_corrupt(void *context, unsigned slot)
 {
-    struct router_uplink *from = &router->uplinks[slot];
-    bool corrupt = false;
-    if (!from->holds && !uplink_next(from->uplink, &from->held, &corrupt)) {
-        if (corrupt)
-            router->hooks.worker_stuck(router->hooks.context, slot, "its uplink is corrupt");
-        return false;
-    }
-    from->holds = !router_route(router, slot, &from->held);
-    if (from->holds)
-        return false;
-    uplink_release(from->uplink);
-    return true;
+    struct router *router = router_cast(context);
+    router->hooks.worker_stuck(router->hooks.context, slot, "its uplink is corrupt");
 }
 
-/* Most slots are never used, and a look at all of them is a part of every event. */
-static inline bool router_take_one(struct router *router, unsigned slot)
+static void router_on_batch_end(void *context)
 {
-    return router->uplinks[slot].uplink && router_take_record(router, slot);
+    struct router *router = router_cast(context);
+    ring_output_wake(router->ring);
 }
 
-static void router_take_in(struct router *router)
+/* ---- a full ring ---- */
+
+static void router_put_resync(struct router *router)
 {
-    unsigned budget = ROUTER_BUDGET;
-    unsigned idle = 0; /* slots in a row that had nothing */
-    router->ring_full = false;
-    while (budget && idle < router->slots && !router->ring_full) {
-        unsigned slot = router->next_slot;
-        router->next_slot = (slot + 1) % router->slots;
-        if (router_take_one(router, slot)) {
-            idle = 0;
-            budget--;
-        } else {
-            idle++;
-        }
-    }
-    ring_writer_wake(router->ring);
-    if (router->ring_full)
-        return; /* full_poll goes on */
-    if (!budget || !uplink_master_sleep(router->segment))
-        event_active(router->again, EV_TIMEOUT, 0);
+    router->resync_waits =
+        !ring_output_put(router->ring, RING_RESYNC, &router->resync, sizeof router->resync);
+    ring_output_wake(router->ring);
 }
 
-static void router_on_doorbell(evutil_socket_t descriptor, short what, void *context)
+static void router_on_room(void *context)
 {
-    struct router *router = context;
-    (void)descriptor;
-    (void)what;
-    uplink_master_awake(router->segment);
-    router_take_in(router);
-}
-
-static void router_on_again(evutil_socket_t descriptor, short what, void *context)
-{
-    (void)descriptor;
-    (void)what;
-    router_take_in(context);
-}
-
-void router_put_resync(struct router *router)
-{
-    void *body = router_reserve(router, RING_RESYNC, sizeof router->resync);
-    router->resync_waits = !body;
-    if (!body)
-        return; /* full_poll tries again */
-    memcpy(body, &router->resync, sizeof router->resync);
-    ring_writer_commit(router->ring);
-    ring_writer_wake(router->ring);
-}
-
-static void router_on_full_poll(evutil_socket_t descriptor, short what, void *context)
-{
-    struct router *router = context;
-    (void)descriptor;
-    (void)what;
-    router_check_stall(router);
+    struct router *router = router_cast(context);
     if (router->resync_waits)
         router_put_resync(router);
     router_put_answers(router);
     /* The backbone's event came before whatever is in the uplinks now: it gets the first room. */
     if (router->backbone_waits) {
         router->backbone_waits = false;
-        broadcast_resume(router->backbone);
+        backbone_link_resume(router->backbone);
     }
     if (!router->backbone_waits)
-        router_take_in(router);
-    else
-        router_note_full(router);
-    if (!event_pending(router->full_poll, EV_TIMEOUT, NULL))
-        router->stall_since_ns = 0; /* nobody waits for room any more */
+        intake_run(router->intake);
+}
+
+static void router_on_stuck(void *context, unsigned slot, const char *why)
+{
+    struct router *router = router_cast(context);
+    router->hooks.worker_stuck(router->hooks.context, slot, why);
+}
+
+/* ---- events of other servers ---- */
+
+static bool router_on_backbone_event(void *context, const struct notification *notification)
+{
+    struct router *router = router_cast(context);
+    const struct event event = {
+        .entered_ns = clock_monotonic_ns(),
+        .origin = EVENT_ORIGIN_BACKBONE,
+        .topic_count = notification->topic_count,
+        .data = notification->data,
+    };
+    struct router_event noticed = {
+        .data = notification->data, .slot = -1, .source = notification->notifier_id};
+    void *body = ring_output_reserve(router->ring, RING_EVENT,
+        event_encoded_size(
+            notification->topics, notification->topic_count, event.notifier, notification->data));
+    router->backbone_waits = !body;
+    if (!body)
+        return false;
+    event_encode(body, &event, notification->topics);
+    ring_output_commit(router->ring);
+    for (uint32_t i = 0; i < notification->topic_count; i++) {
+        noticed.topic = notification->topics[i];
+        router_notice_webhook(router, noticed.topic);
+        if (router->hooks.event)
+            router->hooks.event(router->hooks.context, &noticed);
+    }
+    return true;
+}
+
+static void router_on_missed(void *context)
+{
+    struct router *router = router_cast(context);
+    if (router->hooks.missed)
+        router->hooks.missed(router->hooks.context);
+}
+
+static void router_on_resync(void *context, const struct event_resync *resync)
+{
+    struct router *router = router_cast(context);
+    router->resync = *resync;
+    router_put_resync(router);
+}
+
+static void router_on_given_up(void *context)
+{
+    struct router *router = router_cast(context);
+    router->hooks.backbone_given_up(router->hooks.context);
 }
 
 /* ---- life cycle ---- */
+
+static int router_open_backbone(struct router *router, struct event_base *base, struct error *err)
+{
+    const struct backbone_link_settings settings = {.base = base,
+        .config = router->config,
+        .segment = router->segment,
+        .notifier_id = router->notifier_id,
+        .record_max = ring_output_body_max(router->ring)};
+    const struct backbone_link_hooks hooks = {.event = router_on_backbone_event,
+        .batch_end = router_on_batch_end,
+        .acknowledged = router_on_acknowledged,
+        .missed = router_on_missed,
+        .resync = router_on_resync,
+        .given_up = router_on_given_up,
+        .context = router};
+    router->backbone = backbone_link_open(&settings, &hooks, err);
+    return router->backbone ? 0 : -1;
+}
 
 struct router *router_open(struct event_base *base, const struct config *config, struct segment *segment,
     const struct router_hooks *hooks, struct error *err)
 {
     struct router *router = memory_allocate(sizeof *router);
     struct identity identity = identity_make();
+    const struct ring_output_hooks ring = {
+        .room = router_on_room, .stuck = router_on_stuck, .context = router};
+    const struct intake_hooks intake = {.record = router_on_record,
+        .corrupt = router_on_corrupt,
+        .batch_end = router_on_batch_end,
+        .context = router};
     router->magic = ROUTER_MAGIC;
-    router->base = base;
     router->config = config;
     router->segment = segment;
     router->hooks = *hooks;
-    router->slots = segment_slot_count(segment);
     identity_format(&identity, router->notifier_id);
-    router->ring = ring_writer_open(segment);
-    router->doorbell =
-        event_new(base, segment_own_eventfd(segment), EV_READ | EV_PERSIST, router_on_doorbell, router);
-    router->again = event_new(base, -1, 0, router_on_again, router);
-    router->full_poll = event_new(base, -1, 0, router_on_full_poll, router);
+    router->ring = ring_output_open(base, segment, config->ring_stall_seconds, &ring);
+    router->intake = intake_open(base, segment, &intake);
     router->answer_due = event_new(base, -1, 0, router_on_answer_due, router);
-    router->frozen_resync = event_new(base, -1, 0, router_on_frozen_resync, router);
-    router->missed_resync = event_new(base, -1, 0, router_on_missed_resync, router);
     router->acknowledgements = acknowledgement_make(ROUTER_WAITING_MAX);
-    freeze_init(&router->freeze, config);
-    event_add(router->doorbell, NULL);
     event_limit_write(segment, (uint64_t)config->event_max_bytes);
     backbone_state_write(segment, BACKBONE_NONE);
-    if (config->broadcast_uri && router_open_backbone(router, err) < 0) {
+    if (config->broadcast_uri && router_open_backbone(router, base, err) < 0) {
         router_close(router, 0);
         return NULL;
     }
-    uplink_master_sleep(segment);
     return router;
 }
 
 /* Nobody reads the ring any more, so it has room for all. */
 void router_take_rest(struct router *router)
 {
-    bool took = true;
-    while (took) {
-        took = false;
-        for (unsigned slot = 0; slot < router->slots; slot++)
-            took |= router_take_one(router, slot);
-    }
+    intake_rest(router->intake);
 }
 
 void router_close(struct router *router, int grace_ms)
 {
-    if (router->backbone) {
-        size_t unsent = broadcast_close(router->backbone, grace_ms);
-        if (unsent)
-            log_write(LOG_ERROR, LOGGER_BROADCAST,
-                "%zu events could not be sent to the backbone before the end: they are lost for other "
-                "servers",
-                unsent);
-    }
-    for (unsigned slot = 0; slot < router->slots; slot++)
-        if (router->uplinks[slot].uplink)
-            uplink_close(router->uplinks[slot].uplink);
-    event_free(router->doorbell);
-    event_free(router->again);
-    event_free(router->full_poll);
+    size_t unsent = router->backbone ? backbone_link_close(router->backbone, grace_ms) : 0;
+    if (unsent)
+        log_write(LOG_ERROR, LOGGER_BROADCAST,
+            "%zu events could not be sent to the backbone before the end: they are lost for other servers",
+            unsent);
+    intake_close(router->intake);
     event_free(router->answer_due);
-    event_free(router->frozen_resync);
-    event_free(router->missed_resync);
     acknowledgement_free(router->acknowledgements);
-    ring_writer_close(router->ring);
+    ring_output_close(router->ring);
     text_free(&router->scratch);
+    router->magic = 0;
     free(router);
 }
 
@@ -424,56 +366,52 @@ struct slice router_id(const struct router *router)
 
 void router_serving(struct router *router)
 {
-    router->serving = true;
-    router->serving_since_ns = clock_monotonic_ns();
-}
-
-void router_attach_worker(struct router *router, unsigned slot)
-{
-    struct router_uplink *from = &router->uplinks[slot];
-    if (!from->uplink)
-        from->uplink = uplink_open(router->segment, slot);
-    ring_writer_activate(router->ring, slot);
-}
-
-void router_detach_worker(struct router *router, unsigned slot)
-{
-    ring_writer_deactivate(router->ring, slot);
-    router_take_in(router);
-    acknowledgement_forget_worker(router->acknowledgements, slot);
-    if (router->hooks.statistics)
-        statistics_service_worker_gone(router->hooks.statistics, slot);
+    if (router->backbone)
+        backbone_link_serving(router->backbone);
 }
 
 void router_attach_publisher(struct router *router, unsigned slot)
 {
-    if (!router->uplinks[slot].uplink)
-        router->uplinks[slot].uplink = uplink_open(router->segment, slot);
+    intake_attach(router->intake, slot);
 }
 
 void router_detach_publisher(struct router *router, unsigned slot)
 {
-    router_take_in(router);
+    intake_run(router->intake);
     acknowledgement_forget_worker(router->acknowledgements, slot);
+}
+
+void router_attach_worker(struct router *router, unsigned slot)
+{
+    router_attach_publisher(router, slot);
+    ring_output_attach(router->ring, slot);
+}
+
+void router_detach_worker(struct router *router, unsigned slot)
+{
+    ring_output_detach(router->ring, slot);
+    router_detach_publisher(router, slot);
+    if (router->hooks.worker_gone)
+        router->hooks.worker_gone(router->hooks.context, slot);
 }
 
 int router_publish(struct router *router, struct slice topic, struct slice data)
 {
-    struct event event = {
+    const struct event event = {
         .entered_ns = clock_monotonic_ns(), .origin = EVENT_ORIGIN_BACKBONE, .topic_count = 1, .data = data};
     uint32_t length = event_encoded_size(&topic, 1, event.notifier, data);
-    if (length > ring_writer_body_max(router->ring)) { /* the ring takes it for a damaged program */
+    if (length > ring_output_body_max(router->ring)) { /* the ring takes it for a damaged program */
         log_write(LOG_ERROR, LOGGER_BROADCAST,
             "an event of this server's own of %zu bytes is too large: not published", data.length);
         return 0;
     }
-    void *body = router_reserve(router, RING_EVENT, length);
+    void *body = ring_output_reserve(router->ring, RING_EVENT, length);
     if (!body)
         return -1;
     event_encode(body, &event, &topic);
-    ring_writer_commit(router->ring);
-    ring_writer_wake(router->ring);
-    if (router->backbone)
-        router_send(router, topic, data, 0);
+    ring_output_commit(router->ring);
+    ring_output_wake(router->ring);
+    if (router->backbone && !backbone_link_send(router->backbone, topic, data, 0))
+        return 0; /* logged and counted there */
     return 0;
 }

@@ -243,11 +243,11 @@ static bool worker_lives(const struct statistics_service *service, int slot, uin
            (state == WORKER_READY || state == WORKER_DRAINING || state == WORKER_STARTING);
 }
 
-static void service_on_add(struct statistics_service *service, struct slice data, int slot,
-    uint32_t incarnation, struct slice source)
+static void service_on_add(struct statistics_service *service, const struct router_event *event)
 {
+    struct slice data = event->data;
     struct text rpc_id = {0};
-    const struct statistics_owner owner = {slot, source};
+    const struct statistics_owner owner = {.slot = event->slot, .source = event->source};
     enum statistics_verdict verdict = statistics_add(service->statistics, data, owner, &rpc_id);
     switch (verdict) {
     case STATISTICS_TAKEN:
@@ -272,7 +272,8 @@ static void service_on_add(struct statistics_service *service, struct slice data
     if (verdict == STATISTICS_TOO_MANY || verdict == STATISTICS_FULL)
         counter_add(service->segment, COUNTER_MASTER, COUNTER_STATISTICS_REFUSED, 1);
     /* Taken in after its worker's death: nobody will tell its end but us. */
-    if (slot >= 0 && verdict != STATISTICS_INVALID && !worker_lives(service, slot, incarnation)) {
+    if (event->slot >= 0 && verdict != STATISTICS_INVALID &&
+        !worker_lives(service, event->slot, event->incarnation)) {
         statistics_remove(service->statistics, text_slice(&rpc_id));
         service_send_removal(service, text_slice(&rpc_id));
     }
@@ -303,22 +304,22 @@ static void service_on_keepalive_of_other(
     text_free(&id);
 }
 
-void statistics_service_event(struct statistics_service *service, struct slice topic, struct slice data,
-    int slot, uint32_t incarnation, struct slice source)
+void statistics_service_event(struct statistics_service *service, const struct router_event *event)
 {
     const struct config *config = service->config;
+    struct slice topic = event->topic;
     if (slice_equals_string(topic, config->statistics_add_client_channel))
-        service_on_add(service, data, slot, incarnation, source);
+        service_on_add(service, event);
     else if (slice_equals_string(topic, config->statistics_remove_client_channel))
-        service_on_remove(service, data);
-    else if (slot >= 0)
+        service_on_remove(service, event->data);
+    else if (event->slot >= 0)
         return; /* the rest is between servers */
     else if (slice_equals_string(topic, config->statistics_server_keepalive_channel))
-        service_on_keepalive_of_other(service, data, source);
+        service_on_keepalive_of_other(service, event->data, event->source);
     else if (slice_equals_string(topic, config->statistics_state_sync_channel))
-        service_on_other_state(service, data);
+        service_on_other_state(service, event->data);
     else if (slice_equals_string(topic, config->statistics_wakeup_channel))
-        service_on_other_wakeup(service, data);
+        service_on_other_wakeup(service, event->data);
 }
 
 void statistics_service_worker_gone(struct statistics_service *service, unsigned slot)
@@ -326,7 +327,7 @@ void statistics_service_worker_gone(struct statistics_service *service, unsigned
     statistics_drop_worker(service->statistics, (int)slot, service_send_removal, service);
 }
 
-void statistics_service_gap(struct statistics_service *service)
+void statistics_service_missed(struct statistics_service *service)
 {
     statistics_forget_others(service->statistics);
     service_ask_others(service);
@@ -400,15 +401,19 @@ static struct event *service_event(struct statistics_service *service, short wha
 }
 
 struct statistics_service *statistics_service_open(struct event_base *base, const struct config *config,
-    struct segment *segment, int (*handoff)(void *context, unsigned slot), void *context)
+    struct segment *segment, struct router *router, int (*handoff)(void *context, unsigned slot),
+    void *context)
 {
     struct statistics_service *service = memory_allocate(sizeof *service);
+    const struct timeval wakeup = {.tv_sec = WAKEUP_SECONDS};
+    const struct timeval keepalive = clock_timeval((double)config->statistics_server_keepalive_timeout / 2);
     const struct statistics_settings settings = {.bytes_max = (size_t)config->statistics_max_bytes,
         .channels_max = (size_t)config->max_channels_per_client,
         .timeout = (double)config->statistics_server_keepalive_timeout};
     service->config = config;
     service->segment = segment;
     service->base = base;
+    service->router = router;
     service->handoff = handoff;
     service->context = context;
     service->statistics = statistics_make(&settings);
@@ -425,18 +430,10 @@ struct statistics_service *statistics_service_open(struct event_base *base, cons
         identity_format(&identity, service->worker_ids[i]);
     }
     format_uptime(service->uptime, sizeof service->uptime);
-    return service;
-}
-
-void statistics_service_start(struct statistics_service *service, struct router *router)
-{
-    const struct timeval wakeup = {WAKEUP_SECONDS, 0};
-    double half = (double)service->config->statistics_server_keepalive_timeout / 2;
-    const struct timeval keepalive = clock_timeval(half);
-    service->router = router;
     event_add(service->wakeup, &wakeup);
     event_add(service->keepalive, &keepalive);
     service_on_keepalive(-1, 0, service);
+    return service;
 }
 
 void statistics_service_flush(struct statistics_service *service)

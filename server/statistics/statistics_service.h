@@ -15,28 +15,26 @@
 #define OPALD_SERVER_STATISTICS_STATISTICS_SERVICE_H
 
 #include <event2/event.h>
-#include "shm/common/config.h"
 #include "server/router/router.h"
+#include "shm/common/config.h"
 #include "shm/segment.h"
 
 struct statistics_service;
 
-/* The router is set later, because it is opened with this service's hooks. `handoff` gives the send end to a worker's pair, or -1. */
+/* `router` is for what the service publishes. `handoff` gives the send end to a worker's pair of sockets, or -1. All
+ * must outlive the service. Sends nothing before the loop runs. */
 struct statistics_service *statistics_service_open(struct event_base *base, const struct config *config,
-    struct segment *segment, int (*handoff)(void *context, unsigned slot), void *context);
-/* Sends what waits, as far as the ring takes it: before router_close. */
+    struct segment *segment, struct router *router, int (*handoff)(void *context, unsigned slot),
+    void *context);
+/* Sends what waits, as far as the ring has room: before router_close. */
 void statistics_service_flush(struct statistics_service *service);
-/* After router_close. NULL is allowed. */
+/* NULL is allowed. */
 void statistics_service_close(struct statistics_service *service);
-void statistics_service_start(struct statistics_service *service, struct router *router);
 
-/* ---- the router's hooks ---- */
-/* An event has gone to the ring. `slot`: of the worker that published it, or -1 with `source`, the id of the server. */
-void statistics_service_event(struct statistics_service *service, struct slice topic, struct slice data,
-    int slot, uint32_t incarnation, struct slice source);
+/* ---- what the router reports (struct router_hooks in server/router/router.h) ---- */
+void statistics_service_event(struct statistics_service *service, const struct router_event *event);
 void statistics_service_asked(struct statistics_service *service, unsigned slot, uint32_t number, bool brief);
 void statistics_service_worker_gone(struct statistics_service *service, unsigned slot);
-/* Events of other servers may have been lost. */
-void statistics_service_gap(struct statistics_service *service);
+void statistics_service_missed(struct statistics_service *service);
 
 #endif
