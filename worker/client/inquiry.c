@@ -336,12 +336,12 @@ static void asker_cancel(struct http_exchange *exchange)
         struct askers *lists[2] = {&inquiry->rounds[question].now, &inquiry->rounds[question].next};
         for (unsigned i = 0; i < 2; i++) {
             struct asker *at;
-            TAILQ_FOREACH(at, lists[i], link)
-            if (at == asker) {
-                TAILQ_REMOVE(lists[i], at, link);
-                free(at);
-                return;
-            }
+            TAILQ_FOREACH (at, lists[i], link)
+                if (at == asker) {
+                    TAILQ_REMOVE(lists[i], at, link);
+                    free(at);
+                    return;
+                }
         }
     }
 }
