@@ -11,6 +11,7 @@
 #include "worker/auth/auth_cache.h"
 #include "worker/auth/auth_keys.h"
 #include "worker/auth/secret.h"
+#include "worker/jose/jwk.h"
 
 #define PEER_TYPE_LOGGED 256
 
@@ -24,6 +25,19 @@ struct auth {
 
 /* ---- opening ---- */
 
+/* The key set that GET /.well-known/jwks.json serves. */
+static int write_jwks(struct auth *auth, struct error *err)
+{
+    cJSON *jwk = jwk_make(auth->keys.public_key, err);
+    if (!jwk)
+        return error_prefix(err, "OPAL_AUTH_PUBLIC_KEY");
+    cJSON *set = cJSON_CreateObject();
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(set, "keys"), jwk);
+    document_write_python(set, &auth->jwks);
+    cJSON_Delete(set);
+    return 0;
+}
+
 static int set_up(struct auth *auth, struct error *err)
 {
     const struct config *config = auth->config;
@@ -32,11 +46,7 @@ static int set_up(struct auth *auth, struct error *err)
         .audience = config->auth_jwt_audience,
         .issuer = config->auth_jwt_issuer};
     auth->cache = auth_cache_open();
-    text_append_string(&auth->jwks, "{\"keys\": [");
-    if (jose_write_jwk(auth->keys.public_key, &auth->jwks, err) < 0)
-        return error_prefix(err, "OPAL_AUTH_PUBLIC_KEY");
-    text_append_string(&auth->jwks, "]}");
-    return 0;
+    return write_jwks(auth, err);
 }
 
 int auth_open(const struct config *config, int keys, struct auth **out, struct error *err)

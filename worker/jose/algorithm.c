@@ -1,7 +1,6 @@
 #include "worker/jose/algorithm.h"
 
 #include <errno.h>
-#include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
@@ -35,17 +34,6 @@ static const struct jose_algorithm algorithms[] = {
     {"ES512", JOSE_ECDSA, "SHA512", "secp521r1", 66},
     {"ES521", JOSE_ECDSA, "SHA512", "secp521r1", 66}, /* PyJWT's old name for it */
     {"EdDSA", JOSE_EDDSA, NULL, NULL, 0},
-};
-
-static const struct jose_curve {
-    const char *openssl;
-    const char *jwk;
-    size_t coordinate;
-} curves[] = {
-    {"prime256v1", "P-256", 32},
-    {"secp384r1", "P-384", 48},
-    {"secp521r1", "P-521", 66},
-    {"secp256k1", "secp256k1", 32},
 };
 
 const struct jose_algorithm *jose_algorithm_find(const char *name)
@@ -178,82 +166,4 @@ int jose_sign(const struct jose_algorithm *algorithm, EVP_PKEY *key, struct slic
     EVP_MD_CTX_free(context);
     ERR_clear_error();
     return good ? 0 : error_set(err, EINVAL, "this key can't sign with %s", algorithm->name);
-}
-
-/* ---- JWK ---- */
-
-static bool write_number(EVP_PKEY *key, const char *name, size_t length, struct text *out)
-{
-    BIGNUM *number = NULL;
-    unsigned char bytes[SIGNATURE_MAX];
-    if (!EVP_PKEY_get_bn_param(key, name, &number))
-        return false;
-    size_t needed = length ? length : (size_t)BN_num_bytes(number);
-    bool good = needed <= sizeof bytes && BN_bn2binpad(number, bytes, (int)needed) == (int)needed;
-    if (good)
-        base64url_encode(bytes, needed, out);
-    BN_free(number);
-    return good;
-}
-
-static bool write_rsa(EVP_PKEY *key, struct text *out)
-{
-    text_append_string(out, "{\"kty\": \"RSA\", \"key_ops\": [\"verify\"], \"n\": \"");
-    bool good = write_number(key, OSSL_PKEY_PARAM_RSA_N, 0, out);
-    text_append_string(out, "\", \"e\": \"");
-    good = good && write_number(key, OSSL_PKEY_PARAM_RSA_E, 0, out);
-    text_append_string(out, "\"}");
-    return good;
-}
-
-static bool write_ec(EVP_PKEY *key, struct text *out)
-{
-    char name[64];
-    size_t length;
-    if (!EVP_PKEY_get_group_name(key, name, sizeof name, &length))
-        return false;
-    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
-        if (strcmp(curves[i].openssl, name) != 0)
-            continue;
-        text_append_format(out, "{\"kty\": \"EC\", \"crv\": \"%s\", \"x\": \"", curves[i].jwk);
-        bool good = write_number(key, OSSL_PKEY_PARAM_EC_PUB_X, curves[i].coordinate, out);
-        text_append_string(out, "\", \"y\": \"");
-        good = good && write_number(key, OSSL_PKEY_PARAM_EC_PUB_Y, curves[i].coordinate, out);
-        text_append_string(out, "\"}");
-        return good;
-    }
-    return false;
-}
-
-static bool write_okp(EVP_PKEY *key, const char *curve, struct text *out)
-{
-    unsigned char raw[64];
-    size_t length = sizeof raw;
-    if (EVP_PKEY_get_raw_public_key(key, raw, &length) != 1)
-        return false;
-    text_append_string(out, "{\"x\": \"");
-    base64url_encode(raw, length, out);
-    text_append_format(out, "\", \"kty\": \"OKP\", \"crv\": \"%s\"}", curve);
-    return true;
-}
-
-int jose_write_jwk(EVP_PKEY *key, struct text *out, struct error *err)
-{
-    bool good = false;
-    switch (EVP_PKEY_get_base_id(key)) {
-    case EVP_PKEY_RSA:
-        good = write_rsa(key, out);
-        break;
-    case EVP_PKEY_EC:
-        good = write_ec(key, out);
-        break;
-    case EVP_PKEY_ED25519:
-        good = write_okp(key, "Ed25519", out);
-        break;
-    case EVP_PKEY_ED448:
-        good = write_okp(key, "Ed448", out);
-        break;
-    }
-    ERR_clear_error();
-    return good ? 0 : error_set(err, EINVAL, "the public key has no JWK form");
 }

@@ -23,7 +23,5 @@ bool jose_verify(
 /* Appends the signature as JWS has it (ECDSA: r and s side by side). -1 when the key can't sign. */
 int jose_sign(const struct jose_algorithm *algorithm, EVP_PKEY *key, struct slice bytes, struct text *out,
     struct error *err);
-/* Appends the public key as a JWK, spaced as Python's json does. */
-int jose_write_jwk(EVP_PKEY *key, struct text *out, struct error *err);
 
 #endif

@@ -3,15 +3,17 @@
 
 #include <errno.h>
 #include <pcre2.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/common/json.h"
+#include "shm/common/document.h"
 #include "shm/common/memory.h"
 
 #define OPTION     "OPAL_POLICY_REPO_WEBHOOK_PARAMS"
 #define JSON_DEPTH 16
-#define TOKENS_MAX 1000
+#define VALUES_MAX 1000
 /* Steps of the matcher on one header: what a pattern of an operator needs at most, and far from a second. */
 #define MATCH_LIMIT 200000
 #define GITHUB \
@@ -19,89 +21,97 @@
     "\"secret_parsing_regex\": \"sha256=(.*)\", \"event_header_name\": \"X-GitHub-Event\", " \
     "\"push_event_value\": \"push\"}"
 
-/* NULL with `err` unless the member is a string; with `required` false also absent and null are good, and give NULL. */
-static char *take_string(
-    const struct json_document *document, const char *key, bool required, struct error *err)
+/* ---- reading: the first problem is kept ---- */
+
+struct params_reader {
+    const cJSON *document;
+    struct error *err;
+};
+
+__attribute__((format(printf, 2, 3))) static void set_problem(
+    struct params_reader *reader, const char *format, ...)
 {
-    uint32_t token = json_member(document, 0, key);
-    struct text value = {0};
-    if (token == JSON_ABSENT || document->tokens[token].type == JSON_NULL) {
-        if (required && !err->code)
-            error_set(err, EINVAL, OPTION ": \"%s\" is missing", key);
-        return NULL;
-    }
-    if (document->tokens[token].type != JSON_STRING) {
-        if (!err->code)
-            error_set(err, EINVAL, OPTION ": \"%s\" must be a string", key);
-        return NULL;
-    }
-    json_string_decode(document, token, &value);
-    char *copy = memory_copy(value.data ? value.data : "", value.length);
-    text_free(&value);
-    return copy;
+    char problem[256];
+    va_list arguments;
+    if (reader->err->code)
+        return;
+    va_start(arguments, format);
+    vsnprintf(problem, sizeof(problem), format, arguments);
+    va_end(arguments);
+    error_set(reader->err, EINVAL, OPTION ": %s", problem);
 }
 
-static void take_secret_type(
-    struct webhook_params *params, const struct json_document *document, struct error *err)
+/* A copy of the member's string. NULL when it is absent or null (a problem if it is `required`), or of another type. */
+static char *take_string(struct params_reader *reader, const char *key, bool required)
 {
-    char *type = take_string(document, "secret_type", true, err);
-    if (type && strcmp(type, "token") != 0 && strcmp(type, "signature") != 0 && !err->code)
-        error_set(err, EINVAL, OPTION ": \"secret_type\" must be \"token\" or \"signature\"");
-    params->secret_is_token = type && strcmp(type, "token") == 0;
+    const cJSON *member = document_member(reader->document, key);
+    if (cJSON_IsString(member))
+        return memory_copy_string(member->valuestring);
+    if (member && !cJSON_IsNull(member))
+        set_problem(reader, "\"%s\" must be a string", key);
+    else if (required)
+        set_problem(reader, "\"%s\" is missing", key);
+    return NULL;
+}
+
+static bool take_secret_type(struct params_reader *reader)
+{
+    char *type = take_string(reader, "secret_type", true);
+    bool is_token = type && strcmp(type, "token") == 0;
+    if (type && !is_token && strcmp(type, "signature") != 0)
+        set_problem(reader, "\"secret_type\" must be \"token\" or \"signature\"");
     free(type);
+    return is_token;
 }
 
-static void take_regex(struct webhook_params *params, const struct json_document *document, struct error *err)
+static pcre2_code *take_regex(struct params_reader *reader)
 {
-    char *pattern = take_string(document, "secret_parsing_regex", true, err);
+    char *pattern = take_string(reader, "secret_parsing_regex", true);
     int code = 0;
     PCRE2_SIZE at = 0;
     if (!pattern)
-        return;
-    params->secret_regex =
+        return NULL;
+    pcre2_code *regex =
         pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
-    if (!params->secret_regex && !err->code) {
+    if (!regex) {
         char why[128] = "";
-        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        error_set(err, EINVAL, OPTION ": \"secret_parsing_regex\": %s at character %zu", why, (size_t)at);
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof(why));
+        set_problem(reader, "\"secret_parsing_regex\": %s at character %zu", why, (size_t)at);
     }
     free(pattern);
+    return regex;
 }
 
-static void take_match_sender(
-    struct webhook_params *params, const struct json_document *document, struct error *err)
+static bool take_match_sender(struct params_reader *reader)
 {
-    uint32_t token = json_member(document, 0, "match_sender_url");
-    params->match_sender_url = true;
-    if (token == JSON_ABSENT)
-        return;
-    uint32_t type = document->tokens[token].type;
-    if (type != JSON_TRUE && type != JSON_FALSE && !err->code)
-        error_set(err, EINVAL, OPTION ": \"match_sender_url\" must be true or false");
-    params->match_sender_url = type == JSON_TRUE;
+    const cJSON *member = document_member(reader->document, "match_sender_url");
+    if (member && !cJSON_IsBool(member))
+        set_problem(reader, "\"match_sender_url\" must be true or false");
+    return !member || cJSON_IsTrue(member);
 }
 
 struct webhook_params *webhook_params_load(const struct config *config, struct error *err)
 {
+    static const struct document_limits limits = {.depth = JSON_DEPTH, .values = VALUES_MAX};
     const char *text = config->policy_repo_webhook_params ? config->policy_repo_webhook_params : GITHUB;
-    struct json_document document = {0};
-    struct webhook_params *params = memory_allocate(sizeof *params);
     struct error problem = {0};
-    if (json_parse(&document, text, strlen(text), JSON_DEPTH, TOKENS_MAX) != JSON_OK ||
-        document.tokens[0].type != JSON_OBJECT) {
-        error_set(&problem, EINVAL, OPTION ": must be a JSON object");
+    cJSON *document = document_parse(slice_from_string(text), &limits);
+    struct params_reader reader = {.document = document, .err = &problem};
+    struct webhook_params *params = memory_allocate(sizeof(*params));
+    if (!cJSON_IsObject(document)) {
+        set_problem(&reader, "must be a JSON object");
     } else {
-        params->secret_header_name = take_string(&document, "secret_header_name", true, &problem);
-        take_secret_type(params, &document, &problem);
-        take_regex(params, &document, &problem);
-        params->event_header_name = take_string(&document, "event_header_name", false, &problem);
-        params->event_request_key = take_string(&document, "event_request_key", false, &problem);
-        params->push_event_value = take_string(&document, "push_event_value", true, &problem);
-        take_match_sender(params, &document, &problem);
-        if (!params->event_header_name && !params->event_request_key && !problem.code)
-            error_set(&problem, EINVAL, OPTION ": must have \"event_header_name\" or \"event_request_key\"");
+        params->secret_header_name = take_string(&reader, "secret_header_name", true);
+        params->secret_is_token = take_secret_type(&reader);
+        params->secret_regex = take_regex(&reader);
+        params->event_header_name = take_string(&reader, "event_header_name", false);
+        params->event_request_key = take_string(&reader, "event_request_key", false);
+        params->push_event_value = take_string(&reader, "push_event_value", true);
+        params->match_sender_url = take_match_sender(&reader);
+        if (!params->event_header_name && !params->event_request_key)
+            set_problem(&reader, "must have \"event_header_name\" or \"event_request_key\"");
     }
-    json_free(&document);
+    cJSON_Delete(document);
     if (!problem.code)
         return params;
     *err = problem;

@@ -6,9 +6,10 @@
 #define OPALD_WORKER_POLICY_WEBHOOK_PARAMS_H
 
 #include <stdbool.h>
-#include "shm/common/error.h"
-#include "shm/common/text.h"
 #include "shm/common/config.h"
+#include "shm/common/error.h"
+#include "shm/common/object.h"
+#include "shm/common/text.h"
 
 struct webhook_params {
     char *secret_header_name;
@@ -21,7 +22,7 @@ struct webhook_params {
 };
 
 /* GitHub's when the option is not set. NULL with `err`, which names the option. */
-struct webhook_params *webhook_params_load(const struct config *config, struct error *err);
+MUST_CHECK struct webhook_params *webhook_params_load(const struct config *config, struct error *err);
 void webhook_params_free(struct webhook_params *params);
 /* The secret in a header's value, as re.findall(pattern, value)[0] gives it: the first match's group, or all of it when the pattern has none.
  * A view into the value; empty when nothing matches. */
