@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/pem_text.h"
 #include "shm/common/text.h"
 
 #define KAFKA_EXTRA_KEY_MAX 128
@@ -117,7 +118,7 @@ static bool kafka_extra_is_secret(const char *key)
     return false;
 }
 
-static int kafka_extra_set(rd_kafka_conf_t *conf, const char *key, const char *value, struct error *err)
+static int kafka_extra_set_text(rd_kafka_conf_t *conf, const char *key, const char *value, struct error *err)
 {
     char reason[512];
     if (rd_kafka_conf_set(conf, key, value, reason, sizeof reason) == RD_KAFKA_CONF_OK)
@@ -126,6 +127,28 @@ static int kafka_extra_set(rd_kafka_conf_t *conf, const char *key, const char *v
     if (kafka_extra_is_secret(key)) /* the reason may quote the value */
         return error_set(err, -1, "OPAL_KAFKA_CONFIG: librdkafka refuses the value of %s", key);
     return error_set(err, -1, "OPAL_KAFKA_CONFIG: %s: %s", key, reason);
+}
+
+/* A value is one line: PEM text in it has something else for its line ends. */
+static int kafka_extra_set_pem(rd_kafka_conf_t *conf, const char *key, const char *value, struct error *err)
+{
+    struct text repaired = {0};
+    int result = pem_text_repair(slice_from_string(value), &repaired, err);
+    if (result < 0)
+        error_prefix(err, "OPAL_KAFKA_CONFIG: %s (value not shown)", key);
+    else
+        result = kafka_extra_set_text(conf, key, repaired.data, err);
+    if (repaired.data)
+        explicit_bzero(repaired.data, repaired.length);
+    text_free(&repaired);
+    return result;
+}
+
+static int kafka_extra_set(rd_kafka_conf_t *conf, const char *key, const char *value, struct error *err)
+{
+    size_t length = strlen(key);
+    bool pem = length > 4 && strcmp(key + length - 4, ".pem") == 0;
+    return pem ? kafka_extra_set_pem(conf, key, value, err) : kafka_extra_set_text(conf, key, value, err);
 }
 
 int kafka_extra_apply(

@@ -10,6 +10,7 @@
 #include "shm/common/git_url.h"
 #include "shm/common/json.h"
 #include "shm/common/network.h"
+#include "shm/common/pem_text.h"
 #include "shm/common/rate_limit.h"
 #include "server/options/options.h"
 #include "server/options/options_table.h"
@@ -127,15 +128,37 @@ static void check_listener(struct check *check, const struct config *config)
 }
 
 /* Refused before git or libcurl sees it: with a password cut in two, both would take a part of it for a host and show it. */
-static void check_url(struct check *check, const char *name, const char *text, bool web)
+static bool check_url(struct check *check, const char *name, const char *text, struct git_url *url)
+{
+    struct error err = {0};
+    if (git_url_parse(url, text, &err) == 0)
+        return true;
+    wrong(check, "OPAL_%s (value not shown): %s", name, err.text);
+    return false;
+}
+
+static void check_bundle_server(struct check *check, const char *text)
 {
     struct git_url url = {0};
+    if (check_url(check, "POLICY_BUNDLE_URL", text, &url) &&
+        !slice_equals_string(text_slice(&url.scheme), "http") &&
+        !slice_equals_string(text_slice(&url.scheme), "https"))
+        wrong(check, "OPAL_POLICY_BUNDLE_URL (value not shown): must begin with http:// or https://");
+    git_url_free(&url);
+}
+
+static void check_repository(struct check *check, const struct config *config)
+{
+    struct git_url url = {0};
+    struct text key = {0};
     struct error err = {0};
-    if (git_url_parse(&url, text, &err) < 0)
-        wrong(check, "OPAL_%s (value not shown): %s", name, err.text);
-    else if (web && !slice_equals_string(text_slice(&url.scheme), "http") &&
-             !slice_equals_string(text_slice(&url.scheme), "https"))
-        wrong(check, "OPAL_%s (value not shown): must begin with http:// or https://", name);
+    if (check_url(check, "POLICY_REPO_URL", config->policy_repo_url, &url) && url.kind == GIT_URL_SSH &&
+        config->policy_repo_ssh_key &&
+        pem_text_repair_ssh_key(slice_from_string(config->policy_repo_ssh_key), &key, &err) < 0)
+        wrong(check, "OPAL_POLICY_REPO_SSH_KEY (value not shown): %s", err.text);
+    if (key.data)
+        explicit_bzero(key.data, key.length);
+    text_free(&key);
     git_url_free(&url);
 }
 
@@ -145,9 +168,9 @@ static void check_policy_source(struct check *check, const struct config *config
     if (!config->repo_watcher_enabled)
         return;
     if (api && config->policy_bundle_url)
-        check_url(check, "POLICY_BUNDLE_URL", config->policy_bundle_url, true);
+        check_bundle_server(check, config->policy_bundle_url);
     else if (!api && config->policy_repo_url)
-        check_url(check, "POLICY_REPO_URL", config->policy_repo_url, false);
+        check_repository(check, config);
 }
 
 /* What can't be ignored without serving something else than was asked for. */

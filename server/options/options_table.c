@@ -309,7 +309,7 @@ const struct option options_table[] = {
     {TEXT("POLICY_REPO_MAIN_BRANCH", SECTION_POLICY, "master", policy_repo_main_branch,
         "the branch that is tracked")},
     {TEXT("POLICY_REPO_SSH_KEY", SECTION_POLICY, NULL, policy_repo_ssh_key,
-         "private key for ssh:// and git@ URLs; _ stands for a line end"),
+         "private key for ssh:// and git@ URLs; _ or \\n may stand for its line ends"),
         .secrecy = OPTION_SECRET},
     {TEXT("GIT_SSH_KEY_FILE", SECTION_POLICY, NULL, git_ssh_key_file,
          "where that key is written (mode 0600); not set: ~/.ssh/opal_repo_ssh_key"),
@@ -449,7 +449,8 @@ const struct option options_table[] = {
 
     /* ---- authentication ---- */
     {TEXT("AUTH_PRIVATE_KEY", SECTION_AUTH, NULL, auth_private_key,
-         "signs the tokens of POST /token: the key's file, or the key itself ('_' for line ends). With both "
+         "signs the tokens of POST /token: the key's file, or the key itself (_ or \\n for line ends). With "
+         "both "
          "keys "
          "set every caller needs a token; with none, nobody does"),
         .secrecy = OPTION_SECRET},

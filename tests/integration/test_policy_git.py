@@ -258,6 +258,29 @@ def test_ssh_key_and_a_host_that_changes_its_key(opald, work):
         again.wait()
 
 
+@pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd"), reason="no sshd here")
+@pytest.mark.parametrize("line_end", ["\\n", "\\r\\n", " ", "\r\n"], ids=["escaped", "escaped CRLF", "blanks", "CRLF"])
+def test_an_ssh_key_that_lost_its_line_ends(opald, work, line_end):
+    repo = PolicyRemote(work)
+    sshd = Sshd(work / "sshd", repo)
+    env = ssh_env(work, sshd)
+    env["OPAL_POLICY_REPO_SSH_KEY"] = sshd.client_key.replace("\n", line_end)
+    opald(env=env).wait_for_log("Clone succeeded", 20)
+
+
+@pytest.mark.parametrize("key, says", [
+    ("-----BEGIN OPENSSH PRIVATE KEY-----", "only its first line has arrived"),
+    ("-----BEGIN OPENSSH PRIVATE KEY-----\\nAAAA", "its last line, -----END OPENSSH PRIVATE KEY-----, is missing"),
+    ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "it is a public key"),
+    ("~/.ssh/id_rsa", "it is a path"),
+])
+def test_what_is_wrong_with_an_ssh_key(work, key, says):
+    env = clean_environment({"OPAL_REPO_WATCHER_ENABLED": "true", "OPAL_POLICY_REPO_URL": "git@host:o/r.git", "OPAL_POLICY_REPO_SSH_KEY": key})
+    done = subprocess.run([OPALD, "check-config"], env=env, cwd=work, capture_output=True, text=True, timeout=scaled(20))
+    assert done.returncode == 2 and f"OPAL_POLICY_REPO_SSH_KEY (value not shown): {says}" in done.stdout, done.stdout
+    assert "AAAA" not in done.stdout + done.stderr
+
+
 # ---- what goes wrong
 def test_a_daemon_that_stops_answering_is_given_up_and_tried_again(opald, work):
     repo = PolicyRemote(work)

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/common/object.h"
+#include "shm/common/pem_text.h"
 #include "worker/jose/ssh_key.h"
 
 #define KEY_MAX_BYTES (64 * 1024)
@@ -52,13 +54,33 @@ static int read_file(const char *path, struct text *out, struct error *err)
     return 0;
 }
 
-/* An environment variable can't easily hold line ends: underscores stand for them. */
+/* An environment variable can't easily hold line ends: underscores stand for them. A key of one line has none; what
+ * stands for one at its end is dropped. */
 static void append_text(const char *value, bool one_line, struct text *out)
 {
     bool lines = one_line || strchr(value, '\n');
     for (; *value; value++)
         text_append_char(out, !lines && *value == '_' ? '\n' : *value);
+    while (one_line && out->length >= 2 &&
+           (memcmp(out->data + out->length - 2, "\\n", 2) == 0 ||
+               memcmp(out->data + out->length - 2, "\\r", 2) == 0))
+        out->length -= 2;
     text_append_char(out, '\n');
+}
+
+/* PEM text with its line ends lost on the way gets them back. */
+MUST_CHECK static int repair_pem(struct text *bytes, enum jose_format format, struct error *err)
+{
+    struct text repaired = {0};
+    if (format == JOSE_DER || !pem_text_is(text_slice(bytes)))
+        return 0;
+    if (pem_text_repair(text_slice(bytes), &repaired, err) < 0) {
+        secret_free(&repaired);
+        return -1;
+    }
+    secret_free(bytes);
+    *bytes = repaired;
+    return 0;
 }
 
 static int read_value(const char *value, bool one_line, struct text *out, struct error *err)
@@ -121,7 +143,8 @@ static EVP_PKEY *parse_private(
     else if (!key && passphrase.asked)
         error_set(err, EINVAL, "the passphrase is wrong for this key");
     else if (!key)
-        error_set(err, EINVAL, "not a private key in %s format", format == JOSE_DER ? "der" : "pem");
+        error_set(err, EINVAL, "not a private key in %s format%s", format == JOSE_DER ? "der" : "pem",
+            memmem(bytes.data, bytes.length, "BEGIN OPENSSH", 13) ? ": it is OpenSSH's own, format ssh" : "");
     else if (text && !passphrase.asked)
         error_set(err, EINVAL, "the key is not encrypted, but a passphrase is set");
     else
@@ -165,8 +188,12 @@ static EVP_PKEY *read_pem_public(struct slice bytes)
 static EVP_PKEY *parse_public(struct slice bytes, enum jose_format format, struct error *err)
 {
     EVP_PKEY *key = NULL;
+    if (format == JOSE_SSH && pem_text_is(bytes))
+        error_set(err, EINVAL, "the key is PEM: its format must be set to pem");
+    else if (format == JOSE_SSH)
+        key = ssh_public_key_parse(bytes, err);
     if (format == JOSE_SSH)
-        return ssh_public_key_parse(bytes, err);
+        return key;
     if (format == JOSE_PEM) {
         key = read_pem_public(bytes);
     } else {
@@ -185,7 +212,7 @@ EVP_PKEY *jose_load_private_key(
 {
     struct text bytes = {0};
     EVP_PKEY *key = NULL;
-    if (read_value(value, false, &bytes, err) == 0)
+    if (read_value(value, false, &bytes, err) == 0 && repair_pem(&bytes, format, err) == 0)
         key = format == JOSE_SSH ? ssh_private_key_parse(text_slice(&bytes), passphrase, err)
                                  : parse_private(text_slice(&bytes), format, passphrase, err);
     secret_free(&bytes);
@@ -196,7 +223,7 @@ EVP_PKEY *jose_load_public_key(const char *value, enum jose_format format, struc
 {
     struct text bytes = {0};
     EVP_PKEY *key = NULL;
-    if (read_value(value, format == JOSE_SSH, &bytes, err) == 0)
+    if (read_value(value, format == JOSE_SSH, &bytes, err) == 0 && repair_pem(&bytes, format, err) == 0)
         key = parse_public(text_slice(&bytes), format, err);
     secret_free(&bytes);
     return key;

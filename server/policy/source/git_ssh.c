@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/common/pem_text.h"
 #include "server/policy/source/clone_folder.h"
 
 #define KEY_FILE_DEFAULT "~/.ssh/opal_repo_ssh_key"
@@ -76,12 +77,13 @@ int git_ssh_open(const struct config *config, struct text *command, struct error
         (void)!mkdir(path, 0700); /* that the folder is missing shows when the key is written */
         *slash = '/';
     }
-    for (const char *at = config->policy_repo_ssh_key; *at; at++)
-        text_append_char(&key, *at == '_' ? '\n' : *at);
-    if (key.length == 0 || key.data[key.length - 1] != '\n')
-        text_append_char(&key, '\n');
-    int result = key_write(path, &key, err);
-    explicit_bzero(key.data, key.length);
+    int result = pem_text_repair_ssh_key(slice_from_string(config->policy_repo_ssh_key), &key, err);
+    if (result < 0)
+        error_prefix(err, "OPAL_POLICY_REPO_SSH_KEY (value not shown)");
+    else
+        result = key_write(path, &key, err);
+    if (key.data)
+        explicit_bzero(key.data, key.length);
     text_append_string(command, "ssh -o BatchMode=yes -o ConnectTimeout=20 -o IdentitiesOnly=yes -i ");
     append_quoted(command, path);
     append_host_key_options(command, config->policy_repo_ssh_host_keys, path);

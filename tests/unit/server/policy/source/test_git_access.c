@@ -101,11 +101,20 @@ static void same_urls(void **state)
     assert_false(git_access_same_url(&config, "https://evil/@host/o/r.git"));
 }
 
+/* Made for this test. */
+static const char openssh[] = "-----BEGIN OPENSSH PRIVATE KEY-----\n"
+                              "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\n"
+                              "QyNTUxOQAAACBIzCPVNuzUmHBsEfsbli3ZWqW64hJnwGmPqTz3TgbmzQAAAIi7wuJku8Li\n"
+                              "ZAAAAAtzc2gtZWQyNTUxOQAAACBIzCPVNuzUmHBsEfsbli3ZWqW64hJnwGmPqTz3TgbmzQ\n"
+                              "AAAEDvZQtEVEp3bJjhcz4amH80KoRwSb92JStxb4il1OIHfUjMI9U27NSYcGwR+xuWLdla\n"
+                              "pbriEmfAaY+pPPdOBubNAAAAAWMBAgME\n"
+                              "-----END OPENSSH PRIVATE KEY-----\n";
+
 /* The key is only this user's whatever lay there before, and a link there is replaced, not followed. */
 static void keys(void **state)
 {
     char folder[] = "/tmp/opald-test-key-XXXXXX";
-    char key[128], outside[128], text[64] = "";
+    char key[128], outside[128], text[1024] = "", mangled[1024];
     struct stat status;
     struct git_access access;
     struct error err = {0};
@@ -117,8 +126,10 @@ static void keys(void **state)
     assert_non_null(file);
     fclose(file);
     assert_int_equal(symlink(outside, key), 0);
+    for (size_t i = 0; i <= strlen(openssh); i++)
+        mangled[i] = openssh[i] == '\n' ? '_' : openssh[i];
     struct config config = {.policy_repo_url = "git@host:o/r.git",
-        .policy_repo_ssh_key = "BEGIN_abc_END",
+        .policy_repo_ssh_key = mangled,
         .git_ssh_key_file = key,
         .policy_repo_ssh_host_keys = "accept-new"};
     assert_int_equal(git_access_open(&config, &access, &err), 0);
@@ -126,9 +137,9 @@ static void keys(void **state)
     assert_int_equal(status.st_mode, S_IFREG | 0600);
     file = fopen(key, "r");
     assert_non_null(file);
-    assert_int_equal(fread(text, 1, sizeof text, file), 14);
+    assert_int_equal(fread(text, 1, sizeof text - 1, file), strlen(openssh));
     fclose(file);
-    assert_memory_equal(text, "BEGIN\nabc\nEND\n", 14);
+    assert_string_equal(text, openssh);
     assert_int_equal(stat(outside, &status), 0);
     assert_int_equal(status.st_size, 0);
     const char *command = variable(&access, "GIT_SSH_COMMAND");
@@ -139,8 +150,16 @@ static void keys(void **state)
     assert_int_equal(git_access_open(&config, &access, &err), 0);
     assert_non_null(strstr(variable(&access, "GIT_SSH_COMMAND"), "StrictHostKeyChecking=no"));
     git_access_free(&access);
-    /* no key for what is not reached by SSH */
+    /* What is wrong with a key is said, and nothing is written. */
     unlink(key);
+    config.policy_repo_ssh_key = "-----BEGIN OPENSSH PRIVATE KEY-----";
+    assert_int_equal(git_access_open(&config, &access, &err), -1);
+    assert_non_null(
+        strstr(err.text, "OPAL_POLICY_REPO_SSH_KEY (value not shown): only its first line has arrived"));
+    assert_int_equal(lstat(key, &status), -1);
+    git_access_free(&access);
+    config.policy_repo_ssh_key = mangled;
+    /* no key for what is not reached by SSH */
     config.policy_repo_url = "https://host/o/r.git";
     assert_int_equal(git_access_open(&config, &access, &err), 0);
     assert_int_equal(lstat(key, &status), -1);
