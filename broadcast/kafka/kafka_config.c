@@ -41,11 +41,9 @@ static int kafka_config_check_broker(const char *broker, size_t length, struct e
             return error_set(
                 err, -1, "backbone URI: a broker's name has a blank or a character outside ASCII");
     if (port) {
-        long number = 0;
-        const char *c = port;
-        for (; c < broker + length && *c >= '0' && *c <= '9' && number <= 65535; c++)
-            number = number * 10 + (*c - '0');
-        if (c == port || c != broker + length || number < 1 || number > 65535)
+        uint64_t number;
+        struct slice digits = {port, (size_t)(broker + length - port)};
+        if (!slice_read_number(digits, 65535, &number) || number < 1)
             return error_set(
                 err, -1, "backbone URI: '%.*s' has no valid port (1 to 65535)", (int)length, broker);
     }

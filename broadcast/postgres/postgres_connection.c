@@ -1,7 +1,6 @@
 #include "broadcast/postgres/postgres_connection.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
@@ -57,14 +56,12 @@ static void connection_try_host(struct postgres_connection *connection);
 /* libpq ends its messages with line feeds and uses several lines. */
 static void append_one_line(struct text *out, const char *message)
 {
-    size_t length = strlen(message);
-    while (length && isspace((unsigned char)message[length - 1]))
-        length--;
-    for (size_t i = 0; i < length; i++) {
-        bool space = isspace((unsigned char)message[i]);
+    struct slice trimmed = slice_trim(slice_from_string(message), TEXT_SPACES);
+    for (size_t i = 0; i < trimmed.length; i++) {
+        bool space = text_is_space(trimmed.data[i]);
         if (space && out->length && out->data[out->length - 1] == ' ')
             continue;
-        text_append_char(out, space ? ' ' : message[i]);
+        text_append_char(out, space ? ' ' : trimmed.data[i]);
     }
 }
 

@@ -1,44 +1,36 @@
 #include "broadcast/redis/redis_uri.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/percent.h"
 #include "shm/common/text.h"
 
 #define REDIS_PORT_DEFAULT 6379
 #define REDIS_DATABASE_MAX 1000000
 
-static int hex_digit(char c)
+static bool has_nul(const struct text *text)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return text->length && memchr(text->data, '\0', text->length);
 }
 
-/* A new string; "%zz" stays as it is, as urllib has it. NULL when it would contain a NUL. */
-static char *percent_decode(struct slice in)
+/* A new string; NULL when it would contain a NUL. */
+static char *string_of(const struct text *text)
 {
-    char *out = memory_allocate(in.length + 1);
-    size_t length = 0;
-    for (size_t i = 0; i < in.length; i++) {
-        char c = in.data[i];
-        if (c == '%' && i + 2 < in.length && hex_digit(in.data[i + 1]) >= 0 &&
-            hex_digit(in.data[i + 2]) >= 0) {
-            c = (char)(hex_digit(in.data[i + 1]) * 16 + hex_digit(in.data[i + 2]));
-            i += 2;
-        }
-        if (!c) {
-            free(out);
-            return NULL;
-        }
-        out[length++] = c;
-    }
-    return out;
+    return has_nul(text) ? NULL : memory_copy(text->data, text->length);
+}
+
+/* "%zz" stays as it is, as urllib has it. */
+static char *decode(struct slice in)
+{
+    struct text out = {0};
+    percent_decode(in, false, &out);
+    char *string = string_of(&out);
+    text_free(&out);
+    return string;
 }
 
 static struct slice slice_between(const char *start, const char *end)
@@ -54,17 +46,10 @@ static const char *find_last(struct slice in, char wanted)
     return NULL;
 }
 
-static int parse_number(struct slice digits, long least, long most, int *out)
+static int parse_number(struct slice digits, uint64_t least, uint64_t most, int *out)
 {
-    long value = 0;
-    if (!digits.length || digits.length > 9)
-        return -1;
-    for (size_t i = 0; i < digits.length; i++) {
-        if (!isdigit((unsigned char)digits.data[i]))
-            return -1;
-        value = value * 10 + (digits.data[i] - '0');
-    }
-    if (value < least || value > most)
+    uint64_t value;
+    if (!slice_read_number(digits, most, &value) || value < least)
         return -1;
     *out = (int)value;
     return 0;
@@ -73,7 +58,7 @@ static int parse_number(struct slice digits, long least, long most, int *out)
 static int set_string(char **where, struct slice value, const char *what, struct error *err)
 {
     free(*where);
-    *where = percent_decode(value);
+    *where = decode(value);
     return *where ? 0 : error_set(err, EINVAL, "the %s in the Redis URI contains a NUL", what);
 }
 
@@ -187,26 +172,19 @@ static int take_query(struct redis_uri *out, const char *key, char **value, stru
 
 static int parse_query(struct redis_uri *out, struct slice query, struct error *err)
 {
-    const char *at = query.data;
-    const char *end = query.data + query.length;
-    while (at < end) {
-        const char *stop = memchr(at, '&', (size_t)(end - at));
-        if (!stop)
-            stop = end;
-        const char *equals = memchr(at, '=', (size_t)(stop - at));
-        if (stop > at) {
-            char *key = percent_decode(slice_between(at, equals ? equals : stop));
-            char *value = percent_decode(slice_between(equals ? equals + 1 : stop, stop));
-            int result = key && value ? take_query(out, key, &value, err)
-                                      : error_set(err, EINVAL, "the Redis URI's query contains a NUL");
-            free(key);
-            free(value);
-            if (result < 0)
-                return -1;
-        }
-        at = stop + 1;
+    struct text key = {0}, value = {0};
+    int result = 0;
+    while (result == 0 && percent_next_pair(&query, false, &key, &value)) {
+        char *owned = string_of(&value);
+        if (owned && !has_nul(&key))
+            result = take_query(out, key.data ? key.data : "", &owned, err);
+        else
+            result = error_set(err, EINVAL, "the Redis URI's query contains a NUL");
+        free(owned);
     }
-    return 0;
+    text_free(&key);
+    text_free(&value);
+    return result;
 }
 
 /* ---- the whole ---- */

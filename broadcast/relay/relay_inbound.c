@@ -20,13 +20,7 @@ static bool control_read(struct relay *relay, struct slice data, const char *key
     uint32_t token = json_member(document, 0, key);
     if (token == JSON_ABSENT || document->tokens[token].type != JSON_NUMBER || !document->tokens[token].size)
         return false;
-    struct slice digits = json_raw(document, token);
-    if (!digits.length || digits.length > 19 || digits.data[0] == '-')
-        return false;
-    *value = 0;
-    for (size_t i = 0; i < digits.length; i++)
-        *value = *value * 10 + (uint64_t)(digits.data[i] - '0');
-    return true;
+    return slice_read_number(json_raw(document, token), INT64_MAX, value);
 }
 
 static void inbound_own(struct relay *relay, const struct notification *notification)

@@ -68,17 +68,12 @@ static char *format_copy(const char *format, double value)
 
 /* ---- numbers ---- */
 
-static bool is_space(char byte)
-{
-    return byte == ' ' || (byte >= '\t' && byte <= '\r');
-}
-
 /* As Python's int(): white space around, a sign, underscores between digits. */
 static bool parse_integer(const char *text, const char **end, int64_t *out)
 {
     uint64_t value = 0;
     bool negative = false;
-    while (is_space(*text))
+    while (text_is_space(*text))
         text++;
     if (*text == '+' || *text == '-')
         negative = *text++ == '-';
@@ -99,7 +94,7 @@ static bool parse_integer(const char *text, const char **end, int64_t *out)
 
 static bool only_space(const char *text)
 {
-    while (is_space(*text))
+    while (text_is_space(*text))
         text++;
     return *text == '\0';
 }
@@ -163,9 +158,9 @@ static bool parse_unit(const char *text, int *shift)
     char unit[4];
     size_t length = 0;
     *shift = 0;
-    while (is_space(*text))
+    while (text_is_space(*text))
         text++;
-    while (text[length] && !is_space(text[length]))
+    while (text[length] && !text_is_space(text[length]))
         length++;
     if (!only_space(text + length) || length > 3)
         return false;
@@ -283,15 +278,10 @@ static int parse_json(const char *text, struct option_meaning *meaning, struct e
 
 static void list_add(struct config_list *list, struct text *item, bool quoted)
 {
-    size_t first = 0;
-    while (item->length && is_space(item->data[item->length - 1]))
-        item->data[--item->length] = '\0';
-    while (first < item->length && is_space(item->data[first]))
-        first++;
-    if (item->length > first || quoted) {
+    struct slice trimmed = slice_trim(text_slice(item), TEXT_SPACES);
+    if (trimmed.length > 0 || quoted) {
         list->items = memory_resize(list->items, (list->count + 1) * sizeof *list->items);
-        list->items[list->count++] =
-            item->data ? memory_copy_string(item->data + first) : memory_copy_string("");
+        list->items[list->count++] = memory_copy(trimmed.data, trimmed.length);
     }
     text_clear(item);
 }
@@ -348,29 +338,19 @@ static int parse_list(const char *text, struct option_meaning *meaning, struct e
 
 /* ---- settings ---- */
 
-static struct slice trim(const char *text, size_t length)
-{
-    while (length && is_space(*text)) {
-        text++;
-        length--;
-    }
-    while (length && is_space(text[length - 1]))
-        length--;
-    return (struct slice){text, length};
-}
-
 /* Canonical: "key=value" and a line feed each, without comments. The values may be secret: no message shows one. */
 static int parse_settings(const char *text, struct option_meaning *meaning, struct error *err)
 {
     struct text lines = {0};
     size_t number = 0;
     for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
-        struct slice whole = trim(line, strcspn(line, "\n"));
+        struct slice whole = slice_trim((struct slice){line, strcspn(line, "\n")}, TEXT_SPACES);
         number++;
         if (!whole.length || *whole.data == '#')
             continue;
         const char *equals = memchr(whole.data, '=', whole.length);
-        struct slice key = equals ? trim(whole.data, (size_t)(equals - whole.data)) : whole;
+        size_t key_length = equals ? (size_t)(equals - whole.data) : whole.length;
+        struct slice key = slice_trim((struct slice){whole.data, key_length}, TEXT_SPACES);
         if (!equals || !key.length ||
             strspn(key.data, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") <
                 key.length) {
@@ -381,7 +361,8 @@ static int parse_settings(const char *text, struct option_meaning *meaning, stru
         }
         text_append_slice(&lines, key);
         text_append_char(&lines, '=');
-        text_append_slice(&lines, trim(equals + 1, whole.length - (size_t)(equals + 1 - whole.data)));
+        struct slice value = {equals + 1, whole.length - key_length - 1};
+        text_append_slice(&lines, slice_trim(value, TEXT_SPACES));
         text_append_char(&lines, '\n');
     }
     meaning->canonical = lines.data ? lines.data : memory_copy_string("");

@@ -8,11 +8,6 @@ static const char *const sensitive_names[] = {"token", "access_token", "refresh_
     "client_secret", "sig", "signature", "x-amz-signature", "x-amz-credential", "x-amz-security-token",
     "sasl.password", "ssl.key.password"};
 
-static bool is_space(char byte)
-{
-    return byte == ' ' || (byte >= '\t' && byte <= '\r');
-}
-
 static bool is_scheme_char(char byte)
 {
     char lower = (char)(byte | 0x20);
@@ -26,7 +21,7 @@ static bool is_scheme_char(char byte)
 static const char *find_userinfo_end(const char *at, const char *end)
 {
     const char *found = NULL;
-    for (; at < end && !is_space(*at) && *at != '/'; at++) {
+    for (; at < end && !text_is_space(*at) && *at != '/'; at++) {
         if (*at == '@')
             found = at;
         else if (found && strchr("'\"<>,;()[]{}?#", *at))
@@ -49,7 +44,7 @@ static size_t sensitive_name_length(const char *at, const char *end)
 
 static const char *find_value_end(const char *at, const char *end)
 {
-    while (at < end && !is_space(*at) && !strchr("&#'\"<>`\\", *at))
+    while (at < end && !text_is_space(*at) && !strchr("&#'\"<>`\\", *at))
         at++;
     return at;
 }

@@ -65,25 +65,11 @@ static bool parse_plain(uint8_t bytes[16], struct slice text)
     return true;
 }
 
-static bool parse_number(struct slice text, unsigned most, unsigned *out)
-{
-    unsigned value = 0;
-    if (text.length == 0 || text.length > 5)
-        return false;
-    for (size_t i = 0; i < text.length; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return false;
-        value = value * 10 + (unsigned)(text.data[i] - '0');
-    }
-    *out = value;
-    return value <= most;
-}
-
 bool network_address_parse(struct network_address *address, struct slice text)
 {
     struct slice host = text;
     struct slice port = {0};
-    unsigned number = 0;
+    uint64_t number = 0;
     const char *first = text.length ? memchr(text.data, ':', text.length) : NULL;
     *address = (struct network_address){0};
     if (text.length && text.data[0] == '[') {
@@ -98,8 +84,9 @@ bool network_address_parse(struct network_address *address, struct slice text)
         host.length = (size_t)(first - text.data);
         port = (struct slice){first, text.length - host.length};
     }
-    if (port.length && (port.data[0] != ':' ||
-                           !parse_number((struct slice){port.data + 1, port.length - 1}, 65535, &number)))
+    if (port.length &&
+        (port.data[0] != ':' ||
+            !slice_read_number((struct slice){port.data + 1, port.length - 1}, 65535, &number)))
         return false;
     if (!parse_plain(address->bytes, host)) {
         *address = (struct network_address){0};
@@ -128,12 +115,10 @@ static bool network_parse(struct network *network, struct slice text)
     if (!parse_plain(network->bytes, host))
         return false;
     bool v4 = !memchr(host.data, ':', host.length);
-    unsigned most = v4 ? 32 : 128;
-    network->bits = most;
-    if (slash &&
-        !parse_number((struct slice){slash + 1, text.length - host.length - 1}, most, &network->bits))
+    uint64_t most = v4 ? 32 : 128, bits = most;
+    if (slash && !slice_read_number((struct slice){slash + 1, text.length - host.length - 1}, most, &bits))
         return false;
-    network->bits += v4 ? 96 : 0;
+    network->bits = (unsigned)bits + (v4 ? 96 : 0);
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>
+#include "shm/common/text.h"
 
 static const struct granularity {
     const char *name;
@@ -20,7 +21,7 @@ static const struct granularity {
 
 static const char *skip_space(const char *at)
 {
-    while (isspace((unsigned char)*at))
+    while (text_is_space(*at))
         at++;
     return at;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "shm/common/memory.h"
 #include "shm/common/utf8.h"
@@ -21,6 +22,55 @@ bool slice_equals(struct slice a, struct slice b)
 bool slice_equals_string(struct slice a, const char *string)
 {
     return slice_equals(a, slice_from_string(string));
+}
+
+bool slice_starts_ignoring_case(struct slice slice, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return slice.length >= length && strncasecmp(slice.data, prefix, length) == 0;
+}
+
+bool slice_equals_ignoring_case(struct slice a, const char *string)
+{
+    return a.length == strlen(string) && slice_starts_ignoring_case(a, string);
+}
+
+bool text_is_space(char byte)
+{
+    return byte == ' ' || (byte >= '\t' && byte <= '\r');
+}
+
+static bool set_has(const char *set, char byte)
+{
+    return byte != '\0' && strchr(set, byte);
+}
+
+struct slice slice_trim(struct slice slice, const char *set)
+{
+    while (slice.length > 0 && set_has(set, slice.data[0])) {
+        slice.data++;
+        slice.length--;
+    }
+    while (slice.length > 0 && set_has(set, slice.data[slice.length - 1]))
+        slice.length--;
+    return slice;
+}
+
+bool slice_read_number(struct slice digits, uint64_t most, uint64_t *number)
+{
+    uint64_t value = 0, left = most;
+    for (size_t i = 0; i < digits.length; i++, left /= 10) {
+        if (i > 0 && left == 0)
+            return false;
+        if (digits.data[i] < '0' || digits.data[i] > '9')
+            return false;
+        uint64_t digit = (uint64_t)(digits.data[i] - '0');
+        if (digit > most || value > (most - digit) / 10)
+            return false;
+        value = value * 10 + digit;
+    }
+    *number = value;
+    return digits.length > 0;
 }
 
 void text_free(struct text *text)

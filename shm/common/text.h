@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "shm/common/object.h"
 
 /* A view of bytes owned by somebody else; not NUL-terminated. `data` is NULL only for an absent value. */
 struct slice {
@@ -20,6 +21,18 @@ struct slice {
 struct slice slice_from_string(const char *string); /* NULL gives an absent slice */
 bool slice_equals(struct slice a, struct slice b);
 bool slice_equals_string(struct slice a, const char *string);
+/* ASCII letters only; no locale. */
+bool slice_equals_ignoring_case(struct slice a, const char *string);
+bool slice_starts_ignoring_case(struct slice slice, const char *prefix);
+
+#define TEXT_BLANKS " \t"         /* optional white space in headers (RFC 9110 5.6.3) */
+#define TEXT_SPACES " \t\n\v\f\r" /* what Python's str.strip() takes off ASCII text */
+bool text_is_space(char byte);    /* one of TEXT_SPACES */
+/* Without the bytes of `set` at either end. */
+struct slice slice_trim(struct slice slice, const char *set);
+
+/* A number from 0 to `most` in decimal digits and nothing else, no more of them than `most` has. */
+MUST_CHECK bool slice_read_number(struct slice digits, uint64_t most, uint64_t *number);
 
 /* Zero-initialise; text_free when done. `data` is NUL-terminated once anything was appended. */
 struct text {

@@ -12,7 +12,7 @@
 #include "worker/api/data_entry.h"
 #include "worker/auth/auth.h"
 #include "worker/api/api_services.h"
-#include "worker/http/http_percent.h"
+#include "shm/common/percent.h"
 
 #define OPTION_NAME "OPAL_DATA_CONFIG_SOURCES"
 /* Of the operator's own text: generous, and there to keep a slip from becoming a crash. */
@@ -155,7 +155,7 @@ struct parameter {
 static void append_encoded(struct text *out, const struct text *plain)
 {
     struct text encoded = {0};
-    http_percent_encode(text_slice(plain), " ", &encoded);
+    percent_encode(text_slice(plain), " ", &encoded);
     for (size_t i = 0; i < encoded.length; i++)
         text_append_char(out, encoded.data[i] == ' ' ? '+' : encoded.data[i]);
     text_free(&encoded);
@@ -167,8 +167,8 @@ static void set_parameter(
 {
     struct parameter made = {0};
     if (encoded) {
-        http_percent_decode(name, true, &made.name);
-        http_percent_decode(value, true, &made.value);
+        percent_decode(name, true, &made.name);
+        percent_decode(value, true, &made.value);
     } else {
         text_append_slice(&made.name, name);
         text_append_slice(&made.value, value);
@@ -231,7 +231,7 @@ static void redirect(struct http_exchange *exchange, struct slice url)
         url_with_token(url, token, &target);
     else
         text_append_slice(&target, url); /* the reference fails with 500 here */
-    http_percent_encode(text_slice(&target), ":/%#?=@[]!$&'()*+,;", &location);
+    percent_encode(text_slice(&target), ":/%#?=@[]!$&'()*+,;", &location);
     log_write(LOG_INFO, LOGGER_HTTP, "Source configuration is available at '%.*s', redirecting %s a token",
         (int)url.length, url.data, token.length ? "with" : "without");
     http_reply_set(&exchange->reply, 307, NULL, SLICE_LITERAL(""));

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "worker/api/model_pairs.h"
 #include "shm/common/python.h"
@@ -78,7 +77,7 @@ static double number_value(struct model_value value)
 static bool equals_any(struct slice string, const char *const *words)
 {
     for (; *words; words++)
-        if (string.length == strlen(*words) && strncasecmp(string.data, *words, string.length) == 0)
+        if (slice_equals_ignoring_case(string, *words))
             return true;
     return false;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "shm/common/memory.h"
-#include "worker/http/http_percent.h"
+#include "shm/common/percent.h"
 #include "worker/topics/topic_set.h"
 
 #define CLIENT_ID_PARAMETER "__opal_client_id"
@@ -91,35 +91,13 @@ static struct slice row_query(const struct row *row)
     return (struct slice){row->body + row->head.host_length, row->head.query_length};
 }
 
-/* "a=1&b" as pairs; false at the end. `*at` starts at 0. */
-static bool query_next(struct slice query, size_t *at, struct text *name, struct text *value)
-{
-    while (*at < query.length) {
-        const char *start = query.data + *at;
-        const char *end = memchr(start, '&', query.length - *at);
-        size_t length = end ? (size_t)(end - start) : query.length - *at;
-        *at += length + 1;
-        if (length == 0)
-            continue;
-        const char *equals = memchr(start, '=', length);
-        size_t name_length = equals ? (size_t)(equals - start) : length;
-        text_clear(name);
-        text_clear(value);
-        http_percent_decode((struct slice){start, name_length}, true, name);
-        if (equals)
-            http_percent_decode((struct slice){equals + 1, length - name_length - 1}, true, value);
-        return true;
-    }
-    return false;
-}
-
 /* The id it gave itself, the last one of several; else where it comes from. */
 static void row_make_id(struct row *row)
 {
     struct text name = {0}, value = {0};
-    size_t at = 0;
+    struct slice query = row_query(row);
     bool named = false;
-    while (query_next(row_query(row), &at, &name, &value)) {
+    while (percent_next_pair(&query, true, &name, &value)) {
         if (!slice_equals_string(text_slice(&name), CLIENT_ID_PARAMETER))
             continue;
         named = true;
@@ -223,8 +201,8 @@ static void append_parameters(struct text *out, struct slice query)
         struct text name, value;
     } *pairs = memory_allocate(CLIENT_LIST_PARAMETERS_MAX * sizeof *pairs);
     struct text name = {0}, value = {0};
-    size_t at = 0, count = 0;
-    while (query_next(query, &at, &name, &value)) {
+    size_t count = 0;
+    while (percent_next_pair(&query, true, &name, &value)) {
         size_t i = 0;
         while (i < count && !slice_equals(text_slice(&pairs[i].name), text_slice(&name)))
             i++;

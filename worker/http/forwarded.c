@@ -1,24 +1,10 @@
 #include "worker/http/forwarded.h"
 
 #include <string.h>
-#include <strings.h>
-
-static struct slice trim(struct slice text)
-{
-    while (text.length && (*text.data == ' ' || *text.data == '\t')) {
-        text.data++;
-        text.length--;
-    }
-    while (text.length && (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t'))
-        text.length--;
-    return text;
-}
 
 static bool is_list(const struct http_header *header)
 {
-    static const char name[] = "x-forwarded-for";
-    return header->name.length == sizeof name - 1 &&
-           strncasecmp(header->name.data, name, sizeof name - 1) == 0;
+    return slice_equals_ignoring_case(header->name, "x-forwarded-for");
 }
 
 /* Takes the last item off the list; false when that was all of it. */
@@ -26,11 +12,11 @@ static bool cut_last(struct slice *list, struct slice *item)
 {
     const char *comma = list->length ? memrchr(list->data, ',', list->length) : NULL;
     if (!comma) {
-        *item = trim(*list);
+        *item = slice_trim(*list, TEXT_BLANKS);
         return false;
     }
     size_t before = (size_t)(comma - list->data);
-    *item = trim((struct slice){comma + 1, list->length - before - 1});
+    *item = slice_trim((struct slice){comma + 1, list->length - before - 1}, TEXT_BLANKS);
     list->length = before;
     return true;
 }
@@ -147,7 +133,7 @@ enum forwarded_result forwarded_find_client(const struct http_request *request,
 const char *forwarded_find_scheme(const struct http_request *request)
 {
     static const char *const schemes[] = {"http", "https", "ws", "wss"};
-    struct slice value = trim(http_request_last_header(request, "x-forwarded-proto"));
+    struct slice value = slice_trim(http_request_last_header(request, "x-forwarded-proto"), TEXT_BLANKS);
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
         if (slice_equals_string(value, schemes[i]))
             return schemes[i];

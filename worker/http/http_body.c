@@ -1,7 +1,6 @@
 #include "worker/http/http_body.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
@@ -14,20 +13,18 @@ static bool is_json(struct slice type)
     if (type.length == 0)
         return true;
     const char *end = memchr(type.data, ';', type.length);
-    size_t length = end ? (size_t)(end - type.data) : type.length;
-    while (length && (type.data[length - 1] == ' ' || type.data[length - 1] == '\t'))
-        length--;
-    static const char prefix[] = "application/";
-    const size_t prefix_length = sizeof prefix - 1;
-    if (length <= prefix_length || strncasecmp(type.data, prefix, prefix_length) != 0)
+    type = slice_trim((struct slice){type.data, end ? (size_t)(end - type.data) : type.length}, TEXT_BLANKS);
+    if (!slice_starts_ignoring_case(type, "application/"))
         return false;
-    const char *subtype = type.data + prefix_length;
-    size_t subtype_length = length - prefix_length;
-    if (memchr(subtype, '/', subtype_length))
+    const size_t prefix = sizeof "application/" - 1, suffix = sizeof "+json" - 1;
+    struct slice subtype = {type.data + prefix, type.length - prefix};
+    if (subtype.length == 0 || memchr(subtype.data, '/', subtype.length))
         return false;
-    if (subtype_length == 4 && strncasecmp(subtype, "json", 4) == 0)
+    if (slice_equals_ignoring_case(subtype, "json"))
         return true;
-    return subtype_length >= 5 && strncasecmp(subtype + subtype_length - 5, "+json", 5) == 0;
+    return subtype.length >= suffix &&
+           slice_starts_ignoring_case(
+               (struct slice){subtype.data + subtype.length - suffix, suffix}, "+json");
 }
 
 static void reply_syntax(struct http_reply *reply, const struct json_document *document)

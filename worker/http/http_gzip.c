@@ -1,27 +1,10 @@
 #include "worker/http/http_gzip.h"
 
 #include <string.h>
-#include <strings.h>
 #include <zlib.h>
 
 #define GZIP_WINDOW 31 /* zlib: 15 bits, with gzip's header */
 #define GZIP_LEVEL  1 /* JSON shrinks to a tenth at any level; this is several times faster than the default */
-
-static struct slice trim(struct slice text)
-{
-    while (text.length && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text.data++;
-        text.length--;
-    }
-    while (text.length && (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t'))
-        text.length--;
-    return text;
-}
-
-static bool equals(struct slice text, const char *word)
-{
-    return text.length == strlen(word) && strncasecmp(text.data, word, text.length) == 0;
-}
 
 /* Whether the parameters behind a coding give it the weight 0 ("q=0", "q=0.000"). */
 static bool weight_is_zero(struct slice parameters)
@@ -49,7 +32,7 @@ static int coding_verdict(struct slice header, const char *coding)
         struct slice item = {header.data + start, i - start};
         const char *semicolon = item.length ? memchr(item.data, ';', item.length) : NULL;
         size_t name = semicolon ? (size_t)(semicolon - item.data) : item.length;
-        if (equals(trim((struct slice){item.data, name}), coding))
+        if (slice_equals_ignoring_case(slice_trim((struct slice){item.data, name}, TEXT_BLANKS), coding))
             verdict = !weight_is_zero((struct slice){item.data + name, item.length - name});
         start = i + 1;
     }

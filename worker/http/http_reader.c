@@ -17,7 +17,7 @@
 
 #include "shm/common/memory.h"
 #include "worker/http/http_chunked.h"
-#include "worker/http/http_percent.h"
+#include "shm/common/percent.h"
 
 #define HTTP_READER_MAGIC UINT32_C(0x68747264)
 /* Empty lines before a request line (RFC 9112 2.2 asks to skip some). */
@@ -273,17 +273,6 @@ static struct slice head_slice(const struct http_reader *reader, struct extent e
     return (struct slice){reader->head.data + extent.start, extent.length};
 }
 
-static struct slice trim(struct slice slice)
-{
-    while (slice.length && (slice.data[0] == ' ' || slice.data[0] == '\t')) {
-        slice.data++;
-        slice.length--;
-    }
-    while (slice.length && (slice.data[slice.length - 1] == ' ' || slice.data[slice.length - 1] == '\t'))
-        slice.length--;
-    return slice;
-}
-
 /* RFC 9110 5.6.2 */
 static bool is_token(struct slice name)
 {
@@ -305,17 +294,6 @@ static bool is_field_value(struct slice value)
             return false;
     }
     return true;
-}
-
-static bool header_is(const struct http_header *header, const char *name)
-{
-    return header->name.length == strlen(name) &&
-           strncasecmp(header->name.data, name, header->name.length) == 0;
-}
-
-static bool value_is(struct slice value, const char *text)
-{
-    return value.length == strlen(text) && strncasecmp(value.data, text, value.length) == 0;
 }
 
 /* The request line as a whole: one space on either side of the target, a version of two that are known. */
@@ -368,7 +346,7 @@ static const char *split_target(struct http_reader *reader)
         rest.length = path_length;
     }
     if (memchr(rest.data, '%', rest.length)) {
-        http_percent_decode(rest, false, &reader->path);
+        percent_decode(rest, false, &reader->path);
         rest = text_slice(&reader->path);
     }
     request->under_root = http_path_strip_root(&rest, reader->limits.root_path);
@@ -387,18 +365,18 @@ static const char *check_framing(struct http_reader *reader)
             return "invalid header name";
         if (!is_field_value(header->value))
             return "invalid header value";
-        if (header_is(header, "content-length")) {
+        if (slice_equals_ignoring_case(header->name, "content-length")) {
             lengths++;
             for (size_t k = 0; k < header->value.length; k++)
                 if (header->value.data[k] < '0' || header->value.data[k] > '9')
                     return "invalid content-length";
             if (header->value.length == 0)
                 return "invalid content-length";
-        } else if (header_is(header, "transfer-encoding")) {
+        } else if (slice_equals_ignoring_case(header->name, "transfer-encoding")) {
             encodings++;
-            if (!value_is(header->value, "chunked"))
+            if (!slice_equals_ignoring_case(header->value, "chunked"))
                 return "transfer-encoding other than chunked";
-        } else if (header_is(header, "host")) {
+        } else if (slice_equals_ignoring_case(header->name, "host")) {
             hosts++;
         }
     }
@@ -422,7 +400,7 @@ static enum http_reader_event reader_finish_head(struct http_reader *reader)
     reader->headers = memory_allocate((reader->extent_count + 1) * sizeof *reader->headers);
     for (size_t i = 0; i < reader->extent_count; i++) {
         reader->headers[i].name = head_slice(reader, reader->extents[i].name);
-        reader->headers[i].value = trim(head_slice(reader, reader->extents[i].value));
+        reader->headers[i].value = slice_trim(head_slice(reader, reader->extents[i].value), TEXT_BLANKS);
     }
     free(reader->extents);
     reader->extents = NULL;

@@ -1,19 +1,13 @@
 #include "worker/http/http_request.h"
 
 #include <string.h>
-#include <strings.h>
 
-#include "worker/http/http_percent.h"
-
-static bool equals_without_case(struct slice slice, const char *text)
-{
-    return slice.length == strlen(text) && strncasecmp(slice.data, text, slice.length) == 0;
-}
+#include "shm/common/percent.h"
 
 struct slice http_request_header(const struct http_request *request, const char *name)
 {
     for (size_t i = 0; i < request->header_count; i++)
-        if (equals_without_case(request->headers[i].name, name))
+        if (slice_equals_ignoring_case(request->headers[i].name, name))
             return request->headers[i].value;
     return (struct slice){0};
 }
@@ -21,7 +15,7 @@ struct slice http_request_header(const struct http_request *request, const char 
 struct slice http_request_last_header(const struct http_request *request, const char *name)
 {
     for (size_t i = request->header_count; i > 0; i--)
-        if (equals_without_case(request->headers[i - 1].name, name))
+        if (slice_equals_ignoring_case(request->headers[i - 1].name, name))
             return request->headers[i - 1].value;
     return (struct slice){0};
 }
@@ -39,7 +33,7 @@ bool http_list_has(struct slice list, const char *token)
         }
         while (item.length && (item.data[item.length - 1] == ' ' || item.data[item.length - 1] == '\t'))
             item.length--;
-        if (equals_without_case(item, token))
+        if (slice_equals_ignoring_case(item, token))
             return true;
         start = i + 1;
     }
@@ -49,7 +43,7 @@ bool http_list_has(struct slice list, const char *token)
 bool http_request_header_has(const struct http_request *request, const char *name, const char *token)
 {
     for (size_t i = 0; i < request->header_count; i++)
-        if (equals_without_case(request->headers[i].name, name) &&
+        if (slice_equals_ignoring_case(request->headers[i].name, name) &&
             http_list_has(request->headers[i].value, token))
             return true;
     return false;
@@ -58,31 +52,20 @@ bool http_request_header_has(const struct http_request *request, const char *nam
 bool http_request_query(const struct http_request *request, const char *name, struct text *out)
 {
     struct slice query = request->query;
-    struct text key = {0};
+    struct text key = {0}, value = {0};
     bool found = false;
-    size_t start = 0;
-    for (size_t i = 0; query.data && i <= query.length && !found; i++) {
-        if (i < query.length && query.data[i] != '&')
-            continue;
-        struct slice pair = {query.data + start, i - start};
-        const char *equals = pair.length ? memchr(pair.data, '=', pair.length) : NULL;
-        size_t name_length = equals ? (size_t)(equals - pair.data) : pair.length;
-        text_clear(&key);
-        http_percent_decode((struct slice){pair.data, name_length}, true, &key);
-        if (pair.length && slice_equals_string(text_slice(&key), name)) {
-            if (equals)
-                http_percent_decode((struct slice){equals + 1, pair.length - name_length - 1}, true, out);
-            found = true;
-        }
-        start = i + 1;
-    }
+    while (!found && percent_next_pair(&query, true, &key, &value))
+        found = slice_equals_string(text_slice(&key), name);
+    if (found)
+        text_append_slice(out, text_slice(&value));
     text_free(&key);
+    text_free(&value);
     return found;
 }
 
 bool http_request_asks_websocket(const struct http_request *request)
 {
-    return equals_without_case(http_request_last_header(request, "upgrade"), "websocket") &&
+    return slice_equals_ignoring_case(http_request_last_header(request, "upgrade"), "websocket") &&
            http_list_has(http_request_last_header(request, "connection"), "upgrade");
 }
 

@@ -23,7 +23,7 @@
 #include "worker/http/http_cors.h"
 #include "worker/http/http_exchange.h"
 #include "worker/http/http_gzip.h"
-#include "worker/http/http_percent.h"
+#include "shm/common/percent.h"
 #include "worker/http/http_reader.h"
 #include "worker/http/http_routes.h"
 
@@ -120,7 +120,7 @@ static void log_access(const struct http_session *session, unsigned status)
     if (!log_enabled(LOG_INFO))
         return;
     struct text target = {0};
-    http_percent_encode(request->path, "/", &target);
+    percent_encode(request->path, "/", &target);
     if (request->query.length) {
         text_append_char(&target, '?');
         text_append_slice(&target, request->query);

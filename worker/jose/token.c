@@ -1,6 +1,5 @@
 #include "worker/jose/token.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -93,13 +92,10 @@ static enum token_verdict check_header(
 /* Python's int() of a string: white space, sign, digits with single underscores between them. */
 static bool read_decimal(struct slice text, int64_t *out)
 {
+    text = slice_trim(text, TEXT_SPACES);
     const char *at = text.data, *end = text.data + text.length;
     bool negative = false, digit = false;
     *out = 0;
-    while (at < end && isspace((unsigned char)*at))
-        at++;
-    while (at < end && isspace((unsigned char)end[-1]))
-        end--;
     if (at < end && (*at == '-' || *at == '+'))
         negative = *at++ == '-';
     for (; at < end; at++) {

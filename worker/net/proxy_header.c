@@ -37,16 +37,11 @@ static struct slice next_word(struct slice *line)
 
 static bool port_parse(struct slice word, uint16_t *port)
 {
-    unsigned value = 0;
-    if (word.length == 0 || word.length > 5 || (word.length > 1 && word.data[0] == '0'))
+    uint64_t value;
+    if ((word.length > 1 && word.data[0] == '0') || !slice_read_number(word, UINT16_MAX, &value))
         return false;
-    for (size_t i = 0; i < word.length; i++) {
-        if (word.data[i] < '0' || word.data[i] > '9')
-            return false;
-        value = value * 10 + (unsigned)(word.data[i] - '0');
-    }
     *port = (uint16_t)value;
-    return value <= 65535;
+    return true;
 }
 
 /* An address of that family and nothing beside it. */

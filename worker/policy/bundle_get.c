@@ -8,7 +8,7 @@
 #include "shm/common/loggers.h"
 #include "shm/worker_table.h"
 #include "worker/policy/bundle_cache.h"
-#include "worker/http/http_percent.h"
+#include "shm/common/percent.h"
 #include "worker/policy/policy_services.h"
 
 /* What fits a message to the policy process; only a raised OPAL_HTTP_HEADER_MAX_BYTES lets more come here. */
@@ -56,17 +56,7 @@ static void query_read(struct bundle_query *query, const struct config *config, 
 {
     struct text name = {0}, value = {0};
     text_append_char(&query->base, '\0');
-    while (rest.length > 0 && !query->too_long && !query->too_many) {
-        const char *end = memchr(rest.data, '&', rest.length);
-        struct slice pair = {rest.data, end ? (size_t)(end - rest.data) : rest.length};
-        rest = end ? (struct slice){end + 1, rest.length - pair.length - 1} : (struct slice){0};
-        const char *equals = pair.length ? memchr(pair.data, '=', pair.length) : NULL;
-        size_t name_length = equals ? (size_t)(equals - pair.data) : pair.length;
-        text_clear(&name);
-        text_clear(&value);
-        http_percent_decode((struct slice){pair.data, name_length}, true, &name);
-        if (equals)
-            http_percent_decode((struct slice){equals + 1, pair.length - name_length - 1}, true, &value);
+    while (!query->too_long && !query->too_many && percent_next_pair(&rest, true, &name, &value)) {
         if (slice_equals_string(text_slice(&name), "path") ||
             slice_equals_string(text_slice(&name), "base_hash"))
             query_take(query, config, text_slice(&name), text_slice(&value));

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include "shm/common/clock.h"
 
 #define WEBSOCKET_PATH "/ws"
@@ -67,7 +66,7 @@ static struct slice handshake_header(const struct http_request *request, const c
     *count = 0;
     for (size_t i = 0; i < request->header_count; i++) {
         struct slice header = request->headers[i].name;
-        if (header.length != strlen(name) || strncasecmp(header.data, name, header.length) != 0)
+        if (!slice_equals_ignoring_case(header, name))
             continue;
         value = request->headers[i].value;
         ++*count;
@@ -210,7 +209,7 @@ static unsigned handshake_check_upgrade(const struct http_request *request, stru
     for (size_t i = 0; i < request->header_count; i++) {
         struct slice name = request->headers[i].name, list = request->headers[i].value;
         size_t start = 0;
-        if (name.length != 7 || strncasecmp(name.data, "upgrade", 7) != 0)
+        if (!slice_equals_ignoring_case(name, "upgrade"))
             continue;
         for (size_t at = 0; at <= list.length; at++) {
             if (at < list.length && list.data[at] != ',')

@@ -152,6 +152,44 @@ static void slices(void **state)
     assert_string_equal(text_slice(&empty).data, "");
 }
 
+static void trims_and_compares(void **state)
+{
+    (void)state;
+    assert_true(slice_equals_string(slice_trim(SLICE_LITERAL(" \t a b\t"), TEXT_BLANKS), "a b"));
+    assert_true(slice_equals_string(slice_trim(SLICE_LITERAL("\n a\r\n"), TEXT_BLANKS), "\n a\r\n"));
+    assert_true(slice_equals_string(slice_trim(SLICE_LITERAL("\n\v\f\r\t a \n"), TEXT_SPACES), "a"));
+    assert_int_equal(slice_trim(SLICE_LITERAL("  "), TEXT_SPACES).length, 0);
+    assert_int_equal(slice_trim((struct slice){"\0a\0", 3}, TEXT_SPACES).length, 3);
+    assert_true(slice_equals_ignoring_case(SLICE_LITERAL("Content-LENGTH"), "content-length"));
+    assert_false(slice_equals_ignoring_case(SLICE_LITERAL("content-length"), "content-lengt"));
+    assert_false(slice_equals_ignoring_case(SLICE_LITERAL("content-lengt"), "content-length"));
+    assert_true(slice_starts_ignoring_case(SLICE_LITERAL("HTTPS://x"), "https://"));
+    assert_false(slice_starts_ignoring_case(SLICE_LITERAL("http"), "https://"));
+}
+
+static void reads_numbers(void **state)
+{
+    static const struct {
+        const char *digits;
+        uint64_t most;
+        bool good;
+        uint64_t number;
+    } cases[] = {{"0", 0, true, 0}, {"", 9, false, 0}, {"1", 0, false, 0}, {"65535", 65535, true, 65535},
+        {"65536", 65535, false, 0}, {"00080", 65535, true, 80}, {"000080", 65535, false, 0},
+        {"00", 0, false, 0}, {"-1", 9, false, 0}, {"+1", 9, false, 0}, {" 1", 9, false, 0},
+        {"1 ", 9, false, 0}, {"0x1", 99, false, 0}, {"18446744073709551615", UINT64_MAX, true, UINT64_MAX},
+        {"18446744073709551616", UINT64_MAX, false, 0}, {"99999999999999999999999", UINT64_MAX, false, 0},
+        {"12", 5, false, 0}, {"9", 5, false, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint64_t number = 0;
+        assert_int_equal(
+            slice_read_number(slice_from_string(cases[i].digits), cases[i].most, &number), cases[i].good);
+        if (cases[i].good)
+            assert_int_equal(number, cases[i].number);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +197,8 @@ int main(void)
         cmocka_unit_test(malformed_utf8_becomes_the_replacement_character),
         cmocka_unit_test(grows_and_keeps),
         cmocka_unit_test(slices),
+        cmocka_unit_test(trims_and_compares),
+        cmocka_unit_test(reads_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
