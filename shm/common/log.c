@@ -19,6 +19,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log_redact.h"
 #include "shm/common/utf8.h"
+#include "shm/common/utf8.h"
 
 #define LOG_TEXT_MAX     (16 * 1024)
 #define LOG_NAME_MAX     40
@@ -111,28 +112,40 @@ bool log_enabled(enum log_level level)
 
 /* ---- one line ---- */
 
-/* What a peer sends may end up in a line: no control character (C0, DEL, C1) reaches a terminal. */
+/* How many bytes at `at` may stand in a line as they are; 0: they must be escaped. */
+static size_t printable_length(const uint8_t *at, const uint8_t *end)
+{
+    if (at[0] < 0x80)
+        return (at[0] >= 0x20 && at[0] != 0x7f) || at[0] == '\t' ? 1 : 0;
+    size_t length = utf8_length(at, end);
+    /* C1: U+0080 to U+009F. */
+    return length == 2 && at[0] == 0xc2 && at[1] <= 0x9f ? 0 : length;
+}
+
+/* What a peer sends and names of files may end up in a line: no control character (C0, DEL, C1) reaches a terminal, and
+ * the log stays UTF-8. */
 static void append_printable(struct text *out, struct slice message)
 {
-    size_t plain = 0;
-    for (size_t i = 0; i < message.length; i++) {
-        unsigned char byte = (unsigned char)message.data[i];
-        bool c1 = byte == 0xc2 && i + 1 < message.length && (unsigned char)message.data[i + 1] >= 0x80 &&
-                  (unsigned char)message.data[i + 1] <= 0x9f;
-        if (!c1 && ((byte >= 0x20 && byte != 0x7f) || byte == '\t'))
+    const uint8_t *at = (const uint8_t *)message.data, *end = at + message.length, *plain = at;
+    while (at < end) {
+        size_t length = printable_length(at, end);
+        if (length > 0) {
+            at += length;
             continue;
-        text_append(out, message.data + plain, i - plain);
-        if (c1)
-            byte = (unsigned char)message.data[++i];
-        if (byte == '\n')
+        }
+        text_append(out, plain, (size_t)(at - plain));
+        /* The second byte of a C1 character is its number. */
+        if (utf8_length(at, end) == 2)
+            at++;
+        if (*at == '\n')
             text_append_string(out, "\\n");
-        else if (byte == '\r')
+        else if (*at == '\r')
             text_append_string(out, "\\r");
         else
-            text_append_format(out, "\\x%02x", byte);
-        plain = i + 1;
+            text_append_format(out, "\\x%02x", *at);
+        plain = ++at;
     }
-    text_append(out, message.data + plain, message.length - plain);
+    text_append(out, plain, (size_t)(end - plain));
 }
 
 /* 40 places: "a.b.c.d" that is longer becomes "a...d", and if that is too long its first 37 and "...". */

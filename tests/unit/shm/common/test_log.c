@@ -149,6 +149,11 @@ static void nothing_odd_reaches_the_terminal(void **state)
     log_write(LOG_INFO, "n", "a\nb\rc\033[1m\x7f\xc2\x9b\xc3\xa9\td\001");
     assert_int_equal(errno, 77);
     assert_non_null(strstr(end(STDERR_FILENO), "| a\\nb\\rc\\x1b[1m\\x7f\\x9b\xc3\xa9\td\\x01\n"));
+    /* A name in Latin-1, a cut character and an overlong one. */
+    begin(STDERR_FILENO, &settings);
+    log_write(LOG_INFO, "n", "caf\xe9.rego \xe2\x82 \xc0\xaf \xf0\x9f\x98\x80 \xe2");
+    assert_non_null(
+        strstr(end(STDERR_FILENO), "| caf\\xe9.rego \\xe2\\x82 \\xc0\\xaf \xf0\x9f\x98\x80 \\xe2\n"));
 }
 
 static void long_texts_are_cut_between_characters(void **state)
