@@ -7,6 +7,7 @@
 #include "server/command/command.h"
 #include "shm/common/log.h"
 #include "shm/common/log_redact.h"
+#include "shm/common/loggers.h"
 #include "server/master/jwks_file.h"
 #include "server/master/master.h"
 #include "server/options/options.h"
@@ -64,8 +65,15 @@ static int run_policy(const struct config *config, int argc, char **argv)
     return policy_process_main(config, &descriptors, argc, argv);
 }
 
-static int run(const struct config *config, const struct options_command *command, int argc, char **argv)
+static void log_unused(void *context, const char *line)
 {
+    (void)context;
+    log_write(LOG_WARNING, LOGGER_OPTIONS, "%s", line);
+}
+
+static int run(const struct options *options, const struct options_command *command, int argc, char **argv)
+{
+    const struct config *config = &options->config;
     char line[ERROR_TEXT_MAX + 512];
     if (check_run_arguments(command) < 0)
         return EXIT_USAGE;
@@ -89,16 +97,17 @@ static int run(const struct config *config, const struct options_command *comman
         print_problem(NULL, err.text);
         return EXIT_USAGE;
     }
-    options_log_unused(config);
+    options_report_unused(options, log_unused, NULL);
     return master_run(config, argc, argv);
 }
 
-static int dispatch(const struct config *config, const struct options_command *command, int argc, char **argv)
+static int dispatch(
+    const struct options *options, const struct options_command *command, int argc, char **argv)
 {
     if (strcmp(command->name, "run") == 0)
-        return run(config, command, argc, argv);
+        return run(options, command, argc, argv);
     if (strcmp(command->name, "print-config") == 0 && command->argument_count == 0)
-        return command_print_config(config);
+        return command_print_config(options);
     if (strcmp(command->name, "print-config") == 0)
         fprintf(stderr, "opald: %s: no such option; 'opald --help' lists them\n", command->arguments[0]);
     else
@@ -139,22 +148,22 @@ static void ignore_problem(void *context, const char *line)
 
 int main(int argc, char **argv)
 {
-    struct config config;
+    struct options options;
     struct options_command command;
-    size_t problems = options_load_all(&config, argc, argv, &command, ignore_problem, NULL);
+    size_t problems = options_load(&options, argc, argv, &command, ignore_problem, NULL);
     int status = -1;
     signal(SIGPIPE, SIG_IGN);
     if (!problems || command.name || command.help || command.version)
         status = dispatch_early(&command, argc, argv);
     if (status < 0 && problems) {
-        config_free(&config);
+        options_free(&options);
         options_command_free(&command);
-        options_load_all(&config, argc, argv, &command, print_problem, NULL);
+        problems = options_load(&options, argc, argv, &command, print_problem, NULL);
         status = EXIT_USAGE;
     } else if (status < 0) {
-        status = dispatch(&config, &command, argc, argv);
+        status = dispatch(&options, &command, argc, argv);
     }
     options_command_free(&command);
-    config_free(&config);
+    options_free(&options);
     return status;
 }

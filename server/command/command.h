@@ -21,7 +21,7 @@ bool command_check_sources(const struct config *config, char *line, size_t size)
 bool command_check_auth(const struct config *config, char *line, size_t size);
 /* And OPAL_POLICY_REPO_WEBHOOK_PARAMS. */
 bool command_check_webhook(const struct config *config, char *line, size_t size);
-int command_print_config(const struct config *config);
+int command_print_config(const struct options *options);
 /* `options [--markdown]` */
 int command_options(const struct options_command *command);
 /*

@@ -6,7 +6,6 @@
 
 #include "broadcast/broadcast.h"
 #include "shm/common/log_redact.h"
-#include "server/options/options_table.h"
 #include "server/router/backbone_settings.h"
 #include "worker/auth/auth.h"
 #include "worker/api/data_sources.h"
@@ -97,50 +96,48 @@ static bool check_certificate(const struct config *config, char *line, size_t si
 
 int command_check_config(int argc, char **argv)
 {
-    struct config config;
+    struct options options;
     struct options_command command;
     char line[ERROR_TEXT_MAX + 512];
-    size_t problems = options_load_all(&config, argc, argv, &command, print_problem, NULL);
+    size_t problems = options_load(&options, argc, argv, &command, print_problem, NULL);
+    const struct config *config = &options.config;
     if (command.argument_count) {
         printf("%s: check-config has no such option\n", command.arguments[0]);
         problems++;
     }
-    if (!command_check_backbone(&config, line, sizeof line)) {
+    if (!command_check_backbone(config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }
     /* last, and only when nothing is wrong so far: the options have looked at its outline themselves */
-    if (!problems && !command_check_sources(&config, line, sizeof line)) {
+    if (!problems && !command_check_sources(config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }
-    if (!problems && !command_check_auth(&config, line, sizeof line)) {
+    if (!problems && !command_check_auth(config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }
-    if (!problems && !command_check_webhook(&config, line, sizeof line)) {
+    if (!problems && !command_check_webhook(config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }
-    if (!problems && !check_certificate(&config, line, sizeof line)) {
+    if (!problems && !check_certificate(config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }
-    for (size_t i = 0; i < options_table_count; i++) {
-        if (options_table[i].status == OPTION_UNUSED && config.values->items[i].differs)
-            printf("note: %s is accepted, not used by this version\n", config.values->items[i].source);
-    }
+    options_report_unused(&options, print_note, NULL);
     options_report_unknown(print_note, NULL);
     if (!problems)
         printf("the configuration is good\n");
     options_command_free(&command);
-    config_free(&config);
+    options_free(&options);
     return problems ? 2 : 0;
 }
 
-int command_print_config(const struct config *config)
+int command_print_config(const struct options *options)
 {
-    options_print_config(config, stdout);
+    options_print_config(options, stdout);
     return 0;
 }
 

@@ -12,9 +12,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-#include "shm/common/error.h"
-#include "shm/common/text.h"
+#include "server/options/problems.h"
 #include "shm/common/config.h"
+#include "shm/common/object.h"
+#include "shm/common/text.h"
 
 /* What the command line asks for. Points into argv. */
 struct options_command {
@@ -29,33 +30,33 @@ struct options_command {
     int argument_count;
 };
 
-/* Called with one line for each thing that is wrong: the option, the value (not a secret one), what would be right. */
-typedef void options_report(void *context, const char *line);
+struct option_value;
+
+/* The configuration, and how it came about. */
+struct options {
+    struct config config;
+    /* what was given for each row of the table; for server/options/ */
+    struct option_value *values;
+};
 
 /*
- * Fills `config` (anything in it is overwritten; config_free afterwards, also on failure). With --help, --version or no command the
- * values are not looked at. Returns 0, or -1 with the first problem in `err`.
+ * Fills `options` and `command`; what is in them is overwritten. Free them with options_free and options_command_free,
+ * also after problems. With --help, --version or no command the values are not looked at. Calls `report` with a line for
+ * each problem and returns how many there are.
  */
-int options_load(
-    struct config *config, int argc, char **argv, struct options_command *command, struct error *err);
-/* The same, but tells all problems; returns how many. */
-size_t options_load_all(struct config *config, int argc, char **argv, struct options_command *command,
-    options_report *report, void *context);
+MUST_CHECK size_t options_load(struct options *options, int argc, char **argv,
+    struct options_command *command, problem_report *report, void *context);
+void options_free(struct options *options);
 void options_command_free(struct options_command *command);
 
-/* What fits only together (an event must fit the ring, ...) and what this version refuses to run with (keys for JWT).
- * Part of options_load. Returns the number of problems. */
-size_t config_check(const struct config *config, options_report *report, void *context);
-void config_free(struct config *config);
-
-/* Once at the start: a WARNING for each option that was set and that this version does not act on. */
-void options_log_unused(const struct config *config);
-/* A line for each OPAL_ variable in the environment that no option has. */
-size_t options_report_unknown(options_report *report, void *context);
+/* A line for each option that was set and that this version does not act on. */
+void options_report_unused(const struct options *options, problem_report *report, void *context);
+/* A line for each OPAL_ variable in the environment that no option has. Returns how many. */
+size_t options_report_unknown(problem_report *report, void *context);
 
 void options_print_help(FILE *out);
 /* Two JSON objects as the reference prints them: server, common. Secrets are ***. */
-void options_print_config(const struct config *config, FILE *out);
+void options_print_config(const struct options *options, FILE *out);
 /* Appends a URL without its credentials, however odd the password is ('/' and '@' in it), and without sensitive query values. */
 void options_append_url(struct text *out, const char *url);
 /* The table in deploy/guide/options.md. */

@@ -1,95 +1,75 @@
-/* What the values of a configuration have to do with each other. */
-#include "shm/common/config.h"
+#include "server/options/options_check.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "server/options/options_table.h"
 #include "shm/common/error.h"
 #include "shm/common/git_url.h"
 #include "shm/common/json.h"
 #include "shm/common/network.h"
 #include "shm/common/pem_text.h"
 #include "shm/common/rate_limit.h"
-#include "server/options/options.h"
-#include "server/options/options_table.h"
 
 #define SOURCES_DEPTH  64
 #define SOURCES_TOKENS 100000
 /* Header of a ring's or uplink's record and of the event in it: what an event needs beside its own bytes. */
 #define RECORD_OVERHEAD 256
 
-struct check {
-    options_report *report;
-    void *context;
-    size_t problems;
-};
-
-static void wrong(struct check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void wrong(struct check *check, const char *format, ...)
-{
-    char line[ERROR_TEXT_MAX];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    check->problems++;
-    check->report(check->context, line);
-}
-
-static void check_sizes(struct check *check, const struct config *config)
+static void check_sizes(struct problems *problems, const struct config *config)
 {
     int64_t event = config->event_max_bytes;
     if ((event + RECORD_OVERHEAD) * 8 > config->ring_bytes)
-        wrong(check,
+        problems_add(problems,
             "OPAL_EVENT_MAX_BYTES=%" PRId64 " does not fit OPAL_RING_BYTES=%" PRId64
             ": the ring must be at least eight times the event and %d bytes more (%" PRId64 ")",
             event, config->ring_bytes, RECORD_OVERHEAD * 8, (event + RECORD_OVERHEAD) * 8);
     if ((event + RECORD_OVERHEAD) * 2 > config->uplink_bytes)
-        wrong(check,
+        problems_add(problems,
             "OPAL_EVENT_MAX_BYTES=%" PRId64 " does not fit OPAL_UPLINK_BYTES=%" PRId64
             ": the uplink must be at least twice the event and %d bytes more (%" PRId64 ")",
             event, config->uplink_bytes, RECORD_OVERHEAD * 2, (event + RECORD_OVERHEAD) * 2);
     if (event > config->client_queue_max_bytes)
-        wrong(check,
+        problems_add(problems,
             "OPAL_EVENT_MAX_BYTES=%" PRId64 " is more than OPAL_CLIENT_QUEUE_MAX_BYTES=%" PRId64
             ": a client could never be sent such an event",
             event, config->client_queue_max_bytes);
     if (event > config->kafka_queue_max_bytes)
-        wrong(check, "OPAL_EVENT_MAX_BYTES=%" PRId64 " is more than OPAL_KAFKA_QUEUE_MAX_BYTES=%" PRId64,
-            event, config->kafka_queue_max_bytes);
+        problems_add(problems,
+            "OPAL_EVENT_MAX_BYTES=%" PRId64 " is more than OPAL_KAFKA_QUEUE_MAX_BYTES=%" PRId64, event,
+            config->kafka_queue_max_bytes);
     if (config->topic_max_bytes > event / 2)
-        wrong(check, "OPAL_TOPIC_MAX_BYTES=%" PRId64 " is more than half of OPAL_EVENT_MAX_BYTES=%" PRId64,
+        problems_add(problems,
+            "OPAL_TOPIC_MAX_BYTES=%" PRId64 " is more than half of OPAL_EVENT_MAX_BYTES=%" PRId64,
             config->topic_max_bytes, event);
 }
 
-static void check_route(struct check *check, const char *name, const char *route)
+static void check_route(struct problems *problems, const char *name, const char *route)
 {
     if (route && route[0] != '/')
-        wrong(check, "OPAL_%s='%s': must begin with /", name, route);
+        problems_add(problems, "OPAL_%s='%s': must begin with /", name, route);
 }
 
-static void check_root_path(struct check *check, const char *path)
+static void check_root_path(struct problems *problems, const char *path)
 {
     size_t length = strlen(path);
     if (path[0] != '/' || path[length - 1] == '/' || strpbrk(path, "?#% \t"))
-        wrong(check, "OPAL_ROOT_PATH='%s': must begin with / and not end with it, like /opal", path);
+        problems_add(
+            problems, "OPAL_ROOT_PATH='%s': must begin with / and not end with it, like /opal", path);
 }
 
-static void check_load_limit(struct check *check, const char *notation)
+static void check_load_limit(struct problems *problems, const char *notation)
 {
     struct rate_limits limits;
     struct error err = {0};
     if (rate_limits_parse(notation, &limits, &err) < 0)
-        wrong(check,
+        problems_add(problems,
             "OPAL_CLIENT_LOAD_LIMIT_NOTATION='%s': %s; like \"10/second\" or \"5 per 2 minutes; 100/hour\"",
             notation, err.text);
 }
 
 /* Neither too little nor too much, as the reference asks for it. */
-static void check_sources(struct check *check, const char *text)
+static void check_sources(struct problems *problems, const char *text)
 {
     struct json_document document = {0};
     unsigned given = 0;
@@ -105,135 +85,114 @@ static void check_sources(struct check *check, const char *text)
                (!has_external || document.tokens[external].type == JSON_STRING);
     }
     if (!good || given != 1)
-        wrong(check, "OPAL_DATA_CONFIG_SOURCES (value not shown): must be a JSON object with exactly one of "
-                     "\"config\" (an object) and \"external_source_url\" (a string)");
+        problems_add(problems,
+            "OPAL_DATA_CONFIG_SOURCES (value not shown): must be a JSON object with exactly one of "
+            "\"config\" (an object) and \"external_source_url\" (a string)");
     json_free(&document);
 }
 
-static void check_networks(struct check *check, const char *name, const struct config_list *list)
+static void check_networks(struct problems *problems, const char *name, const struct config_list *list)
 {
     struct network_list networks;
     struct error err = {0};
     if (network_list_parse(&networks, list->items, list->count, &err) < 0)
-        wrong(check, "OPAL_%s: %s", name, err.text);
+        problems_add(problems, "OPAL_%s: %s", name, err.text);
     else
         network_list_free(&networks);
 }
 
-static void check_listener(struct check *check, const struct config *config)
+static void check_listener(struct problems *problems, const struct config *config)
 {
-    check_networks(check, "PROXY_PROTOCOL_FROM", &config->proxy_protocol_from);
+    check_networks(problems, "PROXY_PROTOCOL_FROM", &config->proxy_protocol_from);
     if (!config->tls_certificate && (config->tls_key || config->tls_key_password))
-        wrong(check, "OPAL_TLS_KEY is set but not OPAL_TLS_CERTIFICATE: the listener would not be encrypted");
+        problems_add(problems,
+            "OPAL_TLS_KEY is set but not OPAL_TLS_CERTIFICATE: the listener would not be encrypted");
 }
 
 /* Refused before git or libcurl sees it: with a password cut in two, both would take a part of it for a host and show it. */
-static bool check_url(struct check *check, const char *name, const char *text, struct git_url *url)
+static bool check_url(struct problems *problems, const char *name, const char *text, struct git_url *url)
 {
     struct error err = {0};
     if (git_url_parse(url, text, &err) == 0)
         return true;
-    wrong(check, "OPAL_%s (value not shown): %s", name, err.text);
+    problems_add(problems, "OPAL_%s (value not shown): %s", name, err.text);
     return false;
 }
 
-static void check_bundle_server(struct check *check, const char *text)
+static void check_bundle_server(struct problems *problems, const char *text)
 {
     struct git_url url = {0};
-    if (check_url(check, "POLICY_BUNDLE_URL", text, &url) &&
+    if (check_url(problems, "POLICY_BUNDLE_URL", text, &url) &&
         !slice_equals_string(text_slice(&url.scheme), "http") &&
         !slice_equals_string(text_slice(&url.scheme), "https"))
-        wrong(check, "OPAL_POLICY_BUNDLE_URL (value not shown): must begin with http:// or https://");
+        problems_add(
+            problems, "OPAL_POLICY_BUNDLE_URL (value not shown): must begin with http:// or https://");
     git_url_free(&url);
 }
 
-static void check_repository(struct check *check, const struct config *config)
+static void check_repository(struct problems *problems, const struct config *config)
 {
     struct git_url url = {0};
     struct text key = {0};
     struct error err = {0};
-    if (check_url(check, "POLICY_REPO_URL", config->policy_repo_url, &url) && url.kind == GIT_URL_SSH &&
+    if (check_url(problems, "POLICY_REPO_URL", config->policy_repo_url, &url) && url.kind == GIT_URL_SSH &&
         config->policy_repo_ssh_key &&
         pem_text_repair_ssh_key(slice_from_string(config->policy_repo_ssh_key), &key, &err) < 0)
-        wrong(check, "OPAL_POLICY_REPO_SSH_KEY (value not shown): %s", err.text);
+        problems_add(problems, "OPAL_POLICY_REPO_SSH_KEY (value not shown): %s", err.text);
     if (key.data)
         explicit_bzero(key.data, key.length);
     text_free(&key);
     git_url_free(&url);
 }
 
-static void check_policy_source(struct check *check, const struct config *config)
+static void check_policy_source(struct problems *problems, const struct config *config)
 {
     bool api = strcmp(config->policy_source_type, "API") == 0;
     if (!config->repo_watcher_enabled)
         return;
     if (api && config->policy_bundle_url)
-        check_bundle_server(check, config->policy_bundle_url);
+        check_bundle_server(problems, config->policy_bundle_url);
     else if (!api && config->policy_repo_url)
-        check_repository(check, config);
+        check_repository(problems, config);
 }
 
 /* What can't be ignored without serving something else than was asked for. */
-static void check_refused(struct check *check, const struct config *config)
-{
-    for (size_t i = 0; config->values && i < options_table_count; i++) {
-        const struct option *option = &options_table[i];
-        const struct option_value *value = &config->values->items[i];
-        if (option->status != OPTION_REFUSED || !value->differs)
-            continue;
-        wrong(check, "%s='%s': must be false, this version has no scopes", value->source, value->given);
-    }
-}
-
-size_t config_check(const struct config *config, options_report *report, void *context)
-{
-    struct check check = {.report = report, .context = context};
-    check_sizes(&check, config);
-    check_networks(&check, "FORWARDED_ALLOW_IPS", &config->forwarded_allow_ips);
-    if (config->workers > config->workers_max)
-        wrong(&check, "--workers='%" PRId64 "': must not be more than OPAL_WORKERS_MAX=%" PRId64,
-            config->workers, config->workers_max);
-    if (config->broadcast_reconnect_backoff_min_seconds > config->broadcast_reconnect_backoff_max_seconds)
-        wrong(&check,
-            "OPAL_BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS=%g: must not be more than "
-            "OPAL_BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS=%g",
-            config->broadcast_reconnect_backoff_min_seconds, config->broadcast_reconnect_backoff_max_seconds);
-    check_route(&check, "DATA_CONFIG_ROUTE", config->data_config_route);
-    check_route(&check, "ALL_DATA_ROUTE", config->all_data_route);
-    check_route(&check, "DATA_CALLBACK_DEFAULT_ROUTE", config->data_callback_default_route);
-    check_route(&check, "AUTH_JWKS_URL", config->auth_jwks_url);
-    if (config->root_path && config->root_path[0])
-        check_root_path(&check, config->root_path);
-    if (config->client_load_limit_notation)
-        check_load_limit(&check, config->client_load_limit_notation);
-    if (config->data_config_sources)
-        check_sources(&check, config->data_config_sources);
-    check_listener(&check, config);
-    check_policy_source(&check, config);
-    check_refused(&check, config);
-    return check.problems;
-}
-
-void config_free(struct config *config)
+static void check_refused(struct problems *problems, const struct options *options)
 {
     for (size_t i = 0; i < options_table_count; i++) {
         const struct option *option = &options_table[i];
-        if (config->values) {
-            free(config->values->items[i].given);
-            free(config->values->items[i].canonical);
-            free(config->values->items[i].source_owned);
-        }
-        if (option->offset == OPTION_NOWHERE)
+        const struct option_value *value = &options->values[i];
+        if (option->status != OPTION_REFUSED || !value->differs)
             continue;
-        void *where = (char *)config + option->offset;
-        if (option->type == OPTION_STRING || option->type == OPTION_JSON || option->type == OPTION_ENUM ||
-            option->type == OPTION_SETTINGS)
-            free(*(char **)where);
-        else if (option->type == OPTION_LIST)
-            config_list_free(where);
+        problems_add(
+            problems, "%s='%s': must be false, this version has no scopes", value->source, value->given);
     }
-    if (config->values)
-        free(config->values->items);
-    free(config->values);
-    *config = (struct config){0};
+}
+
+void options_check(const struct options *options, struct problems *problems)
+{
+    const struct config *config = &options->config;
+    check_sizes(problems, config);
+    check_networks(problems, "FORWARDED_ALLOW_IPS", &config->forwarded_allow_ips);
+    if (config->workers > config->workers_max)
+        problems_add(problems, "--workers='%" PRId64 "': must not be more than OPAL_WORKERS_MAX=%" PRId64,
+            config->workers, config->workers_max);
+    if (config->broadcast_reconnect_backoff_min_seconds > config->broadcast_reconnect_backoff_max_seconds)
+        problems_add(problems,
+            "OPAL_BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS=%g: must not be more than "
+            "OPAL_BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS=%g",
+            config->broadcast_reconnect_backoff_min_seconds, config->broadcast_reconnect_backoff_max_seconds);
+    check_route(problems, "DATA_CONFIG_ROUTE", config->data_config_route);
+    check_route(problems, "ALL_DATA_ROUTE", config->all_data_route);
+    check_route(problems, "DATA_CALLBACK_DEFAULT_ROUTE", config->data_callback_default_route);
+    check_route(problems, "AUTH_JWKS_URL", config->auth_jwks_url);
+    if (config->root_path && config->root_path[0])
+        check_root_path(problems, config->root_path);
+    if (config->client_load_limit_notation)
+        check_load_limit(problems, config->client_load_limit_notation);
+    if (config->data_config_sources)
+        check_sources(problems, config->data_config_sources);
+    check_listener(problems, config);
+    check_policy_source(problems, config);
+    check_refused(problems, options);
 }

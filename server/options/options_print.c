@@ -8,8 +8,6 @@
 #include "server/options/options.h"
 #include "server/options/options_table.h"
 
-#define NAME_SIZE 96
-
 static const char *const section_titles[SECTION_COUNT] = {
     [SECTION_PROCESS] = "Process",
     [SECTION_BACKBONE] = "Backbone",
@@ -25,7 +23,7 @@ static const char *const section_titles[SECTION_COUNT] = {
 
 static void append_flags(struct text *out, const struct option *option, const char *around)
 {
-    char name[NAME_SIZE];
+    char name[OPTION_NAME_SIZE];
     const char *alias = option->flag_alias;
     while (alias && *alias) {
         size_t length = strcspn(alias, ",");
@@ -39,7 +37,7 @@ static void append_flags(struct text *out, const struct option *option, const ch
 
 static void append_variables(struct text *out, const struct option *option, const char *around)
 {
-    char name[NAME_SIZE];
+    char name[OPTION_NAME_SIZE];
     option_environment_name(option, name, sizeof name);
     const char *single[] = {name, NULL};
     for (const char *const *each = option->environment ? option->environment : single; *each; each++)
@@ -93,7 +91,7 @@ void options_print_help(FILE *out)
         fprintf(out, "\n%s:\n", section_titles[section]);
         for (size_t i = 0; i < options_table_count; i++) {
             const struct option *option = &options_table[i];
-            char name[NAME_SIZE];
+            char name[OPTION_NAME_SIZE];
             if ((int)option->section != section)
                 continue;
             option_flag_name(option, name, sizeof name);
@@ -129,7 +127,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp((*(const struct option *const *)a)->name, (*(const struct option *const *)b)->name);
 }
 
-static void print_object(const struct config *config, bool common, FILE *out)
+static void print_object(const struct options *options, bool common, FILE *out)
 {
     const struct option **sorted = calloc(options_table_count, sizeof *sorted);
     size_t count = 0;
@@ -143,7 +141,7 @@ static void print_object(const struct config *config, bool common, FILE *out)
         qsort(sorted, count, sizeof *sorted, compare_names);
     fputs("{\n", out);
     for (size_t i = 0; i < count; i++) {
-        const char *value = config->values->items[sorted[i] - options_table].canonical;
+        const char *value = options->values[option_index(sorted[i])].canonical;
         text_clear(&shown);
         text_clear(&line);
         if (!value)
@@ -163,11 +161,11 @@ static void print_object(const struct config *config, bool common, FILE *out)
     free(sorted);
 }
 
-void options_print_config(const struct config *config, FILE *out)
+void options_print_config(const struct options *options, FILE *out)
 {
     fputs("Printing configuration values\n", out);
-    print_object(config, false, out);
-    print_object(config, true, out);
+    print_object(options, false, out);
+    print_object(options, true, out);
 }
 
 /* ---- deploy/guide/options.md ---- */

@@ -90,21 +90,30 @@ void config_list_free(struct config_list *list);
 /* "whole number", "seconds" ... for the help */
 const char *option_type_name(const struct option *option);
 
-/* One per row, kept in the config: what was given and where. */
+/* What was given for a row of the table. */
 struct option_value {
-    char *given;        /* the text; NULL: the default holds */
-    char *canonical;    /* NULL: None */
-    const char *source; /* flag or variable */
-    char *source_owned;
-    bool differs; /* from the default */
-};
-struct options_values {
-    struct option_value *items; /* options_table_count */
+    /* the text; NULL: not given, the default counts */
+    char *given;
+    /* as Python would show it; NULL: None */
+    char *canonical;
+    /* the flag or the variable; NULL: not given */
+    char *source;
+    /* from the default */
+    bool differs;
 };
 
-/* "--broadcast-uri" for BROADCAST_URI. `size` 64 is enough. */
+/* Bytes that hold the name of each flag and variable. */
+#define OPTION_NAME_SIZE 96
+
+/* "--broadcast-uri" for BROADCAST_URI */
 void option_flag_name(const struct option *option, char *out, size_t size);
+/* "OPAL_BROADCAST_URI" */
 void option_environment_name(const struct option *option, char *out, size_t size);
+/* NULL: there is none. */
 const struct option *option_find(const char *name);
+/* By its flag or an alias, `name` without the dashes, `length` bytes long. */
+const struct option *option_find_flag(const char *name, size_t length);
+/* Its row. */
+size_t option_index(const struct option *option);
 
 #endif

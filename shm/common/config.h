@@ -1,5 +1,5 @@
-/* The configuration of one process, filled from the option table (server/options/options.c): flag, else environment, else default.
- * Strings are owned by the config and live as long as it. Sizes in bytes, times in seconds. Read-only after loading. */
+/* The configuration of one process. Strings belong to it and live as long as it. Sizes are in bytes, times in seconds.
+ * Read-only after loading. */
 #ifndef OPALD_SHM_COMMON_CONFIG_H
 #define OPALD_SHM_COMMON_CONFIG_H
 
@@ -183,9 +183,6 @@ struct config {
     const char *statsd_host;
     int64_t statsd_port;
     double statsd_interval; /* seconds */
-    /* further fields are added with their option, in options.c's table */
-    struct options_values
-        *values; /* options.c's own: what was given, and where; NULL in a config made by hand */
 };
 
 #endif
