@@ -17,8 +17,8 @@ struct api_services {
     const struct rate_limits *load_limits;
     const struct http_docs *docs;
     /*
-     * Asks the host's other processes (worker/client/inquiry.h); a pointer, so that the routes need no sockets. Calls
-     * exchange->finished later. NULL: there is nobody to ask.
+     * Asks the host's other processes (worker/client/inquiry.h); a pointer, so that the routes need no
+     * sockets. Calls exchange->finished later. NULL: there is nobody to ask.
      */
     void (*ask)(struct inquiry *inquiry, struct http_exchange *exchange, enum inquiry_question question);
     struct inquiry *inquiry;

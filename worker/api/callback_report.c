@@ -9,21 +9,22 @@
 #define REPORT_LOGGED_BYTES 16384
 
 static const struct model_field report_fields[] = {
-    {"entry", data_entry_convert, NULL, MODEL_REQUIRED, false, false, false},
-    {"fetched", model_convert_boolean, NULL, MODEL_SAME("false"), true, false, false},
-    {"saved", model_convert_boolean, NULL, MODEL_SAME("false"), true, false, false},
-    {"hash", model_convert_string, NULL, MODEL_SAME("null"), true, false, false},
+    {.name = "entry", .convert = data_entry_convert},
+    {.name = "fetched", .convert = model_convert_boolean, .fallback = "false", .flags = MODEL_NULLABLE},
+    {.name = "saved", .convert = model_convert_boolean, .fallback = "false", .flags = MODEL_NULLABLE},
+    {.name = "hash", .convert = model_convert_string, .fallback = "null", .flags = MODEL_NULLABLE},
 };
-static const struct model report = {report_fields, sizeof report_fields / sizeof *report_fields, NULL};
-static const struct model_list report_list = {model_convert, &report};
+static const struct model report = {
+    .fields = report_fields, .count = sizeof report_fields / sizeof *report_fields};
+static const struct model_list report_list = {.convert = model_convert, .argument = &report};
 static const struct model_field update_report_fields[] = {
-    {"update_id", model_convert_string, NULL, MODEL_SAME("null"), true, false, false},
-    {"reports", model_convert_list, &report_list, MODEL_REQUIRED, false, false, false},
-    {"policy_hash", model_convert_string, NULL, MODEL_SAME("null"), true, false, false},
-    {"user_data", model_convert_object, NULL, MODEL_SAME("{}"), false, false, false},
+    {.name = "update_id", .convert = model_convert_string, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "reports", .convert = model_convert_list, .argument = &report_list},
+    {.name = "policy_hash", .convert = model_convert_string, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "user_data", .convert = model_convert_object, .fallback = "{}"},
 };
 static const struct model update_report = {
-    update_report_fields, sizeof update_report_fields / sizeof *update_report_fields, NULL};
+    .fields = update_report_fields, .count = sizeof update_report_fields / sizeof *update_report_fields};
 
 /* A member that the log leaves out: an entry's configuration may carry secrets, its data may be anything. */
 static bool is_private(const struct json_document *document, uint32_t key)
@@ -88,7 +89,7 @@ enum http_answer callback_report_post(struct http_exchange *exchange)
     const struct config *config = exchange->services->config;
     struct json_document document = {0};
     if (http_body_parse(exchange, &document)) {
-        struct data_entry_reader reader = {0};
+        struct data_entry_reader reader = {.magic = DATA_ENTRY_READER_MAGIC};
         struct text converted = {0};
         struct model_run run = {
             .style = MODEL_PYTHON,

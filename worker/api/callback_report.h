@@ -1,4 +1,7 @@
-/* POST /data/callback_report: a client reports on an update. The report is only logged, without configurations and data. */
+/*
+ * POST /data/callback_report: a client reports on an update. The report is only logged, without
+ * configurations and data.
+ */
 #ifndef OPALD_WORKER_API_CALLBACK_REPORT_H
 #define OPALD_WORKER_API_CALLBACK_REPORT_H
 

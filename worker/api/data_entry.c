@@ -18,11 +18,16 @@ void data_entry_reader_free(struct data_entry_reader *reader)
     text_free(&reader->topics);
 }
 
+static struct data_entry_reader *reader_of(const struct model_run *run)
+{
+    return object_cast(struct data_entry_reader, DATA_ENTRY_READER_MAGIC, run->state);
+}
+
 /* A string that the reader keeps; argument: which member, see the slots below. */
 static bool convert_kept(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
-    struct text *kept = (struct text *)((char *)run->state + *(const size_t *)argument);
+    struct text *kept = (struct text *)((char *)reader_of(run) + *(const size_t *)argument);
     if (!model_read_string(run, value, kept)) {
         text_free(kept);
         return false;
@@ -37,7 +42,7 @@ static const size_t slot_save_method = offsetof(struct data_entry_reader, save_m
 
 static bool write_topic(struct model_run *run, struct slice topic, bool *first, struct text *out)
 {
-    struct data_entry_reader *reader = run->state;
+    struct data_entry_reader *reader = reader_of(run);
     if (reader->topics.length < TOPICS_LOGGED_BYTES) {
         if (reader->topic_count)
             text_append_string(&reader->topics, ", ");
@@ -73,7 +78,7 @@ static bool convert_topics(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
     (void)argument;
-    struct data_entry_reader *reader = run->state;
+    struct data_entry_reader *reader = reader_of(run);
     bool absent = value.token == JSON_ABSENT;
     bool fits, first = true;
     if (!absent && model_type(value) == JSON_NULL)
@@ -105,14 +110,14 @@ static bool check_patch_action(struct model_run *run, const struct model_value *
 }
 
 static const struct model_field patch_fields[] = {
-    {"op", model_convert_string, NULL, MODEL_REQUIRED, false, false, false},
-    {"path", model_convert_string, NULL, MODEL_REQUIRED, false, false, false},
-    {"value", model_convert_any, NULL, MODEL_SAME("null"), true, false, false},
-    {"from", model_convert_string, NULL, MODEL_SAME("null"), true, false, false},
+    {.name = "op", .convert = model_convert_string},
+    {.name = "path", .convert = model_convert_string},
+    {.name = "value", .convert = model_convert_any, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "from", .convert = model_convert_string, .fallback = "null", .flags = MODEL_NULLABLE},
 };
 static const struct model patch_action = {
-    patch_fields, sizeof patch_fields / sizeof *patch_fields, check_patch_action};
-static const struct model_list patch_list = {model_convert, &patch_action};
+    .fields = patch_fields, .count = sizeof patch_fields / sizeof *patch_fields, .check = check_patch_action};
+static const struct model_list patch_list = {.convert = model_convert, .argument = &patch_action};
 
 static bool try_patch_list(struct model_run *run, struct model_value value, struct text *out)
 {
@@ -139,7 +144,7 @@ static bool convert_data(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
     (void)argument;
-    struct data_entry_reader *reader = run->state;
+    struct data_entry_reader *reader = reader_of(run);
     bool is_patch = false;
     reader->has_data = model_type(value) != JSON_NULL;
     if (model_type(value) == JSON_NULL) {
@@ -148,15 +153,17 @@ static bool convert_data(
         is_patch = try_patch_list(run, value, out);
         if (!is_patch)
             model_convert_any(run, value, NULL, out);
-    } else if (model_type(value) == JSON_OBJECT ||
-               (model_type(value) == JSON_STRING && json_raw(value.document, value.token).length == 2)) {
-        model_convert_object(run, value, NULL, out); /* "" is an empty dict, as everywhere */
     } else {
-        return refuse_data(run);
+        bool empty = model_type(value) == JSON_STRING && json_raw(value.document, value.token).length == 2;
+        bool is_dict = model_type(value) == JSON_OBJECT || empty; /* "" is an empty dict, as everywhere */
+        if (!is_dict || !model_convert_object(run, value, NULL, out))
+            return refuse_data(run);
     }
 
-    /* The reference's validator of `data` looks at save_method; when that one is wrong itself (it then fails with 500) its own
-     * error says enough. */
+    /*
+     * The reference's validator of `data` looks at save_method; when that one is wrong itself (it then fails
+     * with 500) its own error says enough.
+     */
     struct slice method = text_slice(&reader->save_method);
     if (!reader->save_method.data)
         return true;
@@ -172,17 +179,20 @@ static bool convert_data(
 /* ---- the entry ---- */
 
 static const struct model_field entry_fields[] = {
-    {"url", convert_kept, &slot_url, MODEL_REQUIRED, false, false, false},
-    {"config", model_convert_object, NULL, MODEL_SAME("null"), true, false, false},
-    {"topics", convert_topics, NULL, MODEL_REQUIRED, false, false, true},
-    {"dst_path", convert_kept, &slot_dst_path, MODEL_SAME("\"\""), false, false, false},
-    {"save_method", convert_kept, &slot_save_method, MODEL_SAME("\"PUT\""), false, false, false},
-    {"data", convert_data, NULL, MODEL_SAME("null"), true, true, false},
-    {"periodic_update_interval", model_convert_float, NULL, MODEL_SAME("null"), true, false, false},
+    {.name = "url", .convert = convert_kept, .argument = &slot_url},
+    {.name = "config", .convert = model_convert_object, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "topics", .convert = convert_topics, .flags = MODEL_SEES_ABSENT},
+    {.name = "dst_path", .convert = convert_kept, .argument = &slot_dst_path, .fallback = "\"\""},
+    {.name = "save_method", .convert = convert_kept, .argument = &slot_save_method, .fallback = "\"PUT\""},
+    {.name = "data", .convert = convert_data, .fallback = "null", .flags = MODEL_NULLABLE | MODEL_SEES_NULL},
+    {.name = "periodic_update_interval",
+        .convert = model_convert_float,
+        .fallback = "null",
+        .flags = MODEL_NULLABLE},
 };
 #define ENTRY_FIELDS (sizeof entry_fields / sizeof *entry_fields)
-static const struct model entry = {entry_fields, ENTRY_FIELDS - 1, NULL};
-static const struct model entry_polled = {entry_fields, ENTRY_FIELDS, NULL};
+static const struct model entry = {.fields = entry_fields, .count = ENTRY_FIELDS - 1};
+static const struct model entry_polled = {.fields = entry_fields, .count = ENTRY_FIELDS};
 
 static void set_string(struct text *text, const char *string)
 {
@@ -204,7 +214,7 @@ bool data_entry_convert(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
     (void)argument;
-    reset(run->state);
+    reset(reader_of(run));
     return model_convert(run, value, &entry, out);
 }
 
@@ -212,6 +222,6 @@ bool data_entry_convert_polled(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
     (void)argument;
-    reset(run->state);
+    reset(reader_of(run));
     return model_convert(run, value, &entry_polled, out);
 }

@@ -7,12 +7,12 @@
 
 #include "shm/common/json.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/percent.h"
+#include "worker/api/api_services.h"
 #include "worker/api/data_entry.h"
 #include "worker/auth/auth.h"
-#include "worker/api/api_services.h"
-#include "shm/common/percent.h"
 
 #define OPTION_NAME "OPAL_DATA_CONFIG_SOURCES"
 /* Of the operator's own text: generous, and there to keep a slip from becoming a crash. */
@@ -55,16 +55,16 @@ static void write_default(const struct config *config, struct text *out)
                             "\"periodic_update_interval\":null}]}");
 }
 
-static const struct model_list entry_list = {data_entry_convert_polled, NULL};
+static const struct model_list entry_list = {.convert = data_entry_convert_polled};
 static const struct model_field config_fields[] = {
-    {"entries", model_convert_list, &entry_list, MODEL_SAME("[]"), false, false, false},
+    {.name = "entries", .convert = model_convert_list, .argument = &entry_list, .fallback = "[]"},
 };
-static const struct model config_model = {config_fields, 1, NULL};
+static const struct model config_model = {.fields = config_fields, .count = 1};
 
 static int load_config(
     const struct json_document *document, uint32_t token, struct text *out, struct error *err)
 {
-    struct data_entry_reader reader = {0};
+    struct data_entry_reader reader = {.magic = DATA_ENTRY_READER_MAGIC};
     struct model_run run = {
         .style = MODEL_HTTP, .max_depth = SOURCES_DEPTH, .max_tokens = SOURCES_TOKENS, .state = &reader};
     int result = 0;
@@ -185,7 +185,10 @@ static void set_parameter(
     parameters[i] = made;
 }
 
-/* The url with `token` set or replaced in its query; the other parameters are kept, those without a value are not (as in the reference). */
+/*
+ * The url with `token` set or replaced in its query; the other parameters are kept, those without a value are
+ * not (as in the reference).
+ */
 static void url_with_token(struct slice url, struct slice token, struct text *out)
 {
     const char *end = url.data + url.length;

@@ -5,7 +5,8 @@
 #include "shm/common/python.h"
 #include "worker/topics/topic_expansion.h"
 
-#define LOGGED_BYTES 8192
+#define LOGGED_BYTES      8192
+#define DATA_UPDATE_MAGIC UINT32_C(0x64757064)
 
 /* ---- topics ---- */
 
@@ -13,7 +14,7 @@
 static bool expand_topic(
     void *context, struct model_run *run, struct slice topic, bool *first, struct text *out)
 {
-    struct data_update *update = context;
+    struct data_update *update = object_cast(struct data_update, DATA_UPDATE_MAGIC, context);
     struct topic_expansion expansion = topic_expansion_start(topic);
     bool first_forbidden = !update->forbidden.count || update->forbidden_entry == update->entry_count;
     if (first_forbidden && update->claims && !token_permits_topic(update->claims, topic)) {
@@ -39,6 +40,13 @@ static bool expand_topic(
 
 /* ---- entries ---- */
 
+static struct data_update *update_of(const struct model_run *run)
+{
+    const struct data_entry_reader *reader =
+        object_cast(struct data_entry_reader, DATA_ENTRY_READER_MAGIC, run->state);
+    return object_cast(struct data_update, DATA_UPDATE_MAGIC, reader->context);
+}
+
 static void log_entry(struct data_update *update)
 {
     const struct data_entry_reader *reader = &update->reader;
@@ -63,8 +71,7 @@ static void log_entry(struct data_update *update)
 static bool convert_entry(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
-    struct data_entry_reader *reader = run->state;
-    struct data_update *update = reader->context;
+    struct data_update *update = update_of(run);
     if (update->failed)
         return false;
     if (!data_entry_convert(run, value, argument, out))
@@ -78,19 +85,21 @@ static bool convert_entry(
 
 static const char *const http_methods[] = {"get", "post", "put", "patch", "head", "delete", NULL};
 static const struct model_choice method_choice = {
-    http_methods,
-    "value is not a valid enumeration member; permitted: 'get', 'post', 'put', 'patch', 'head', 'delete'",
-    "{\"enum_values\":[\"get\",\"post\",\"put\",\"patch\",\"head\",\"delete\"]}",
+    .values = http_methods,
+    .message =
+        "value is not a valid enumeration member; permitted: 'get', 'post', 'put', 'patch', 'head', 'delete'",
+    .context = "{\"enum_values\":[\"get\",\"post\",\"put\",\"patch\",\"head\",\"delete\"]}",
 };
 static const struct model_field fetcher_fields[] = {
-    {"fetcher", model_convert_string, NULL, MODEL_SAME("null"), true, false, false},
-    {"headers", model_convert_object, NULL, MODEL_SAME("null"), true, false, false},
-    {"is_json", model_convert_boolean, NULL, MODEL_SAME("true"), false, false, false},
-    {"process_data", model_convert_boolean, NULL, MODEL_SAME("true"), false, false, false},
-    {"method", model_convert_choice, &method_choice, MODEL_SAME("\"get\""), false, false, false},
-    {"data", model_convert_any, NULL, MODEL_SAME("null"), true, false, false},
+    {.name = "fetcher", .convert = model_convert_string, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "headers", .convert = model_convert_object, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "is_json", .convert = model_convert_boolean, .fallback = "true"},
+    {.name = "process_data", .convert = model_convert_boolean, .fallback = "true"},
+    {.name = "method", .convert = model_convert_choice, .argument = &method_choice, .fallback = "\"get\""},
+    {.name = "data", .convert = model_convert_any, .fallback = "null", .flags = MODEL_NULLABLE},
 };
-static const struct model fetcher = {fetcher_fields, sizeof fetcher_fields / sizeof *fetcher_fields, NULL};
+static const struct model fetcher = {
+    .fields = fetcher_fields, .count = sizeof fetcher_fields / sizeof *fetcher_fields};
 
 static bool convert_tuple(struct model_run *run, struct model_value value, struct text *out)
 {
@@ -130,24 +139,23 @@ static bool convert_callback(
     run->validation.muted--;
     if (!fits) {
         validation_error(&run->validation, "str type expected", "type_error.str", NULL);
-        convert_tuple(run, value, out);
+        return convert_tuple(run, value, out);
     }
-    return fits;
+    return true;
 }
 
-static const struct model_list callback_list = {convert_callback, NULL};
+static const struct model_list callback_list = {.convert = convert_callback};
 static const struct model_field callback_fields[] = {
-    {"callbacks", model_convert_list, &callback_list, MODEL_REQUIRED, false, false, false},
+    {.name = "callbacks", .convert = model_convert_list, .argument = &callback_list},
 };
-static const struct model callback = {callback_fields, 1, NULL};
+static const struct model callback = {.fields = callback_fields, .count = 1};
 
 /* ---- the update ---- */
 
 static bool convert_reason(
     struct model_run *run, struct model_value value, const void *argument, struct text *out)
 {
-    struct data_entry_reader *reader = run->state;
-    struct data_update *update = reader->context;
+    struct data_update *update = update_of(run);
     struct text reason = {0};
     (void)argument;
     bool fits = model_read_string(run, value, &reason);
@@ -160,20 +168,26 @@ static bool convert_reason(
     return fits;
 }
 
-static const struct model_list entry_list = {convert_entry, NULL};
+static const struct model_list entry_list = {.convert = convert_entry};
 static const struct model_field update_fields[] = {
-    {"id", model_convert_string, NULL, MODEL_SAME("null"), true, false, false},
-    {"entries", model_convert_list, &entry_list, MODEL_REQUIRED, false, false, false},
-    {"reason", convert_reason, NULL, MODEL_SAME("null"), true, false, false},
-    {"callback", model_convert, &callback, {"{\"callbacks\": []}", "{\"callbacks\":[]}"}, false, false,
-        false},
+    {.name = "id", .convert = model_convert_string, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "entries", .convert = model_convert_list, .argument = &entry_list},
+    {.name = "reason", .convert = convert_reason, .fallback = "null", .flags = MODEL_NULLABLE},
+    {.name = "callback",
+        .convert = model_convert,
+        .argument = &callback,
+        .fallback = "{\"callbacks\": []}",
+        .fallback_http = "{\"callbacks\":[]}"},
 };
-static const struct model update_model = {update_fields, sizeof update_fields / sizeof *update_fields, NULL};
+static const struct model update_model = {
+    .fields = update_fields, .count = sizeof update_fields / sizeof *update_fields};
 
 enum data_update_outcome data_update_convert(
     struct data_update *update, const struct json_document *document, const struct data_update_limits *limits)
 {
+    update->magic = DATA_UPDATE_MAGIC;
     update->limits = limits;
+    update->reader.magic = DATA_ENTRY_READER_MAGIC;
     update->reader.topic = expand_topic;
     update->reader.context = update;
     text_append_string(&update->reason, "None");

@@ -1,21 +1,24 @@
 /*
- * DataUpdate, the body of POST /data/config: checked, coerced, its topics expanded, and written as the event that clients
- * get (websocket spacing, every key there):
+ * DataUpdate, the body of POST /data/config: checked, coerced, its topics expanded, and written as the event
+ * that clients get (websocket spacing, every key there):
  *   {"id": null, "entries": [{"url": "u", "config": null, "topics": ["o", "o/p"], "dst_path": "", "save_method": "PUT",
  *    "data": null}], "reason": null, "callback": {"callbacks": []}}
- * `config` and `data` are the bytes the publisher sent, except JSON patch actions, which get all four keys. Pure: no I/O.
+ * `config` and `data` are the bytes the publisher sent, except JSON patch actions, which get all four keys.
+ * Pure: no I/O.
  */
 #ifndef OPALD_WORKER_API_DATA_UPDATE_H
 #define OPALD_WORKER_API_DATA_UPDATE_H
 
 #include <stdint.h>
-#include "worker/jose/token.h"
 #include "worker/api/data_entry.h"
+#include "worker/jose/token.h"
 #include "worker/topics/topic_set.h"
 
 struct data_update_limits {
-    size_t event_max_bytes; /* of the data: no update above it can be delivered */
-    size_t topics_max;      /* different topics, expanded */
+    /* of the data: a larger update cannot be delivered */
+    size_t event_max_bytes;
+    /* different topics, expanded */
+    size_t topics_max;
     size_t topic_max_bytes;
     unsigned json_max_depth;
     size_t json_max_tokens;
@@ -23,7 +26,8 @@ struct data_update_limits {
 
 enum data_update_outcome {
     DATA_UPDATE_OK,
-    DATA_UPDATE_INVALID, /* see the validation */
+    /* see the validation */
+    DATA_UPDATE_INVALID,
     DATA_UPDATE_TOO_LARGE,
     DATA_UPDATE_TOO_MANY_TOPICS,
     DATA_UPDATE_TOPIC_TOO_LONG,
@@ -31,29 +35,38 @@ enum data_update_outcome {
 
 /* Zero-initialise; data_update_free when done. */
 struct data_update {
-    struct text data;        /* the event */
-    struct topic_set topics; /* where it goes: the union of all entries' expanded topics */
-    struct text reason;      /* as Python writes it: None or 'text' */
-    struct text entries;     /* likewise, the list for the log, cut after some KiB */
-    struct text
-        without_topics; /* urls of entries with an empty list of topics, a NUL after each; cut likewise */
-    struct validation validation; /* places start with "body" */
+    uint32_t magic;
+    /* the event */
+    struct text data;
+    /* where it goes: the union of all entries' expanded topics */
+    struct topic_set topics;
+    /* as Python writes it: None or 'text' */
+    struct text reason;
+    /* likewise: the list for the log, cut after some KiB */
+    struct text entries;
+    /* urls of entries with an empty list of topics, a NUL after each; cut likewise */
+    struct text without_topics;
+    /* places start with "body" */
+    struct validation validation;
 
-    /* Before the conversion: whose token's permitted_topics count; NULL: nobody's. Afterwards `forbidden` holds the topics, unexpanded, of
-     * the first entry with some that it does not permit. */
+    /*
+     * Before the conversion: the token whose permitted_topics count; NULL: all topics are permitted.
+     * Afterwards `forbidden` has the topics, unexpanded, of the first entry with a topic that is not
+     * permitted.
+     */
     const struct token_claims *claims;
     struct topic_set forbidden;
     size_t forbidden_entry;
 
-    /* private */
+    /* ---- private ---- */
     const struct data_update_limits *limits;
     struct data_entry_reader reader;
     enum data_update_outcome failed;
     size_t entry_count;
 };
 
-enum data_update_outcome data_update_convert(struct data_update *update, const struct json_document *document,
-    const struct data_update_limits *limits);
+MUST_CHECK enum data_update_outcome data_update_convert(struct data_update *update,
+    const struct json_document *document, const struct data_update_limits *limits);
 void data_update_free(struct data_update *update);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * POST /data/config: 200 means that the update has its place in the order of events (it is on the ring); with ?wait=backbone or
- * X-Opald-Wait: backbone, that the backbone has acknowledged all its messages as well. Without a backbone there is nothing to wait for.
+ * POST /data/config: 200 means that the update has its place in the order of events (it is on the ring); with
+ * ?wait=backbone or X-Opald-Wait: backbone, that the backbone has acknowledged all its messages as well.
+ * Without a backbone there is nothing to wait for.
  */
 #include "worker/api/data_update_post.h"
 
@@ -31,7 +32,8 @@ static void reply_too_large(struct http_exchange *exchange)
 static void reply_outcome(struct http_exchange *exchange, enum publish_outcome outcome)
 {
     switch (outcome) {
-    case PUBLISH_FROZEN: /* as the reference, which says nothing of it, unless an acknowledgement was asked for */
+    /* as the reference, which says nothing of it, unless an acknowledgement was asked for */
+    case PUBLISH_FROZEN:
         if (exchange->late) {
             http_reply_detail(&exchange->reply, 504,
                 "the update was dropped: the backbone is away, and publishes are frozen until it is back");
@@ -59,7 +61,10 @@ static void reply_outcome(struct http_exchange *exchange, enum publish_outcome o
     }
 }
 
-/* The backbone did not acknowledge the update in time, or before this server stops; its publish was cancelled. */
+/*
+ * The backbone did not acknowledge the update in time, or before this server stops; its publish was
+ * cancelled.
+ */
 static void late(struct http_exchange *exchange, bool stopping)
 {
     static struct log_limiter limiter;
@@ -167,8 +172,10 @@ static void refuse(struct http_exchange *exchange, enum data_update_outcome outc
         exchange->reply.body.data);
 }
 
-/* Whether the publisher asks for the backbone's acknowledgement. False, with the reply set, for a wish that is not understood: who
- * asked for an acknowledgement must not believe to have it. */
+/*
+ * Whether the publisher asks for the backbone's acknowledgement. False, with the reply set, for a wish that
+ * is not understood: who asked for an acknowledgement must not believe to have it.
+ */
 static bool read_wait(struct http_exchange *exchange)
 {
     struct text query = {0};

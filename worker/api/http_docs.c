@@ -1,6 +1,7 @@
 /*
- * GET /openapi.json, /docs and /redoc. The description is worker/api/openapi.json, the page worker/api/docs.html: both are in the program, so that
- * neither needs a file at run time nor anything from outside (the reference's pages load their scripts from a public network).
+ * GET /openapi.json, /docs and /redoc. The description is worker/api/openapi.json, the page
+ * worker/api/docs.html: both are in the program, so that neither needs a file at run time nor anything from
+ * outside (the reference's pages load their scripts from a public network).
  */
 #include "worker/api/http_docs.h"
 
@@ -31,7 +32,8 @@ static struct slice embedded(const char *begin, const char *end)
 }
 
 struct http_docs {
-    struct text openapi; /* without white space, with the configured routes */
+    /* without white space, with the configured routes */
+    struct text openapi;
     char openapi_etag[40];
     char page_etag[40];
 };

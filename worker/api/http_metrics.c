@@ -1,5 +1,7 @@
-/* GET /metrics: the figures of the whole host in Prometheus' text format (version 0.0.4). Any worker can answer: they lie in shared memory,
- * and what a dead worker counted stays in the sum. */
+/*
+ * GET /metrics: the figures of the whole host in Prometheus' text format (version 0.0.4). Any worker can
+ * answer: they lie in shared memory, and what a dead worker counted stays in the sum.
+ */
 #include "worker/api/http_metrics.h"
 
 #include <inttypes.h>
@@ -59,7 +61,7 @@ static void append_route(
         if (count == 0)
             continue;
         if (figures_statuses[i] != 0)
-            snprintf(status, sizeof(status), "%u", figures_statuses[i]);
+            snprintf(status, sizeof status, "%u", figures_statuses[i]);
         text_append_format(out,
             "opald_http_responses_total{route=\"%s\",method=\"%s\",status=\"%s\"} %" PRIu64 "\n",
             label.data ? label.data : "", method, status, count);

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/api/model_pairs.h"
 #include "shm/common/python.h"
+#include "worker/api/model_pairs.h"
 #include "worker/rpc/rpc_message.h"
 
 enum json_type model_type(struct model_value value)
@@ -253,14 +253,15 @@ static void collect_fields(const struct model *model, struct model_value object,
 static bool convert_field(
     struct model_run *run, const struct model_field *field, struct model_value value, struct text *out)
 {
-    if (value.token == JSON_ABSENT && !field->sees_absent) {
-        if (!field->fallback[run->style])
+    if (value.token == JSON_ABSENT && !(field->flags & MODEL_SEES_ABSENT)) {
+        bool http = run->style == MODEL_HTTP && field->fallback_http;
+        if (!field->fallback)
             return validation_error(&run->validation, "field required", "value_error.missing", NULL);
-        text_append_string(out, field->fallback[run->style]);
+        text_append_string(out, http ? field->fallback_http : field->fallback);
         return true;
     }
-    if (value.token != JSON_ABSENT && model_type(value) == JSON_NULL && field->nullable &&
-        !field->sees_null) {
+    if (value.token != JSON_ABSENT && model_type(value) == JSON_NULL &&
+        (field->flags & (MODEL_NULLABLE | MODEL_SEES_NULL)) == MODEL_NULLABLE) {
         text_append_string(out, "null");
         return true;
     }

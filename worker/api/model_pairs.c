@@ -78,7 +78,10 @@ static bool append_string_pair(struct text *out, const struct json_document *doc
     return pair;
 }
 
-/* An element of what dict() iterates over: a pair as [key, value], as a string of two characters, or as the two keys of an object. */
+/*
+ * An element of what dict() iterates over: a pair as [key, value], as a string of two characters, or as the
+ * two keys of an object.
+ */
 static bool append_pair(struct text *out, const struct json_document *document, uint32_t token, bool *other)
 {
     const struct json_token *found = &document->tokens[token];
@@ -125,7 +128,8 @@ enum model_pairs model_pairs_as_object(
     rewritten->next = run->rewritten;
     run->rewritten = rewritten;
     if (json_parse(&rewritten->document, text.data, text.length, run->max_depth, run->max_tokens) != JSON_OK)
-        return MODEL_PAIRS_NOT_A_DICT; /* can't be: it is made of checked pieces and no deeper than they were */
+        /* can't be: it is made of checked pieces and no deeper than they were */
+        return MODEL_PAIRS_NOT_A_DICT;
     *object = (struct model_value){&rewritten->document, 0};
     return other ? MODEL_PAIRS_OTHER_KEYS : MODEL_PAIRS_OBJECT;
 }

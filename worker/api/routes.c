@@ -60,7 +60,7 @@ static const struct http_route routes[] = {
     {.method = "GET", .path = "/metrics", .handle = metrics_get},
 };
 
-#define ROUTE_COUNT (sizeof(routes) / sizeof(*routes))
+#define ROUTE_COUNT (sizeof routes / sizeof *routes)
 static_assert(ROUTE_COUNT <= HTTP_ROUTES_MAX, "shm/figures.h has room for each route");
 
 const struct http_route_table api_routes = {.routes = routes, .count = ROUTE_COUNT};

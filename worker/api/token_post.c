@@ -1,6 +1,7 @@
 /*
- * POST /token: gives out a token to whoever holds the master token (the gate has asked for it). Claims of the request come last and win over
- * the server's own, as in the reference: who holds the master token may sign whatever he likes.
+ * POST /token: gives out a token to whoever holds the master token (the gate has asked for it). Claims of the
+ * request come last and win over the server's own, as in the reference: who holds the master token may sign
+ * whatever he likes.
  */
 #include "worker/api/token_post.h"
 
@@ -11,19 +12,20 @@
 #include <time.h>
 
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 #include "shm/common/utf8.h"
 #include "shm/worker_table.h"
+#include "worker/api/token_request.h"
 #include "worker/auth/auth.h"
 #include "worker/http/http_body.h"
-#include "worker/api/token_request.h"
 
 #define OWN_CLAIMS 6 /* iat exp aud iss sub peer_type */
 
 struct claim {
     struct text name;
-    struct text value; /* JSON */
+    /* JSON */
+    struct text value;
 };
 
 struct claim_list {
@@ -65,7 +67,10 @@ static void add_requested(struct claim_list *list, const struct json_document *c
     text_free(&scratch);
 }
 
-/* Writes the text of a JSON value in ASCII: characters above 0x7e stand in strings only, where they become escapes. */
+/*
+ * Writes the text of a JSON value in ASCII: characters above 0x7e stand in strings only, where they become
+ * escapes.
+ */
 static void append_ascii(struct text *out, struct slice json)
 {
     for (size_t i = 0, used; i < json.length; i += used) {

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TTL_DEFAULT   (365 * 86400.0)
-#define MINUTE        60.0
-#define HOUR          3600.0
-#define DAY           86400.0
-#define NUMBER_DIGITS 18
+#define TOKEN_REQUEST_MAGIC UINT32_C(0x746b7271)
+#define TTL_DEFAULT         (365 * 86400.0)
+#define MINUTE              60.0
+#define HOUR                3600.0
+#define DAY                 86400.0
+#define NUMBER_DIGITS       18
 
 /* ---- durations ---- */
 
@@ -152,7 +153,7 @@ bool token_duration_parse(struct slice text, double *seconds)
 
 static struct token_request *request_of(const struct model_run *run)
 {
-    return run->state;
+    return object_cast(struct token_request, TOKEN_REQUEST_MAGIC, run->state);
 }
 
 /* What Python's UUID() takes: 32 hexadecimal digits, with dashes, braces and urn:uuid: in between. */
@@ -256,13 +257,13 @@ static bool convert_claims(
 }
 
 static const struct model_field request_fields[] = {
-    {"id", convert_id, NULL, MODEL_SAME(""), false, false, false},
-    {"type", convert_type, NULL, MODEL_SAME(""), false, false, false},
-    {"ttl", convert_ttl, NULL, MODEL_SAME(""), false, false, false},
-    {"claims", convert_claims, NULL, MODEL_SAME(""), false, false, false},
+    {.name = "id", .convert = convert_id, .fallback = ""},
+    {.name = "type", .convert = convert_type, .fallback = ""},
+    {.name = "ttl", .convert = convert_ttl, .fallback = ""},
+    {.name = "claims", .convert = convert_claims, .fallback = ""},
 };
 static const struct model request_model = {
-    request_fields, sizeof request_fields / sizeof *request_fields, NULL};
+    .fields = request_fields, .count = sizeof request_fields / sizeof *request_fields};
 
 bool token_request_read(struct token_request *request, const struct json_document *document,
     unsigned max_depth, size_t max_tokens)
@@ -270,6 +271,7 @@ bool token_request_read(struct token_request *request, const struct json_documen
     struct text unused = {0};
     struct model_run run = {
         .style = MODEL_HTTP, .max_depth = max_depth, .max_tokens = max_tokens, .state = request};
+    request->magic = TOKEN_REQUEST_MAGIC;
     request->id = identity_make();
     request->type = "client";
     request->ttl = TTL_DEFAULT;

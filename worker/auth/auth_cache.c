@@ -14,13 +14,16 @@
 
 struct good_slot {
     unsigned char digest[DIGEST_BYTES];
-    struct token_claims *claims; /* NULL: empty */
+    /* NULL: empty */
+    struct token_claims *claims;
 };
 
 struct refused_slot {
     unsigned char digest[DIGEST_BYTES];
-    enum token_verdict verdict; /* TOKEN_GOOD: empty */
-    double at; /* wall-clock seconds, which may be set back: what had expired then need not have now */
+    /* TOKEN_GOOD: empty */
+    enum token_verdict verdict;
+    /* wall-clock seconds, which may be set back: what had expired then need not have now */
+    double at;
 };
 
 struct auth_cache {

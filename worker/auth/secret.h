@@ -7,8 +7,8 @@
 #include "shm/common/text.h"
 
 /*
- * True when the two are equal. Both are hashed first, so the time depends on their lengths only: the sender of a guess
- * learns nothing about the secret. False also when no hash could be made.
+ * True when the two are equal. Both are hashed first, so the time depends on their lengths only: the sender
+ * of a guess learns nothing about the secret. False also when no hash could be made.
  */
 MUST_CHECK bool secret_equals(struct slice given, struct slice wanted);
 

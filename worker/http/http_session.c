@@ -16,8 +16,8 @@
 #include <string.h>
 
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
 #include "worker/http/http_cors.h"

@@ -17,23 +17,26 @@ struct jose_algorithm {
     const char *name;
     enum jose_kind kind;
     const char *digest;
-    const char *curve; /* OpenSSL's name */
-    size_t coordinate; /* bytes of r and of s */
+    /* OpenSSL's name */
+    const char *curve;
+    /* bytes of r and of s */
+    size_t coordinate;
 };
 
 static const struct jose_algorithm algorithms[] = {
-    {"RS256", JOSE_RSA, "SHA256", NULL, 0},
-    {"RS384", JOSE_RSA, "SHA384", NULL, 0},
-    {"RS512", JOSE_RSA, "SHA512", NULL, 0},
-    {"PS256", JOSE_PSS, "SHA256", NULL, 0},
-    {"PS384", JOSE_PSS, "SHA384", NULL, 0},
-    {"PS512", JOSE_PSS, "SHA512", NULL, 0},
-    {"ES256", JOSE_ECDSA, "SHA256", "prime256v1", 32},
-    {"ES256K", JOSE_ECDSA, "SHA256", "secp256k1", 32},
-    {"ES384", JOSE_ECDSA, "SHA384", "secp384r1", 48},
-    {"ES512", JOSE_ECDSA, "SHA512", "secp521r1", 66},
-    {"ES521", JOSE_ECDSA, "SHA512", "secp521r1", 66}, /* PyJWT's old name for it */
-    {"EdDSA", JOSE_EDDSA, NULL, NULL, 0},
+    {.name = "RS256", .kind = JOSE_RSA, .digest = "SHA256"},
+    {.name = "RS384", .kind = JOSE_RSA, .digest = "SHA384"},
+    {.name = "RS512", .kind = JOSE_RSA, .digest = "SHA512"},
+    {.name = "PS256", .kind = JOSE_PSS, .digest = "SHA256"},
+    {.name = "PS384", .kind = JOSE_PSS, .digest = "SHA384"},
+    {.name = "PS512", .kind = JOSE_PSS, .digest = "SHA512"},
+    {.name = "ES256", .kind = JOSE_ECDSA, .digest = "SHA256", .curve = "prime256v1", .coordinate = 32},
+    {.name = "ES256K", .kind = JOSE_ECDSA, .digest = "SHA256", .curve = "secp256k1", .coordinate = 32},
+    {.name = "ES384", .kind = JOSE_ECDSA, .digest = "SHA384", .curve = "secp384r1", .coordinate = 48},
+    {.name = "ES512", .kind = JOSE_ECDSA, .digest = "SHA512", .curve = "secp521r1", .coordinate = 66},
+    /* PyJWT's old name for it */
+    {.name = "ES521", .kind = JOSE_ECDSA, .digest = "SHA512", .curve = "secp521r1", .coordinate = 66},
+    {.name = "EdDSA", .kind = JOSE_EDDSA},
 };
 
 const struct jose_algorithm *jose_algorithm_find(const char *name)

@@ -38,7 +38,7 @@ static bool add_number(cJSON *jwk, const char *name, EVP_PKEY *key, const char *
     if (!EVP_PKEY_get_bn_param(key, parameter, &number))
         return false;
     size_t needed = length ? length : (size_t)BN_num_bytes(number);
-    bool good = needed <= sizeof(bytes) && BN_bn2binpad(number, bytes, (int)needed) == (int)needed;
+    bool good = needed <= sizeof bytes && BN_bn2binpad(number, bytes, (int)needed) == (int)needed;
     if (good)
         add_base64url(jwk, name, bytes, needed);
     BN_free(number);
@@ -57,9 +57,9 @@ static bool add_ec(cJSON *jwk, EVP_PKEY *key)
 {
     char name[64];
     size_t length;
-    if (!EVP_PKEY_get_group_name(key, name, sizeof(name), &length))
+    if (!EVP_PKEY_get_group_name(key, name, sizeof name, &length))
         return false;
-    for (size_t i = 0; i < sizeof(curves) / sizeof(*curves); i++) {
+    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
         if (strcmp(curves[i].openssl, name) != 0)
             continue;
         cJSON_AddStringToObject(jwk, "kty", "EC");
@@ -73,7 +73,7 @@ static bool add_ec(cJSON *jwk, EVP_PKEY *key)
 static bool add_okp(cJSON *jwk, EVP_PKEY *key, const char *curve)
 {
     unsigned char raw[64];
-    size_t length = sizeof(raw);
+    size_t length = sizeof raw;
     if (EVP_PKEY_get_raw_public_key(key, raw, &length) != 1)
         return false;
     add_base64url(jwk, "x", raw, length);

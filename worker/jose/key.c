@@ -103,8 +103,10 @@ static int read_value(const char *value, bool one_line, struct text *out, struct
 /* ---- PEM and DER ---- */
 
 struct passphrase {
-    const char *text; /* NULL: none */
-    bool asked;       /* the key is encrypted */
+    /* NULL: none */
+    const char *text;
+    /* the key is encrypted */
+    bool asked;
 };
 
 static int give_passphrase(char *out, int size, int writing, void *context)

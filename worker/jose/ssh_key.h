@@ -4,14 +4,15 @@
 
 #include <openssl/evp.h>
 #include "shm/common/error.h"
+#include "shm/common/object.h"
 #include "shm/common/text.h"
 
 /* "ssh-rsa AAAA... comment" (RFC 4253 6.6). */
-EVP_PKEY *ssh_public_key_parse(struct slice line, struct error *err);
+MUST_CHECK EVP_PKEY *ssh_public_key_parse(struct slice line, struct error *err);
 /*
- * "-----BEGIN OPENSSH PRIVATE KEY-----" (openssh-key-v1, OpenSSH's PROTOCOL.key). Encrypted ones are refused: their key derivation
- * (bcrypt) is in no library here, and the reference can't read them either.
+ * "-----BEGIN OPENSSH PRIVATE KEY-----" (openssh-key-v1, OpenSSH's PROTOCOL.key). Encrypted ones are refused:
+ * their key derivation (bcrypt) is in no library here, and the reference can't read them either.
  */
-EVP_PKEY *ssh_private_key_parse(struct slice text, const char *passphrase, struct error *err);
+MUST_CHECK EVP_PKEY *ssh_private_key_parse(struct slice text, const char *passphrase, struct error *err);
 
 #endif

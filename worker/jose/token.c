@@ -50,7 +50,10 @@ static bool is_type(const struct json_document *document, uint32_t token, enum j
 
 /* ---- header ---- */
 
-/* kid must be a string; of the critical extensions only "b64" is known, and it must be there when it is named. */
+/*
+ * kid must be a string; of the critical extensions only "b64" is known, and it must be there when it is
+ * named.
+ */
 static bool header_is_understood(const struct json_document *header)
 {
     uint32_t kid = json_member(header, 0, "kid");

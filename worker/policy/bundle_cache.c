@@ -2,20 +2,23 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/queue.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/link/bundle_link.h"
+#include "worker/policy/bundle_copy.h"
 #include "worker/policy/policy_client.h"
 
-#define CACHE_ITEMS_MAX 256
-#define CACHE_SHARE     4   /* a worker holds on to a quarter of what the policy process keeps */
-#define CACHE_TICK_MS   250 /* for the time limits of what is pending */
+#define BUNDLE_CACHE_MAGIC UINT32_C(0x62636163)
+#define CACHE_ITEMS_MAX    256
+/* a worker holds on to a quarter of what the policy process keeps */
+#define CACHE_SHARE 4
+/* for the time limits of what is pending */
+#define CACHE_TICK_MS 250
 /* The policy process keeps the limit; this one is for when there is none. */
 #define CACHE_MARGIN_SECONDS 5.0
 
@@ -29,24 +32,28 @@ TAILQ_HEAD(cache_waiters, cache_waiter);
 
 /* Held when it has a copy, else pending. */
 struct cache_item {
-    TAILQ_ENTRY(cache_item) link; /* held: least recently used first; pending: oldest first */
+    /* held: least recently used first; pending: oldest first */
+    TAILQ_ENTRY(cache_item) link;
     struct text question;
     struct bundle_copy *copy;
-    uint64_t id; /* of the request on the link; 0: could not be sent yet */
+    /* of the request on the link; 0: could not be sent yet */
+    uint64_t id;
     uint64_t due_ns;
     struct cache_waiters waiters;
 };
 TAILQ_HEAD(cache_items, cache_item);
 
 struct bundle_cache {
+    uint32_t magic;
     const struct config *config;
     struct policy_client *client;
-    char head[POLICY_HASH_LENGTH + 1]; /* the commit last served; empty: there was none yet */
+    /* the commit last served; empty: there was none yet */
+    char head[POLICY_HASH_LENGTH + 1];
     struct event *tick;
     struct cache_items held;
     struct cache_items pending;
-    struct cache_items
-        telling; /* whose waiters are being told: off the others, still to be found by a cancel */
+    /* whose waiters are being told: off the others, still to be found by a cancel */
+    struct cache_items telling;
     size_t held_count;
     size_t held_bytes;
     size_t pending_count;
@@ -56,58 +63,11 @@ struct bundle_cache {
     struct log_limiter limit_late;
 };
 
-/* ---- copies ---- */
-
-static void copy_drop(struct bundle_copy *copy)
-{
-    if (!copy || --copy->references > 0)
-        return;
-    munmap(copy->bytes, copy->mapped_bytes);
-    free(copy);
-}
-
-static void copy_release(void *copy)
-{
-    copy_drop(copy);
-}
-
-struct output_block *bundle_copy_block(struct bundle_copy *copy, bool gzip)
-{
-    struct slice bytes = {copy->bytes, copy->json_bytes};
-    if (gzip && copy->gzip_bytes > 0)
-        bytes = (struct slice){copy->bytes + copy->json_bytes, copy->gzip_bytes};
-    copy->references++;
-    return output_block_borrow(bytes, copy_release, copy);
-}
-
-/* Closes the descriptor; the mapping keeps the memory. NULL: not what was announced. */
-static struct bundle_copy *copy_map(const struct bundle_link_answer *answer, int descriptor)
-{
-    struct stat status;
-    size_t length = answer->json_bytes + answer->gzip_bytes;
-    void *bytes = MAP_FAILED;
-    if (descriptor >= 0 && length > 0 && fstat(descriptor, &status) == 0 && (size_t)status.st_size == length)
-        bytes = mmap(NULL, length, PROT_READ, MAP_SHARED, descriptor, 0);
-    if (descriptor >= 0)
-        close(descriptor);
-    if (bytes == MAP_FAILED)
-        return NULL;
-    struct bundle_copy *copy = memory_allocate(sizeof *copy);
-    copy->references = 1;
-    copy->bytes = bytes;
-    copy->mapped_bytes = length;
-    copy->json_bytes = answer->json_bytes;
-    copy->gzip_bytes = answer->gzip_bytes;
-    memcpy(copy->tag, answer->tag, sizeof copy->tag);
-    memcpy(copy->head, answer->head, sizeof copy->head);
-    return copy;
-}
-
 /* ---- items ---- */
 
 static void item_free(struct cache_item *item)
 {
-    copy_drop(item->copy);
+    bundle_copy_drop(item->copy);
     text_free(&item->question);
     free(item);
 }
@@ -152,7 +112,10 @@ static void pending_remove(struct bundle_cache *cache, struct cache_item *item)
         event_del(cache->tick);
 }
 
-/* The item is in no list. A waiter's call may ask for something else, or cancel another waiter of the same item. */
+/*
+ * The item is in no list. A waiter's call may ask for something else, or cancel another waiter of the same
+ * item.
+ */
 static void item_tell(struct cache_item *item, const struct bundle_outcome *outcome)
 {
     struct cache_waiter *waiter;
@@ -187,7 +150,7 @@ static void item_send(struct bundle_cache *cache, struct cache_item *item)
 
 static void on_answer(void *context, uint64_t id, struct slice body, int descriptor)
 {
-    struct bundle_cache *cache = context;
+    struct bundle_cache *cache = object_cast(struct bundle_cache, BUNDLE_CACHE_MAGIC, context);
     struct bundle_link_answer answer = {0};
     struct cache_item *item;
     for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
@@ -211,26 +174,25 @@ static void on_answer(void *context, uint64_t id, struct slice body, int descrip
             item_fail(cache, item, answer.status, detail);
         return; /* an answer that makes no sense is none: the time limit stands */
     }
-    item->copy = copy_map(&answer, descriptor);
+    item->copy = bundle_copy_map(&answer, descriptor);
     if (!item->copy) {
         log_write_limited(
             &cache->limit_bad, LOG_ERROR, LOGGER_WORKER, "a bundle of the policy process can't be mapped");
         item_fail(cache, item, 503, SLICE_LITERAL("the policy bundle can't be had now, retry shortly"));
         return;
     }
-    struct bundle_copy *copy = item->copy;
-    copy->references++;
+    struct bundle_copy *copy = bundle_copy_keep(item->copy);
     pending_remove(cache, item);
     TAILQ_INSERT_TAIL(&cache->telling, item, link);
     item_tell(item, &(struct bundle_outcome){.status = 200, .copy = copy});
     TAILQ_REMOVE(&cache->telling, item, link);
     held_add(cache, item);
-    copy_drop(copy);
+    bundle_copy_drop(copy);
 }
 
 static void on_head(void *context)
 {
-    struct bundle_cache *cache = context;
+    struct bundle_cache *cache = object_cast(struct bundle_cache, BUNDLE_CACHE_MAGIC, context);
     const struct policy_head *head = policy_client_head(cache->client);
     struct cache_item *item, *next;
     if (head->state != POLICY_READY)
@@ -249,7 +211,7 @@ static void on_head(void *context)
 
 static void on_lost(void *context)
 {
-    struct bundle_cache *cache = context;
+    struct bundle_cache *cache = object_cast(struct bundle_cache, BUNDLE_CACHE_MAGIC, context);
     struct cache_item *item;
     for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link)) {
         item->id = 0;
@@ -258,7 +220,7 @@ static void on_lost(void *context)
 
 static void on_tick(evutil_socket_t none, short what, void *context)
 {
-    struct bundle_cache *cache = context;
+    struct bundle_cache *cache = object_cast(struct bundle_cache, BUNDLE_CACHE_MAGIC, context);
     uint64_t now = clock_monotonic_ns();
     struct cache_item *item;
     (void)none;
@@ -282,6 +244,7 @@ struct bundle_cache *bundle_cache_open(
     struct bundle_cache *cache = memory_allocate(sizeof *cache);
     const struct policy_client_hooks hooks = {
         .answered = on_answer, .head = on_head, .lost = on_lost, .context = cache};
+    cache->magic = BUNDLE_CACHE_MAGIC;
     cache->config = config;
     TAILQ_INIT(&cache->held);
     TAILQ_INIT(&cache->pending);
@@ -307,6 +270,7 @@ void bundle_cache_close(struct bundle_cache *cache)
         item_free(item);
     }
     event_free(cache->tick);
+    cache->magic = 0;
     free(cache);
 }
 
@@ -338,7 +302,10 @@ static struct cache_item *pending_make(struct bundle_cache *cache, struct slice 
 uint64_t bundle_cache_ask(
     struct bundle_cache *cache, struct slice question, bundle_arrived *arrived, void *context)
 {
-    /* The policy process tells a new head before it publishes the event: whoever asks because of the event must not get the old bundle. */
+    /*
+     * The policy process tells a new head before it publishes the event: whoever asks because of the event
+     * must not get the old bundle.
+     */
     policy_client_poll(cache->client);
     if (!cache->head[0]) {
         arrive_now(arrived, context, 503, "policy repo was not found");

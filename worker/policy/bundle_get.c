@@ -6,9 +6,10 @@
 
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
+#include "shm/common/percent.h"
 #include "shm/worker_table.h"
 #include "worker/policy/bundle_cache.h"
-#include "shm/common/percent.h"
+#include "worker/policy/bundle_copy.h"
 #include "worker/policy/policy_services.h"
 
 /* What fits a message to the policy process; only a raised OPAL_HTTP_HEADER_MAX_BYTES lets more come here. */
@@ -22,10 +23,13 @@ static void count(const struct http_exchange *exchange, enum counter counter)
 /* ---- the question ---- */
 
 struct bundle_query {
-    struct text base;  /* the last base_hash, with a NUL */
-    struct text paths; /* each with a NUL */
+    /* the last base_hash, with a NUL */
+    struct text base;
+    /* each with a NUL */
+    struct text paths;
     size_t path_count;
-    bool too_long; /* what limit it is over */
+    /* what limit it is over */
+    bool too_long;
     bool too_many;
     bool too_large;
 };

@@ -6,20 +6,25 @@
 #include <unistd.h>
 
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 #include "shm/link/policy_socket.h"
 
-#define RETRY_MS     100
-#define RECEIVE_TURN 64
+#define POLICY_CLIENT_MAGIC UINT32_C(0x706c636c)
+#define RETRY_MS            100
+#define RECEIVE_TURN        64
 
 struct policy_client {
+    uint32_t magic;
     struct event_base *base;
     struct policy_client_hooks hooks;
     char address[POLICY_ADDRESS_MAX];
-    int socket;     /* -1: not connected */
-    bool receiving; /* a hook may be on the stack */
-    bool heard;     /* the head came: the other side has taken the connection */
+    /* -1: not connected */
+    int socket;
+    /* a hook may be on the stack */
+    bool receiving;
+    /* the head came: the other side has taken the connection */
+    bool heard;
     struct event *readable;
     struct event *retry;
     struct policy_head head;
@@ -65,7 +70,7 @@ static void client_take(struct policy_client *client, struct policy_message *mes
 
 static void client_on_readable(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_client *client = context;
+    struct policy_client *client = object_cast(struct policy_client, POLICY_CLIENT_MAGIC, context);
     struct policy_message message;
     (void)descriptor;
     (void)what;
@@ -92,7 +97,7 @@ void policy_client_poll(struct policy_client *client)
 
 static void client_on_retry(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_client *client = context;
+    struct policy_client *client = object_cast(struct policy_client, POLICY_CLIENT_MAGIC, context);
     (void)descriptor;
     (void)what;
     client->socket = policy_socket_connect(client->address);
@@ -118,6 +123,7 @@ struct policy_client *policy_client_open(
     struct event_base *base, const char *address, const struct policy_client_hooks *hooks)
 {
     struct policy_client *client = memory_allocate(sizeof *client);
+    client->magic = POLICY_CLIENT_MAGIC;
     client->base = base;
     client->socket = -1;
     client->buffer = memory_allocate(POLICY_PACKET_MAX);
@@ -139,17 +145,13 @@ void policy_client_close(struct policy_client *client)
     if (client->socket >= 0)
         close(client->socket);
     free(client->buffer);
+    client->magic = 0;
     free(client);
 }
 
 const struct policy_head *policy_client_head(const struct policy_client *client)
 {
     return &client->head;
-}
-
-bool policy_client_is_connected(const struct policy_client *client)
-{
-    return client->heard;
 }
 
 static bool client_send(

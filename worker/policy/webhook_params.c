@@ -36,12 +36,15 @@ __attribute__((format(printf, 2, 3))) static void set_problem(
     if (reader->err->code)
         return;
     va_start(arguments, format);
-    vsnprintf(problem, sizeof(problem), format, arguments);
+    vsnprintf(problem, sizeof problem, format, arguments);
     va_end(arguments);
     error_set(reader->err, EINVAL, OPTION ": %s", problem);
 }
 
-/* A copy of the member's string. NULL when it is absent or null (a problem if it is `required`), or of another type. */
+/*
+ * A copy of the member's string. NULL when it is absent or null (a problem if it is `required`), or of
+ * another type.
+ */
 static char *take_string(struct params_reader *reader, const char *key, bool required)
 {
     const cJSON *member = document_member(reader->document, key);
@@ -75,7 +78,7 @@ static pcre2_code *take_regex(struct params_reader *reader)
         pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
     if (!regex) {
         char why[128] = "";
-        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof(why));
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
         set_problem(reader, "\"secret_parsing_regex\": %s at character %zu", why, (size_t)at);
     }
     free(pattern);
@@ -97,7 +100,7 @@ struct webhook_params *webhook_params_load(const struct config *config, struct e
     struct error problem = {0};
     cJSON *document = document_parse(slice_from_string(text), &limits);
     struct params_reader reader = {.document = document, .err = &problem};
-    struct webhook_params *params = memory_allocate(sizeof(*params));
+    struct webhook_params *params = memory_allocate(sizeof *params);
     if (!cJSON_IsObject(document)) {
         set_problem(&reader, "must be a JSON object");
     } else {

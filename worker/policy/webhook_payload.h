@@ -1,5 +1,7 @@
-/* What a git service's webhook says of its repository and branch: the places where GitHub, GitLab, Azure DevOps, Bitbucket and Gitea put it.
- * What has not the type it should have counts as not there. Pure. */
+/*
+ * What a git service's webhook says of its repository and branch: the places where GitHub, GitLab, Azure
+ * DevOps, Bitbucket and Gitea put it. What has not the type it should have counts as not there. Pure.
+ */
 #ifndef OPALD_WORKER_POLICY_WEBHOOK_PAYLOAD_H
 #define OPALD_WORKER_POLICY_WEBHOOK_PAYLOAD_H
 
@@ -15,9 +17,11 @@
 struct webhook_payload {
     struct text urls[WEBHOOK_URLS_MAX];
     size_t url_count;
-    struct text names[WEBHOOK_NAMES_MAX]; /* "organisation/repository" */
+    /* "organisation/repository" */
+    struct text names[WEBHOOK_NAMES_MAX];
     size_t name_count;
-    struct text branches[WEBHOOK_BRANCHES_MAX]; /* that were pushed; services can tell of several at once */
+    /* that were pushed; services can tell of several at once */
+    struct text branches[WEBHOOK_BRANCHES_MAX];
     size_t branch_count;
 };
 
@@ -25,8 +29,10 @@ struct webhook_payload {
 void webhook_payload_read(struct webhook_payload *payload, const struct json_document *document);
 void webhook_payload_free(struct webhook_payload *payload);
 bool webhook_payload_has_branch(const struct webhook_payload *payload, const char *branch);
-/* Whether it speaks of the repository at `url`: by one of its URLs when it has any, else by name. Userinfo, query and fragment of `url` don't
- * count, and its scheme and host are compared in lower case. */
+/*
+ * Whether it speaks of the repository at `url`: by one of its URLs when it has any, else by name. Userinfo,
+ * query and fragment of `url` don't count, and its scheme and host are compared in lower case.
+ */
 bool webhook_payload_matches(const struct webhook_payload *payload, const char *url);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * POST /webhook: a git service (or, with bundles from a server, anybody with a token) says that there is something new. The policy process
- * of this host is told directly; the fleet hears of it by an event on the topic `webhook`, as with the reference.
+ * POST /webhook: a git service (or, with bundles from a server, anybody with a token) says that there is
+ * something new. The policy process of this host is told directly; the fleet hears of it by an event on the
+ * topic `webhook`, as with the reference.
  */
 #include "worker/policy/webhook_post.h"
 
@@ -101,7 +102,8 @@ static void published(void *context, enum publish_outcome outcome)
 {
     struct http_exchange *exchange = context;
     (void)
-        outcome; /* frozen or refused: this host's policy process knows, and the service can do nothing about it */
+        /* frozen or refused: this host's policy process knows, and the service can do nothing about it */
+        outcome;
     exchange->finished(exchange);
 }
 

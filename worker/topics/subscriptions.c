@@ -9,34 +9,38 @@
 #define SUBSCRIPTIONS_BUCKETS_MIN 64
 
 struct topic {
-    struct topic *next; /* in its bucket */
+    /* in its bucket */
+    struct topic *next;
     struct subscription *first;
     uint64_t hash;
     uint32_t count;
     uint32_t name_length;
     uint32_t json_length;
-    char bytes[]; /* name, then its JSON form */
+    /* name, then its JSON form */
+    char bytes[];
 };
 
 struct subscriptions {
     struct topic **buckets;
-    size_t bucket_count; /* a power of two */
+    /* a power of two */
+    size_t bucket_count;
     size_t topics;
     size_t subscriptions;
     uint64_t key[2];
     uint64_t *ledger;
-    struct pool *pool; /* of struct subscription */
+    /* of struct subscription */
+    struct pool *pool;
 };
 
 struct subscriptions *subscriptions_open(uint64_t *ledger)
 {
-    struct subscriptions *index = memory_allocate(sizeof(*index));
+    struct subscriptions *index = memory_allocate(sizeof *index);
     index->ledger = ledger;
     index->bucket_count = SUBSCRIPTIONS_BUCKETS_MIN;
     index->buckets = memory_allocate(index->bucket_count * sizeof(struct topic *));
     index->pool = pool_open(sizeof(struct subscription), sizeof(void *));
     /* at most 256 bytes never come short (getrandom(2)) */
-    if (getrandom(index->key, sizeof(index->key), 0) != (ssize_t)sizeof(index->key))
+    if (getrandom(index->key, sizeof index->key, 0) != (ssize_t)sizeof index->key)
         abort();
     return index;
 }
@@ -72,7 +76,7 @@ static uint64_t topic_hash(const uint64_t key[2], struct slice topic)
     size_t whole = topic.length & ~(size_t)7;
     for (size_t i = 0; i < whole; i += 8) {
         uint64_t word;
-        memcpy(&word, topic.data + i, sizeof(word));
+        memcpy(&word, topic.data + i, sizeof word);
         v[3] ^= word;
         sip_round(v);
         v[0] ^= word;
@@ -124,14 +128,14 @@ static void index_resize(struct subscriptions *index, size_t bucket_count)
 
 static size_t topic_memory(const struct topic *topic)
 {
-    return sizeof(*topic) + topic->name_length + topic->json_length;
+    return sizeof *topic + topic->name_length + topic->json_length;
 }
 
 static struct topic *topic_make(struct subscriptions *index, struct slice name, uint64_t hash)
 {
     struct text json = {0};
     text_append_json_ascii(&json, name);
-    struct topic *topic = memory_allocate(sizeof(*topic) + name.length + json.length);
+    struct topic *topic = memory_allocate(sizeof *topic + name.length + json.length);
     topic->hash = hash;
     topic->name_length = (uint32_t)name.length;
     topic->json_length = (uint32_t)json.length;

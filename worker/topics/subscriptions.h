@@ -1,7 +1,7 @@
 /*
- * The topic index of one worker: topic -> its subscriptions. The cost of an event is independent of how many topics there are, and
- * dropping a client costs only its own subscriptions. The hash is keyed with a random number, so that nobody can choose topics
- * that collide. Worker's loop only.
+ * The topic index of one worker: topic -> its subscriptions. The cost of an event is independent of how many
+ * topics there are, and dropping a client costs only its own subscriptions. The hash is keyed with a random
+ * number, so that a client cannot choose topics that collide. Worker's loop only.
  */
 #ifndef OPALD_WORKER_TOPICS_SUBSCRIPTIONS_H
 #define OPALD_WORKER_TOPICS_SUBSCRIPTIONS_H
@@ -19,21 +19,25 @@ struct subscriptions;
 struct subscription {
     struct identity id;
     struct topic *topic;
-    void *owner;               /* the connection */
-    struct subscription *next; /* in the topic: a ring in subscription order, turned by subscriptions_turn */
+    /* the connection */
+    void *owner;
+    /* in the topic: a ring in subscription order, turned by topic_turn */
+    struct subscription *next;
     struct subscription *previous;
     struct subscription *next_of_owner;
 };
 
 /* What one owner has; embedded in it, zero-initialised. */
 struct subscription_set {
-    struct subscription *first; /* newest first */
+    /* newest first */
+    struct subscription *first;
     uint32_t count;
 };
 
 /* `*ledger` goes up and down with the memory of topics and outlives the index. */
 struct subscriptions *subscriptions_open(uint64_t *ledger);
-void subscriptions_close(struct subscriptions *index); /* all sets must be empty */
+/* All sets must be empty. */
+void subscriptions_close(struct subscriptions *index);
 
 /* Adds one; `topic` is any UTF-8, also empty. */
 struct subscription *subscriptions_add(
@@ -42,11 +46,11 @@ struct subscription *subscriptions_add(
 unsigned subscriptions_remove(struct subscriptions *index, struct subscription_set *set, struct slice topic);
 void subscriptions_remove_all(struct subscriptions *index, struct subscription_set *set);
 
-/* NULL when nobody subscribed to it. Valid until the next removal. */
+/* NULL without a subscription to it. Valid until the next removal. */
 struct topic *subscriptions_find(const struct subscriptions *index, struct slice topic);
 /* The first subscription; walk with `next` until it comes round again. `*count` gets their number. */
 struct subscription *topic_subscriptions(const struct topic *topic, uint32_t *count);
-/* Lets the next event start with the second subscription, so that over time nobody is always first or last. */
+/* Lets the next event start with the second subscription, so that no client is always first or last. */
 void topic_turn(struct topic *topic);
 struct slice topic_name(const struct topic *topic);
 /* The name as a JSON string with its quotes, as the notify envelope has it. */

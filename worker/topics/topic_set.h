@@ -14,7 +14,8 @@ struct topic_extent {
 struct topic_set {
     struct text bytes;
     struct topic_extent *extents;
-    uint32_t *buckets; /* index + 1; 0: empty; power of two, at most half full */
+    /* index + 1; 0: empty; power of two, at most half full */
+    uint32_t *buckets;
     uint32_t count;
     uint32_t bucket_count;
 };

@@ -13,7 +13,7 @@ static void test_refused(void **state)
         "\"\\ud800\"", "01", "[1,]", "// comment\n1"};
     const struct document_limits limits = {.depth = 3, .values = 8};
     (void)state;
-    for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (document_parse(slice_from_string(refused[i]), &limits))
             fail_msg("%s is taken", refused[i]);
     assert_null(document_parse((struct slice){0}, &limits));
@@ -51,7 +51,7 @@ static void test_written(void **state)
     };
     const struct document_limits limits = {.depth = 3, .values = 20};
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct text out = {0};
         cJSON *document = document_parse(slice_from_string(cases[i].text), &limits);
         assert_non_null(document);

@@ -46,7 +46,7 @@ static void finish(void)
 static enum http_answer body_post(struct http_exchange *exchange)
 {
     char length[32];
-    snprintf(length, sizeof(length), "%zu", exchange->request->body.length);
+    snprintf(length, sizeof length, "%zu", exchange->request->body.length);
     http_reply_set(&exchange->reply, 200, HTTP_JSON, slice_from_string(length));
     return HTTP_ANSWERED;
 }
@@ -65,7 +65,7 @@ static const struct http_route routes[] = {
     {.method = "POST", .path = "/wait", .handle = wait_post, .flags = HTTP_ROUTE_TAKES_BODY},
     {.method = "GET", .path = "/file", .body = "{}", .flags = HTTP_ROUTE_FILE},
 };
-static const struct http_route_table table = {.routes = routes, .count = sizeof(routes) / sizeof(*routes)};
+static const struct http_route_table table = {.routes = routes, .count = sizeof routes / sizeof *routes};
 
 static void open_session(struct http_test *test)
 {

@@ -56,13 +56,13 @@ static void test_refused(void **state)
         {GOOD(",\"match_sender_url\":1"), "\"match_sender_url\" must be true or false"},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct config config = {.policy_repo_webhook_params = cases[i][0]};
         struct error err = {0};
         assert_null(webhook_params_load(&config, &err));
         static const char option[] = "OPAL_POLICY_REPO_WEBHOOK_PARAMS: ";
-        if (strncmp(err.text, option, sizeof(option) - 1) != 0 ||
-            strcmp(err.text + sizeof(option) - 1, cases[i][1]) != 0)
+        if (strncmp(err.text, option, sizeof option - 1) != 0 ||
+            strcmp(err.text + sizeof option - 1, cases[i][1]) != 0)
             fail_msg("%s -> %s", cases[i][0], err.text);
     }
 }
@@ -76,7 +76,7 @@ static void test_secrets(void **state)
             ""}, /* given up: too many steps */
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct text text = {0};
         text_append_format(&text,
             "{\"secret_header_name\":\"x\",\"secret_type\":\"token\",\"secret_parsing_regex\":\"%s\","
