@@ -10,7 +10,7 @@
 # make bench-peers   beside nats-server and nchan; make bench-scale: curves over workers, topics, clients
 # make bench-check   instructions per delivery against tests/bench/instructions.expected; bench-check-update writes it
 # Variables: CC=gcc|clang (gcc 12, clang 14 or newer)  SAN=address|thread (objects and program then live in build/address, build/thread)
-#            BUILD=folder  OPTIMIZE=-O2  WERROR=1 (a warning is an error)  WERROR= (it is not)
+#            BUILD=folder  OPTIMIZE=-O2  WERROR=1 (a warning is an error)  WERROR= (it is not)  V=1 (shows the commands)
 
 CC       ?= gcc
 ifeq ($(origin CC),default)
@@ -58,7 +58,9 @@ closure    = $(sort $(1) $(if $(strip $(1)),$(call closure,$(foreach folder,$(1)
 folder_of  = $(patsubst %/,%,$(dir $(1)))
 archives   = $(call archive,$(call closure,$(1)))
 # archives of tests (lib/tests) stand before the product's, and only the tests' own objects take from them
-link       = $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter $(OUT)/lib/tests/%,$^) -Wl,--end-group \
+# V=1 shows whole commands, otherwise one short line for each
+run        = $(if $(V),,@echo '  $(1)' $@;)
+link       = $(call run,link)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter $(OUT)/lib/tests/%,$^) -Wl,--end-group \
              -Wl,--start-group $(filter-out $(OUT)/lib/tests/%,$(filter %.a,$^)) -Wl,--end-group -Wl,--as-needed $(LIBS)
 MAIN      := $(OUT)/obj/server/main.o
 
@@ -72,8 +74,7 @@ $(OUT)/opald: $(call objects,$(FOLDERS))
 define archive_rule
 $(call archive,$(1)): $(filter-out $(MAIN),$(call objects,$(1)))
 	@mkdir -p $$(@D)
-	@rm -f $$@
-	$$(AR) rcs $$@ $$^
+	$$(call run,ar  )rm -f $$@; $$(AR) rcs $$@ $$^
 endef
 $(foreach folder,$(FOLDERS),$(eval $(call archive_rule,$(folder))))
 
@@ -91,35 +92,31 @@ $(OUT)/configuration:
 
 $(OUT)/obj/%.o: %.c $(OUT)/configuration
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call run,cc  )$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # what it has inside
 $(OUT)/obj/worker/api/http_docs.o: worker/api/openapi.json worker/api/docs.html
 
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
 
-# ---- unit tests: tests/unit/FOLDER/test_NAME.c, linked with FOLDER and what it may know
+# ---- unit tests: tests/unit/FOLDER/test_NAME.c, linked with FOLDER and what it may know. The other files of tests/unit/FOLDER are its
+# harness, an archive of their own: tests of FOLDER, and of folders that may know it, link with it.
+HARNESSES    := $(foreach folder,$(FOLDERS),$(if $(filter-out test_%,$(notdir $(wildcard tests/unit/$(folder)/*.c))),$(folder)))
+harness       = $(patsubst %,$(OUT)/lib/tests/%.a,$(filter $(HARNESSES),$(call closure,$(1))))
 UNIT_SOURCES := $(foreach folder,$(FOLDERS),$(wildcard tests/unit/$(folder)/test_*.c))
 UNIT_TESTS   := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SOURCES))
 unit-tests: $(UNIT_TESTS)
 .PHONY: unit-tests
-# What tests share is in the other sources of tests/unit/FOLDER, for the tests of that folder and of those above it. It may replace
-# functions of the product.
-harness_sources = $(filter-out tests/unit/$(1)/test_%,$(wildcard tests/unit/$(1)/*.c))
-HARNESSES      := $(strip $(foreach folder,$(FOLDERS),$(if $(call harness_sources,$(folder)),$(folder))))
-harness_archive = $(patsubst %,$(OUT)/lib/tests/%.a,$(1))
-harnesses       = $(call harness_archive,$(filter $(HARNESSES),$(call closure,$(1))))
 define harness_rule
-$(call harness_archive,$(1)): $(patsubst %.c,$(OUT)/obj/%.o,$(call harness_sources,$(1)))
+$(OUT)/lib/tests/$(1).a: $(filter-out $(OUT)/obj/tests/unit/$(1)/test_%,$(call objects,tests/unit/$(1)))
 	@mkdir -p $$(@D)
-	@rm -f $$@
-	$$(AR) rcs $$@ $$^
+	$$(call run,ar  )rm -f $$@; $$(AR) rcs $$@ $$^
 endef
 $(foreach folder,$(HARNESSES),$(eval $(call harness_rule,$(folder))))
 .SECONDEXPANSION:
 # make keeps the objects of the tests
 .SECONDARY:
-$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(call harnesses,$$(call folder_of,$$*)) $$(call archives,$$(call folder_of,$$*))
+$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $$(call harness,$$(call folder_of,$$*)) $$(call archives,$$(call folder_of,$$*))
 	@mkdir -p $(@D)
 	$(link) -lcmocka
 

@@ -1,7 +1,14 @@
 /* The event codec at a guard page: every input ends where the next byte can't be read or written. */
-#include "tests/unit/shm/shm_test.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include "shm/event.h"
+#include "tests/unit/shm/shm_harness.h"
 
 #define AREA 65536u
 

@@ -1,9 +1,14 @@
 /* Gauges, the fan-out's histogram, HTTP answers, lag and gaps: what the processes of one host see of each other. */
-#include "tests/unit/shm/shm_test.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
 #include "shm/common/clock.h"
 #include "shm/figures.h"
 #include "shm/ring.h"
 #include "shm/worker_table.h"
+#include "tests/unit/shm/shm_harness.h"
 
 static void test_gauges_of_the_living(void **state)
 {

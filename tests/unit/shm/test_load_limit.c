@@ -1,7 +1,13 @@
 /* The load limit's windows, also when many take at once. */
-#include "tests/unit/shm/shm_test.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
 #include <pthread.h>
 #include "shm/load_limit.h"
+#include "shm/layout.h"
+#include "tests/unit/shm/shm_harness.h"
 
 #define THREADS 4
 #define ROUNDS  20000

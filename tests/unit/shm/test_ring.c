@@ -1,7 +1,14 @@
 /* The broadcast ring in one process: writer and readers take turns, so every state can be set up exactly. */
-#include "tests/unit/shm/shm_test.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+#include "shm/layout.h"
 #include "shm/ring.h"
 #include "shm/worker_table.h"
+#include "tests/unit/shm/shm_harness.h"
 
 #define RING     65536u
 #define EIGHTH   (RING / 8u)

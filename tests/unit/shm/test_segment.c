@@ -1,15 +1,25 @@
 /* The segment: sizes, permissions, what attach refuses, and what a failure says. */
-#include "tests/unit/shm/shm_test.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
+#include "shm/layout.h"
 #include "shm/ring.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
+#include "tests/unit/shm/shm_harness.h"
 
 /* Stands in for libc's: fails the given call. */
 static int fail_after = -1;

@@ -1,6 +1,13 @@
 /* The uplink: full, wrapped, half-written, corrupt, and the doorbell. Worker and master take turns in one process. */
-#include "tests/unit/shm/shm_test.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+#include "shm/layout.h"
 #include "shm/uplink.h"
+#include "tests/unit/shm/shm_harness.h"
 
 #define UPLINK   4096u
 #define BODY_MAX (UPLINK / 2 - 8)

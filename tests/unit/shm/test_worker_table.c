@@ -1,6 +1,13 @@
 /* The worker table, the counters and the host-wide words. */
-#include "tests/unit/shm/shm_test.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+#include "shm/layout.h"
 #include "shm/worker_table.h"
+#include "tests/unit/shm/shm_harness.h"
 
 static void test_entries(void **state)
 {

@@ -4,10 +4,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
-
-#include "tests/unit/worker/worker_fixture.h"
+#include <sys/wait.h>
+#include <unistd.h>
+#include "tests/unit/worker/fixture_client.h"
 
 /* The ids of a notify whose data is `data`; the rest is checked. */
 struct notify_ids {

@@ -4,8 +4,15 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-
-#include "tests/unit/worker/worker_fixture.h"
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "shm/common/clock.h"
+#include "tests/unit/worker/fixture_client.h"
 
 #define PING(id) "{\"request\":{\"method\":\"ping\",\"arguments\":{},\"call_id\":\"" id "\"}}"
 

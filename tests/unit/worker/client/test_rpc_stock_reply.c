@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "tests/unit/worker/guard_page.h"
+#include "tests/unit/shm/common/guard_page.h"
 #include "worker/rpc/rpc_message.h"
 #include "worker/rpc/rpc_stock_reply.h"
 #include "worker/websocket/websocket_frame.h"

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "tests/unit/worker/guard_page.h"
+#include "tests/unit/shm/common/guard_page.h"
 #include "worker/websocket/websocket_frame.h"
 
 #define LIMIT 1000

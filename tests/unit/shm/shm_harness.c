@@ -1,22 +1,14 @@
-/* What the tests of shm/ share: a segment made or the test fails, and records that can be recognised. */
-#ifndef OPALD_TESTS_UNIT_SHM_SHM_TEST_H
-#define OPALD_TESTS_UNIT_SHM_SHM_TEST_H
+#include "tests/unit/shm/shm_harness.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdbool.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-#include "shm/layout.h"
-#include "shm/segment.h"
 
-static inline struct segment *make_segment(size_t ring_bytes, size_t uplink_bytes, unsigned slots)
+struct segment *make_segment(size_t ring_bytes, size_t uplink_bytes, unsigned slots)
 {
     struct error err = {0};
     struct segment_settings settings = {
@@ -27,15 +19,14 @@ static inline struct segment *make_segment(size_t ring_bytes, size_t uplink_byte
     return segment;
 }
 
-static inline void prepare(struct segment *segment, unsigned slot)
+void prepare(struct segment *segment, unsigned slot)
 {
     struct error err = {0};
     if (segment_prepare_slot(segment, slot, &err) < 0)
         fail_msg("segment_prepare_slot: %s", err.text);
 }
 
-/* Descriptors of its own for a worker in this same process. */
-static inline struct segment_descriptors copy_descriptors(const struct segment *segment, unsigned slot)
+struct segment_descriptors copy_descriptors(const struct segment *segment, unsigned slot)
 {
     struct segment_descriptors d = segment_descriptors(segment, slot);
     return (struct segment_descriptors){.memory = fcntl(d.memory, F_DUPFD_CLOEXEC, 0),
@@ -43,7 +34,7 @@ static inline struct segment_descriptors copy_descriptors(const struct segment *
         .wake = fcntl(d.wake, F_DUPFD_CLOEXEC, 0)};
 }
 
-static inline struct segment *attach(const struct segment *master, unsigned slot)
+struct segment *attach(const struct segment *master, unsigned slot)
 {
     struct error err = {0};
     struct segment_descriptors descriptors = copy_descriptors(master, slot);
@@ -53,31 +44,28 @@ static inline struct segment *attach(const struct segment *master, unsigned slot
     return segment;
 }
 
-static inline bool readable(int fd)
+bool readable(int fd)
 {
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
     return poll(&pollfd, 1, 0) == 1;
 }
 
-/* The n-th record's length (0..max) and bytes follow from n. */
-static inline uint32_t pattern_length(uint64_t n, uint32_t max)
+uint32_t pattern_length(uint64_t n, uint32_t max)
 {
     return (uint32_t)((n * UINT64_C(0x9e3779b97f4a7c15)) >> 33) % (max + 1);
 }
 
-static inline void pattern_fill(void *body, uint32_t length, uint64_t n)
+void pattern_fill(void *body, uint32_t length, uint64_t n)
 {
     unsigned char *bytes = body;
     for (uint32_t i = 0; i < length; i++)
         bytes[i] = (unsigned char)(n * 31 + i * 7);
 }
 
-static inline void pattern_check(const void *body, uint32_t length, uint64_t n)
+void pattern_check(const void *body, uint32_t length, uint64_t n)
 {
     const unsigned char *bytes = body;
     for (uint32_t i = 0; i < length; i++)
         if (bytes[i] != (unsigned char)(n * 31 + i * 7))
             fail_msg("record %llu: byte %u of %u is wrong", (unsigned long long)n, i, length);
 }
-
-#endif

@@ -1,20 +1,11 @@
-/* Memory that ends at a page nobody may touch: an over-read of one byte crashes the test. */
-#ifndef OPALD_TESTS_GUARD_PAGE_H
-#define OPALD_TESTS_GUARD_PAGE_H
+#include "tests/unit/shm/common/guard_page.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-struct guarded {
-    void *mapping;
-    size_t size;
-    uint8_t *bytes; /* `length` bytes right before the forbidden page */
-};
-
-static inline struct guarded guarded_copy(const void *bytes, size_t length)
+struct guarded guarded_copy(const void *bytes, size_t length)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t room = (length + page - 1) / page * page;
@@ -28,9 +19,7 @@ static inline struct guarded guarded_copy(const void *bytes, size_t length)
     return guarded;
 }
 
-static inline void guarded_free(struct guarded *guarded)
+void guarded_free(struct guarded *guarded)
 {
     munmap(guarded->mapping, guarded->size);
 }
-
-#endif
