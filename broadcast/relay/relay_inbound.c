@@ -1,18 +1,74 @@
+#include "broadcast/relay/relay_inbound.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "broadcast/relay/relay_internal.h"
-#include "shm/common/clock.h"
+#include "broadcast/relay/inbox.h"
+#include "shm/common/json.h"
+#include "shm/common/log.h"
+#include "shm/common/memory.h"
 
 /* A control message has one member with a small number. */
 #define CONTROL_DEPTH_MAX  4
 #define CONTROL_TOKENS_MAX 16
 #define CONTROL_LENGTH_MAX 200
+/* Of another server's text, in the log. */
+#define INBOUND_REASON_MAX 300
+/* What waits for the ring or for a row before reading stops. */
+#define INBOX_MESSAGES (size_t)4096
+#define INBOX_BYTES    (size_t)(16 << 20)
+
+struct relay_inbound {
+    const char *logger;
+    struct broadcast_callbacks callbacks;
+    void *callbacks_context;
+    struct relay_inbound_hooks hooks;
+    void *context;
+    char *notifier_id;
+    struct inbox *inbox;
+    struct notification_decoder *decoder;
+    struct json_document control;
+    /* the event callback said no; waits for relay_inbound_resume */
+    bool stalled;
+    /* what hooks.read was told last */
+    bool reading;
+    /* events were passed on since the last batch_end */
+    bool batch_open;
+    struct log_limiter limit_rejected;
+};
+
+struct relay_inbound *relay_inbound_make(const struct broadcast_settings *settings, const char *logger,
+    const struct broadcast_callbacks *callbacks, void *callbacks_context,
+    const struct relay_inbound_hooks *hooks, void *context)
+{
+    struct relay_inbound *inbound = memory_allocate(sizeof(*inbound));
+    inbound->logger = logger;
+    inbound->callbacks = *callbacks;
+    inbound->callbacks_context = callbacks_context;
+    inbound->hooks = *hooks;
+    inbound->context = context;
+    inbound->notifier_id = memory_copy_string(settings->notifier_id);
+    inbound->inbox = inbox_make(INBOX_MESSAGES, INBOX_BYTES);
+    inbound->decoder = notification_decoder_make(settings->json_max_depth);
+    inbound->reading = true;
+    return inbound;
+}
+
+void relay_inbound_free(struct relay_inbound *inbound)
+{
+    inbox_free(inbound->inbox);
+    notification_decoder_free(inbound->decoder);
+    json_free(&inbound->control);
+    free(inbound->notifier_id);
+    free(inbound);
+}
+
+/* ---- one message ---- */
 
 /* The value of {"key": N}. */
-static bool control_read(struct relay *relay, struct slice data, const char *key, uint64_t *value)
+static bool control_read(struct relay_inbound *inbound, struct slice data, const char *key, uint64_t *value)
 {
-    struct json_document *document = &relay->control;
+    struct json_document *document = &inbound->control;
     if (data.length > CONTROL_LENGTH_MAX ||
         json_parse(document, data.data, data.length, CONTROL_DEPTH_MAX, CONTROL_TOKENS_MAX) != JSON_OK ||
         !document->count || document->tokens[0].type != JSON_OBJECT)
@@ -23,153 +79,163 @@ static bool control_read(struct relay *relay, struct slice data, const char *key
     return slice_read_number(json_raw(document, token), INT64_MAX, value);
 }
 
-static void inbound_own(struct relay *relay, const struct notification *notification)
+static void inbound_own(struct relay_inbound *inbound, const struct notification *notification)
 {
     uint64_t number;
-    backoff_reset(&relay->links[RELAY_LISTENER].backoff);
-    if (notification->topic_count == 0 &&
-        control_read(relay, notification->data, RELAY_CONTROL_KEY_HEARTBEAT, &number)) {
-        relay->heartbeat_since_ns = 0;
-        return;
-    }
-    relay_count(relay, BROADCAST_COUNT_OWN, 1);
+    bool heartbeat = notification->topic_count == 0 &&
+                     control_read(inbound, notification->data, RELAY_CONTROL_KEY_HEARTBEAT, &number);
+    inbound->hooks.came_through(inbound->context, heartbeat);
+    if (!heartbeat)
+        inbound->callbacks.count(inbound->callbacks_context, BROADCAST_COUNT_OWN, 1);
 }
 
 /* From another server of our kind. Others never send one without topics; if they did it would mean nothing. */
-static void inbound_control(struct relay *relay, const struct notification *notification)
+static void inbound_control(struct relay_inbound *inbound, const struct notification *notification)
 {
     uint64_t number;
-    if (relay->driver->fetch_rows &&
-        control_read(relay, notification->data, RELAY_CONTROL_KEY_ROW, &number)) {
-        inbox_append_row(relay->inbox, number);
-        if (relay_is_live(relay, RELAY_SENDER))
-            relay->driver->fetch_rows(relay->self);
+    if (inbound->hooks.rows_wanted &&
+        control_read(inbound, notification->data, RELAY_CONTROL_KEY_ROW, &number)) {
+        inbox_append_row(inbound->inbox, number);
+        inbound->hooks.rows_wanted(inbound->context);
     } else if (notification->resync.data) {
-        log_write(LOG_WARNING, relay->driver->logger, "another server asks for a resync: %.*s",
-            (int)(notification->resync.length < RELAY_WHY_MAX ? notification->resync.length : RELAY_WHY_MAX),
-            notification->resync.data);
-        relay_recovery_want_resync(relay, "another server lost events on the way out");
+        size_t length = notification->resync.length;
+        log_write(LOG_WARNING, inbound->logger, "another server asks for a resync: %.*s",
+            (int)(length < INBOUND_REASON_MAX ? length : INBOUND_REASON_MAX), notification->resync.data);
+        inbound->hooks.resync_wanted(inbound->context, "another server lost events on the way out");
     }
 }
 
-static bool inbound_decode(struct relay *relay, struct slice message, struct notification *notification)
+static bool inbound_decode(
+    struct relay_inbound *inbound, struct slice message, struct notification *notification)
 {
     const char *reason = NULL;
-    if (notification_decode(relay->decoder, message, notification, &reason) == 0)
+    if (notification_decode(inbound->decoder, message, notification, &reason) == 0)
         return true;
-    relay_count(relay, BROADCAST_COUNT_REJECTED, 1);
-    log_write_limited(&relay->limit_rejected, LOG_ERROR, relay->driver->logger,
+    inbound->callbacks.count(inbound->callbacks_context, BROADCAST_COUNT_REJECTED, 1);
+    log_write_limited(&inbound->limit_rejected, LOG_ERROR, inbound->logger,
         "Failed handling incoming broadcast: %s (%zu bytes); skipped", reason ? reason : "unknown reason",
         message.length);
     if (notification->above_limits) /* others heard it */
-        relay_recovery_want_resync(relay, "an event was above this server's limits");
+        inbound->hooks.resync_wanted(inbound->context, "an event was above this server's limits");
     return false;
 }
 
 /* Offers one event; false when it must be kept. */
-static bool inbound_offer(struct relay *relay, const struct notification *notification)
+static bool inbound_offer(struct relay_inbound *inbound, const struct notification *notification)
 {
-    if (!relay->callbacks.event(relay->context, notification)) {
-        relay->stalled = true;
+    if (!inbound->callbacks.event(inbound->callbacks_context, notification)) {
+        inbound->stalled = true;
         return false;
     }
-    relay->batch_open = true;
+    inbound->batch_open = true;
     return true;
 }
 
-static void inbound_set_reading(struct relay *relay)
+static bool inbound_is_own(const struct relay_inbound *inbound, const struct notification *notification)
 {
-    bool on = !relay->stalled && !inbox_is_full(relay->inbox);
-    if (on == relay->reading)
-        return;
-    relay->reading = on;
-    relay->heard_ns = clock_monotonic_ns();
-    if (relay->heartbeat_since_ns)
-        relay->heartbeat_since_ns = relay->heard_ns;
-    relay->driver->read(relay->self, on);
+    return slice_equals_string(notification->notifier_id, inbound->notifier_id);
 }
 
-bool relay_received(struct relay *relay, struct slice message)
+static void inbound_set_reading(struct relay_inbound *inbound)
+{
+    bool on = !inbound->stalled && !inbox_is_full(inbound->inbox);
+    if (on == inbound->reading)
+        return;
+    inbound->reading = on;
+    inbound->hooks.read(inbound->context, on);
+}
+
+bool relay_inbound_received(struct relay_inbound *inbound, struct slice message)
 {
     struct notification notification;
-    relay_heard(relay);
-    if (!inbound_decode(relay, message, &notification))
-        return relay->reading;
-    if (slice_equals_string(notification.notifier_id, relay->notifier_id)) {
-        inbound_own(relay, &notification);
-        return relay->reading;
+    if (!inbound_decode(inbound, message, &notification))
+        return inbound->reading;
+    if (inbound_is_own(inbound, &notification)) {
+        inbound_own(inbound, &notification);
+        return inbound->reading;
     }
-    backoff_reset(&relay->links[RELAY_LISTENER].backoff);
+    inbound->hooks.came_through(inbound->context, false);
     if (notification.topic_count == 0) {
-        inbound_control(relay, &notification);
-    } else if (inbox_count(relay->inbox) || !inbound_offer(relay, &notification)) {
-        inbox_append(relay->inbox, message);
+        inbound_control(inbound, &notification);
+    } else if (inbox_count(inbound->inbox) || !inbound_offer(inbound, &notification)) {
+        inbox_append(inbound->inbox, message);
     }
-    if (relay->stalled || inbox_is_full(relay->inbox))
-        inbound_set_reading(relay);
-    return relay->reading;
+    if (inbound->stalled || inbox_is_full(inbound->inbox))
+        inbound_set_reading(inbound);
+    return inbound->reading;
 }
 
-void relay_inbound_drain(struct relay *relay)
+/* ---- what waits ---- */
+
+/* The oldest in the inbox. False when it has to wait. */
+static bool inbound_take(struct relay_inbound *inbound)
 {
     struct slice message;
     struct notification notification;
     uint64_t row;
-    enum inbox_front front;
-    while (!relay->stalled && (front = inbox_front(relay->inbox, &message, &row)) != INBOX_EMPTY) {
-        if (front == INBOX_AWAITS_ROW)
-            break;
-        if (front == INBOX_ROW_MISSING) {
-            relay_count(relay, BROADCAST_COUNT_REJECTED, 1);
-            log_write(LOG_ERROR, relay->driver->logger,
-                "the row %" PRIu64 " of a large event is not there (any more): the event is lost here", row);
-            relay_recovery_want_resync(relay, "the row of a large event was not there");
-        } else if (inbound_decode(relay, message, &notification) && notification.topic_count &&
-                   !slice_equals_string(notification.notifier_id, relay->notifier_id) &&
-                   !inbound_offer(relay, &notification)) {
-            break;
-        }
-        inbox_pop(relay->inbox);
+    switch (inbox_front(inbound->inbox, &message, &row)) {
+    case INBOX_EMPTY:
+    case INBOX_AWAITS_ROW:
+        return false;
+    case INBOX_ROW_MISSING:
+        inbound->callbacks.count(inbound->callbacks_context, BROADCAST_COUNT_REJECTED, 1);
+        log_write(LOG_ERROR, inbound->logger,
+            "the row %" PRIu64 " of a large event is not there (any more): the event is lost here", row);
+        inbound->hooks.resync_wanted(inbound->context, "the row of a large event was not there");
+        break;
+    case INBOX_READY:
+        if (inbound_decode(inbound, message, &notification) && notification.topic_count &&
+            !inbound_is_own(inbound, &notification) && !inbound_offer(inbound, &notification))
+            return false;
+        break;
     }
-    inbound_set_reading(relay);
+    inbox_pop(inbound->inbox);
+    return true;
 }
 
-void relay_resume(struct relay *relay)
+static void inbound_drain(struct relay_inbound *inbound)
 {
-    if (!relay->stalled)
+    while (!inbound->stalled && inbound_take(inbound))
+        ;
+    inbound_set_reading(inbound);
+}
+
+void relay_inbound_resume(struct relay_inbound *inbound)
+{
+    if (!inbound->stalled)
         return;
-    relay->stalled = false;
-    relay_inbound_drain(relay);
-    relay_batch_end(relay);
+    inbound->stalled = false;
+    inbound_drain(inbound);
+    relay_inbound_batch_end(inbound);
 }
 
-void relay_batch_end(struct relay *relay)
+void relay_inbound_batch_end(struct relay_inbound *inbound)
 {
-    if (!relay->batch_open)
+    if (!inbound->batch_open)
         return;
-    relay->batch_open = false;
-    relay->callbacks.batch_end(relay->context);
+    inbound->batch_open = false;
+    inbound->callbacks.batch_end(inbound->callbacks_context);
 }
 
-void relay_heard(struct relay *relay)
+bool relay_inbound_reading(const struct relay_inbound *inbound)
 {
-    relay->heard_ns = clock_monotonic_ns();
+    return inbound->reading && !inbound->stalled;
 }
 
-bool relay_next_row(struct relay *relay, uint64_t *row)
+bool relay_inbound_next_row(struct relay_inbound *inbound, uint64_t *row)
 {
-    return inbox_next_row(relay->inbox, row);
+    return inbox_next_row(inbound->inbox, row);
 }
 
-void relay_row(struct relay *relay, uint64_t row, struct slice message)
+void relay_inbound_row(struct relay_inbound *inbound, uint64_t row, struct slice message)
 {
-    if (!inbox_fill_row(relay->inbox, row, message))
+    if (!inbox_fill_row(inbound->inbox, row, message))
         return;
-    relay_inbound_drain(relay);
-    relay_batch_end(relay);
+    inbound_drain(inbound);
+    relay_inbound_batch_end(inbound);
 }
 
-void relay_inbound_sender_lost(struct relay *relay)
+void relay_inbound_ask_again(struct relay_inbound *inbound)
 {
-    inbox_ask_again(relay->inbox);
+    inbox_ask_again(inbound->inbox);
 }

@@ -1,0 +1,90 @@
+#include "broadcast/relay/relay_heartbeat.h"
+
+#define HEARTBEAT_TICKS 4 /* per deadline */
+
+void relay_heartbeat_init(struct relay_heartbeat *heartbeat, uint64_t deadline_ns, uint64_t now_ns)
+{
+    *heartbeat = (struct relay_heartbeat){.tick_ns = deadline_ns / HEARTBEAT_TICKS, .ticked_ns = now_ns};
+}
+
+void relay_heartbeat_live(struct relay_heartbeat *heartbeat, enum relay_side side, uint64_t now_ns)
+{
+    if (side == RELAY_LISTENER)
+        heartbeat->heard_ns = now_ns;
+    else
+        heartbeat->progress_ns = now_ns;
+}
+
+void relay_heartbeat_lost(struct relay_heartbeat *heartbeat)
+{
+    heartbeat->missing_since_ns = 0;
+}
+
+void relay_heartbeat_heard(struct relay_heartbeat *heartbeat, uint64_t now_ns)
+{
+    heartbeat->heard_ns = now_ns;
+}
+
+void relay_heartbeat_progress(struct relay_heartbeat *heartbeat, uint64_t now_ns)
+{
+    heartbeat->progress_ns = now_ns;
+}
+
+void relay_heartbeat_acknowledged(struct relay_heartbeat *heartbeat, uint64_t now_ns)
+{
+    if (!heartbeat->missing_since_ns)
+        heartbeat->missing_since_ns = now_ns;
+}
+
+void relay_heartbeat_arrived(struct relay_heartbeat *heartbeat)
+{
+    heartbeat->missing_since_ns = 0;
+}
+
+/* What was not heard until now is not the backbone's fault. */
+static void heartbeat_excuse_listener(struct relay_heartbeat *heartbeat, uint64_t now_ns)
+{
+    heartbeat->heard_ns = now_ns;
+    if (heartbeat->missing_since_ns)
+        heartbeat->missing_since_ns = now_ns;
+}
+
+void relay_heartbeat_reading_changed(struct relay_heartbeat *heartbeat, uint64_t now_ns)
+{
+    heartbeat_excuse_listener(heartbeat, now_ns);
+}
+
+uint64_t relay_heartbeat_next(struct relay_heartbeat *heartbeat)
+{
+    return ++heartbeat->number;
+}
+
+struct relay_heartbeat_decision relay_heartbeat_tick(
+    struct relay_heartbeat *heartbeat, const struct relay_heartbeat_facts *facts, uint64_t now_ns)
+{
+    struct relay_heartbeat_decision decision = {0};
+    uint64_t limit_ns = heartbeat->tick_ns * (HEARTBEAT_TICKS - 1);
+    /* This process itself did not run: the answers that wait in the sockets get their turn first. */
+    bool stood_still = now_ns - heartbeat->ticked_ns > 2 * heartbeat->tick_ns;
+    heartbeat->ticked_ns = now_ns;
+    if (stood_still || !facts->reading)
+        heartbeat_excuse_listener(heartbeat, now_ns);
+    if (stood_still)
+        heartbeat->progress_ns = now_ns;
+
+    decision.sender_silent_ns = now_ns - heartbeat->progress_ns;
+    if (facts->sender_live && facts->in_flight && decision.sender_silent_ns >= limit_ns)
+        decision.sender_lost = "no acknowledgement";
+
+    bool missing = heartbeat->missing_since_ns && !decision.sender_lost;
+    decision.listener_silent_ns = now_ns - heartbeat->heard_ns;
+    if (facts->listener_live && decision.listener_silent_ns >= limit_ns) {
+        decision.listener_lost = "no sign of life";
+    } else if (facts->listener_live && missing && now_ns - heartbeat->missing_since_ns >= limit_ns) {
+        decision.listener_silent_ns = now_ns - heartbeat->missing_since_ns;
+        decision.listener_lost = "deaf: the backbone took our heartbeat but did not deliver it";
+    }
+    decision.probe = facts->listener_live && !decision.listener_lost;
+    decision.beat = decision.probe && facts->sender_live && !decision.sender_lost;
+    return decision;
+}
