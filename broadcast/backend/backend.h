@@ -105,7 +105,7 @@ struct broadcast_backend {
         const struct broadcast_callbacks *callbacks, void *context, struct error *err);
     int (*publish)(void *self, struct slice topic, struct slice data, uint64_t token);
     void (*resume)(void *self);
-    uint64_t (*message_max)(const void *self);
+    uint64_t (*message_max)(void *self);
     size_t (*close)(void *self, int grace_ms);
 };
 

@@ -164,7 +164,7 @@ static void kafka_resume(void *self)
     kafka_consumer_resume(kafka->consumer);
 }
 
-static uint64_t kafka_message_max(const void *self)
+static uint64_t kafka_message_max(void *self)
 {
     const struct kafka *kafka = self;
     /* While it is not known, a refusal by the broker is counted and logged. */

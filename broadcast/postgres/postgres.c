@@ -12,57 +12,82 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broadcast/postgres/postgres_internal.h"
+#include "broadcast/postgres/postgres_limits.h"
+#include "broadcast/postgres/postgres_listener.h"
+#include "broadcast/postgres/postgres_sender.h"
+#include "broadcast/postgres/postgres_sql.h"
+#include "broadcast/postgres/postgres_start.h"
+#include "broadcast/postgres/postgres_uri.h"
+#include "broadcast/relay/relay.h"
 #include "shm/common/clock.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+
+#define POSTGRES_MAGIC 0x70677371u
+
+struct postgres {
+    uint32_t magic;
+    struct relay *relay;
+    struct postgres_uri uri;
+    char *channel;
+    char *schema;
+    /* quoted, with its schema */
+    char *table;
+    struct postgres_listener *listener;
+    struct postgres_sender *sender;
+};
+
+static struct postgres *postgres_from(void *self)
+{
+    return object_cast(struct postgres, POSTGRES_MAGIC, self);
+}
 
 /* ---- the relay's driver ---- */
 
 static void postgres_open_side(void *self, enum relay_side side)
 {
-    struct postgres *postgres = self;
-    postgres_connection_open(side == RELAY_LISTENER ? postgres->listener : postgres->sender);
+    if (side == RELAY_LISTENER)
+        postgres_listener_open(postgres_from(self)->listener);
+    else
+        postgres_sender_open(postgres_from(self)->sender);
 }
 
 static void postgres_close_side(void *self, enum relay_side side)
 {
     if (side == RELAY_LISTENER)
-        postgres_listener_close(self);
+        postgres_listener_close(postgres_from(self)->listener);
     else
-        postgres_sender_close(self);
+        postgres_sender_close(postgres_from(self)->sender);
 }
 
 static bool postgres_send(void *self, struct slice message)
 {
-    return postgres_sender_send(self, message);
+    return postgres_sender_send(postgres_from(self)->sender, message);
 }
 
 static void postgres_flush(void *self)
 {
-    postgres_sender_flush(self);
+    postgres_sender_flush(postgres_from(self)->sender);
 }
 
 static void postgres_read(void *self, bool on)
 {
-    struct postgres *postgres = self;
-    postgres_connection_read(postgres->listener, on);
+    postgres_listener_read(postgres_from(self)->listener, on);
 }
 
 static void postgres_probe(void *self)
 {
-    postgres_listener_probe(self);
+    postgres_listener_probe(postgres_from(self)->listener);
 }
 
 static void postgres_fetch_rows(void *self)
 {
-    postgres_sender_fetch_rows(self);
+    postgres_sender_fetch_rows(postgres_from(self)->sender);
 }
 
 static void postgres_wait(void *self, int timeout_ms)
 {
-    struct postgres *postgres = self;
-    postgres_connection_wait(postgres->sender, timeout_ms);
+    postgres_sender_wait(postgres_from(self)->sender, timeout_ms);
 }
 
 /* ---- the backend ---- */
@@ -108,7 +133,7 @@ static void *postgres_open(struct event_base *base, const struct broadcast_setti
     struct text table = {0};
     if (postgres_check_settings(settings, err) < 0)
         return NULL;
-    struct postgres *postgres = memory_allocate(sizeof *postgres);
+    struct postgres *postgres = memory_allocate(sizeof(*postgres));
     unsigned user_timeout_ms = (unsigned)(relay_deadline_ns(settings) / 2 / CLOCK_MILLISECOND);
     if (postgres_uri_parse(settings->uri, user_timeout_ms, &postgres->uri, err) < 0) {
         free(postgres);
@@ -121,39 +146,39 @@ static void *postgres_open(struct event_base *base, const struct broadcast_setti
     postgres_append_identifier(&table, schema);
     text_append_string(&table, "." POSTGRES_TABLE_NAME);
     postgres->table = table.data; /* owned from here */
-    postgres->listener =
-        postgres_connection_make(base, &postgres->uri, &postgres_listener_callbacks, postgres);
-    postgres->sender = postgres_connection_make(base, &postgres->uri, &postgres_sender_callbacks, postgres);
-    postgres_sender_make(postgres, base, relay_deadline_ns(settings));
+    postgres->listener = postgres_listener_make(base, &postgres->uri, postgres->channel, postgres->relay);
+    postgres->sender = postgres_sender_make(base,
+        &(struct postgres_sender_settings){.uri = &postgres->uri,
+            .channel = postgres->channel,
+            .schema = postgres->schema,
+            .table = postgres->table,
+            .deadline_ns = relay_deadline_ns(settings)},
+        postgres->relay);
     relay_start(postgres->relay);
     return postgres;
 }
 
 static int postgres_publish(void *self, struct slice topic, struct slice data, uint64_t token)
 {
-    struct postgres *postgres = self;
-    return relay_publish(postgres->relay, topic, data, token);
+    return relay_publish(postgres_from(self)->relay, topic, data, token);
 }
 
 static void postgres_resume(void *self)
 {
-    struct postgres *postgres = self;
-    relay_resume(postgres->relay);
+    relay_resume(postgres_from(self)->relay);
 }
 
-static uint64_t postgres_message_max(const void *self)
+static uint64_t postgres_message_max(void *self)
 {
-    const struct postgres *postgres = self;
-    return relay_message_max(postgres->relay);
+    return relay_message_max(postgres_from(self)->relay);
 }
 
 static size_t postgres_close(void *self, int grace_ms)
 {
-    struct postgres *postgres = self;
+    struct postgres *postgres = postgres_from(self);
     size_t unsent = relay_close(postgres->relay, grace_ms);
-    postgres_sender_free(postgres);
-    postgres_connection_free(postgres->listener);
-    postgres_connection_free(postgres->sender);
+    postgres_sender_free(postgres->sender);
+    postgres_listener_free(postgres->listener);
     postgres_uri_free(&postgres->uri);
     free(postgres->channel);
     free(postgres->schema);

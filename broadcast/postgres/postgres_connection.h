@@ -1,6 +1,6 @@
 /*
- * One connection to Postgres by libpq's non-blocking calls: host after host, address after address, until one answers and its
- * start (whatever statements the caller wants first) succeeds. What goes over it then is the caller's business.
+ * One connection to Postgres: dialled (postgres_dial.h), then started by whatever statements the caller wants first; an address where
+ * those fail counts as one that does not answer. What goes over it then is the caller's business.
  * Opens again and again; any callback may close it. Main thread only.
  */
 #ifndef OPALD_BROADCAST_POSTGRES_POSTGRES_CONNECTION_H
@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include "broadcast/postgres/postgres_uri.h"
 
 struct postgres_connection;
@@ -18,7 +19,8 @@ struct postgres_connection_callbacks {
     void (*connected)(void *context);
     /* Bytes have come in and were taken into libpq's buffer: look for results and notifications. */
     void (*input)(void *context);
-    void (*lost)(void *context, const char *why); /* closed already */
+    /* closed already */
+    void (*lost)(void *context, const char *why);
 };
 
 /* `uri` must outlive the connection. */
@@ -39,7 +41,8 @@ uint64_t postgres_connection_generation(const struct postgres_connection *connec
 void postgres_connection_flush(struct postgres_connection *connection);
 /* Off: `input` is not called any more; on: it is called soon, for what is in libpq's buffer already. */
 void postgres_connection_read(struct postgres_connection *connection, bool on);
-/* libpq's message of the last failure on one line, with the server's last notice if it said why it was closing. Valid until the next call. */
+/* libpq's message of the last failure on one line, with the server's last notice if it said why it was closing. Valid until the next
+ * call. */
 const char *postgres_connection_message(struct postgres_connection *connection);
 /* Without the loop: waits at most timeout_ms and does what the loop would have done. */
 void postgres_connection_wait(struct postgres_connection *connection, int timeout_ms);

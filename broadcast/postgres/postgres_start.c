@@ -1,54 +1,26 @@
-/*
- * What the sender's connection does before it is of use, one simple query after the other:
- *
- *   0 session settings, prepared pg_notify     (must succeed)
- *   1 is it a primary? is the table usable?    (must succeed)
- *   2 create schema and table                  (only if it is not; may fail: no permission, or another server was faster)
- *   3 look again                               (only after 2)
- *   4 prepared statements of the table         (only if it is usable)
- *
- * Nothing is created that is there already: CREATE ... IF NOT EXISTS would ask for the permission to create even then.
- */
+#include "broadcast/postgres/postgres_start.h"
+
+#include <stdlib.h>
 #include <string.h>
 
-#include "broadcast/postgres/postgres_internal.h"
+#include "broadcast/postgres/postgres_sql.h"
+#include "shm/common/memory.h"
 
 enum start_step { START_SESSION, START_LOOK, START_CREATE, START_LOOK_AGAIN, START_PREPARE, START_DONE };
 
-void postgres_append_identifier(struct text *out, const char *name)
-{
-    text_append_char(out, '"');
-    for (; *name; name++) {
-        if (*name == '"')
-            text_append_char(out, '"');
-        text_append_char(out, *name);
-    }
-    text_append_char(out, '"');
-}
-
-void postgres_append_literal(struct text *out, const char *value)
-{
-    /* The E form: independent of standard_conforming_strings. */
-    text_append_string(out, "E'");
-    for (; *value; value++) {
-        if (*value == '\'' || *value == '\\')
-            text_append_char(out, *value);
-        text_append_char(out, *value);
-    }
-    text_append_char(out, '\'');
-}
-
-void postgres_append_error(struct text *out, const PGresult *result)
-{
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY);
-    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    if (!message) { /* libpq's own, about the connection */
-        message = PQresultErrorMessage(result);
-        text_append(out, message, strcspn(message, "\n"));
-        return;
-    }
-    text_append_format(out, "%s: %s", severity ? severity : "ERROR", message);
-}
+struct postgres_start {
+    struct postgres_connection *connection;
+    const char *schema;
+    const char *table;
+    void (*done)(void *context, const struct postgres_start_outcome *outcome);
+    void *context;
+    enum start_step step;
+    /* the statement of this step */
+    bool failed;
+    bool schema_is_there;
+    struct postgres_start_outcome outcome;
+    struct text table_why;
+};
 
 static void append_session(struct text *sql)
 {
@@ -62,27 +34,27 @@ static void append_session(struct text *sql)
 
 /* By the catalogue: to_regclass and the like raise an error where the schema may not be used. The names may also belong to somebody
  * else's table; then it can't be had, and the log says so. */
-static void append_look(struct postgres *postgres, struct text *sql)
+static void append_look(struct postgres_start *start, struct text *sql)
 {
     static const char *const rights[] = {"SELECT", "INSERT", "DELETE"};
     text_append_string(sql,
         "SELECT pg_catalog.pg_is_in_recovery(), coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE')");
-    for (size_t i = 0; i < sizeof rights / sizeof *rights; i++)
+    for (size_t i = 0; i < sizeof(rights) / sizeof(*rights); i++)
         text_append_format(sql, " AND pg_catalog.has_table_privilege(c.oid, '%s')", rights[i]);
     text_append_string(sql, ", false), n.oid IS NOT NULL, c.oid IS NOT NULL FROM (VALUES (1)) AS one LEFT "
                             "JOIN pg_catalog.pg_namespace n "
                             "ON n.nspname = ");
-    postgres_append_literal(sql, postgres->schema);
+    postgres_append_literal(sql, start->schema);
     text_append_string(sql,
         " LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = '" POSTGRES_TABLE_NAME
         "'");
 }
 
-static void append_create(struct postgres *postgres, struct text *sql)
+static void append_create(struct postgres_start *start, struct text *sql)
 {
-    if (!postgres->schema_is_there) {
+    if (!start->schema_is_there) {
         text_append_string(sql, "CREATE SCHEMA ");
-        postgres_append_identifier(sql, postgres->schema);
+        postgres_append_identifier(sql, start->schema);
         text_append_string(sql, ";");
     }
     /* Unlogged: its rows are worth no more than the notifications that point to them, and those don't survive a crash. */
@@ -90,10 +62,10 @@ static void append_create(struct postgres *postgres, struct text *sql)
         "CREATE UNLOGGED TABLE %s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload text NOT "
         "NULL, "
         "created timestamptz NOT NULL DEFAULT pg_catalog.now())",
-        postgres->table);
+        start->table);
 }
 
-static void append_prepare(struct postgres *postgres, struct text *sql)
+static void append_prepare(struct postgres_start *start, struct text *sql)
 {
     /* One statement, so that no notification can be seen before its row. */
     text_append_format(sql,
@@ -106,112 +78,132 @@ static void append_prepare(struct postgres *postgres, struct text *sql)
         "created < "
         "pg_catalog.now() - pg_catalog.make_interval(secs => $1) ORDER BY id LIMIT 1000 FOR UPDATE SKIP "
         "LOCKED)",
-        postgres->table, postgres->table, postgres->table, postgres->table);
+        start->table, start->table, start->table, start->table);
 }
 
-static void start_send(struct postgres *postgres, enum start_step step)
+static void start_send(struct postgres_start *start, enum start_step step)
 {
     struct text sql = {0};
-    postgres->start_step = step;
-    postgres->start_failed = false;
+    start->step = step;
+    start->failed = false;
     switch (step) {
     case START_SESSION:
         append_session(&sql);
         break;
     case START_LOOK:
     case START_LOOK_AGAIN:
-        append_look(postgres, &sql);
+        append_look(start, &sql);
         break;
     case START_CREATE:
-        append_create(postgres, &sql);
+        append_create(start, &sql);
         break;
     case START_PREPARE:
-        append_prepare(postgres, &sql);
+        append_prepare(start, &sql);
         break;
     case START_DONE:
-        postgres_sender_ready(postgres);
+        start->outcome.table_why = start->table_why.data;
+        start->done(start->context, &start->outcome);
         return;
     }
-    if (!PQsendQuery(postgres_connection_handle(postgres->sender), sql.data))
-        postgres_connection_fail(postgres->sender, postgres_connection_message(postgres->sender));
-    postgres_connection_flush(postgres->sender);
+    if (!PQsendQuery(postgres_connection_handle(start->connection), sql.data))
+        postgres_connection_fail(start->connection, postgres_connection_message(start->connection));
+    postgres_connection_flush(start->connection);
     text_free(&sql);
 }
 
-void postgres_start_begin(struct postgres *postgres)
+void postgres_start_begin(struct postgres_start *start)
 {
-    const char *encoding = PQparameterStatus(postgres_connection_handle(postgres->sender), "server_encoding");
-    postgres->escape = encoding && strcmp(encoding, "UTF8") != 0 && strcmp(encoding, "SQL_ASCII") != 0;
-    postgres->table_usable = false;
-    text_clear(&postgres->table_why);
-    start_send(postgres, START_SESSION);
+    const char *encoding =
+        PQparameterStatus(postgres_connection_handle(start->connection), "server_encoding");
+    start->outcome.escape = encoding && strcmp(encoding, "UTF8") != 0 && strcmp(encoding, "SQL_ASCII") != 0;
+    start->outcome.table_usable = false;
+    text_clear(&start->table_why);
+    start_send(start, START_SESSION);
 }
 
 /* The row of START_LOOK. */
-static void start_on_look(struct postgres *postgres, const PGresult *result)
+static void start_on_look(struct postgres_start *start, const PGresult *result)
 {
     if (strcmp(PQgetvalue(result, 0, 0), "t") == 0) {
-        postgres->start_failed = true;
+        start->failed = true;
         postgres_connection_fail(
-            postgres->sender, "the server is in recovery (a standby): it takes no notifications");
+            start->connection, "the server is in recovery (a standby): it takes no notifications");
         return;
     }
-    postgres->table_usable = strcmp(PQgetvalue(result, 0, 1), "t") == 0;
-    postgres->schema_is_there = strcmp(PQgetvalue(result, 0, 2), "t") == 0;
-    postgres->table_is_there = strcmp(PQgetvalue(result, 0, 3), "t") == 0;
+    start->outcome.table_usable = strcmp(PQgetvalue(result, 0, 1), "t") == 0;
+    start->schema_is_there = strcmp(PQgetvalue(result, 0, 2), "t") == 0;
+    start->outcome.table_is_there = strcmp(PQgetvalue(result, 0, 3), "t") == 0;
 }
 
-static void start_on_error(struct postgres *postgres, const PGresult *result)
+static void start_on_error(struct postgres_start *start, const PGresult *result)
 {
     struct text why = {0};
-    postgres->start_failed = true;
+    start->failed = true;
     postgres_append_error(&why, result);
-    if (postgres->start_step == START_CREATE) {
-        text_clear(&postgres->table_why);
-        text_append_slice(&postgres->table_why, text_slice(&why));
+    if (start->step == START_CREATE) {
+        text_clear(&start->table_why);
+        text_append_slice(&start->table_why, text_slice(&why));
     } else {
-        postgres_connection_fail(postgres->sender, why.data);
+        postgres_connection_fail(start->connection, why.data);
     }
     text_free(&why);
 }
 
 /* The statement of this step is over. */
-static void start_next(struct postgres *postgres)
+static void start_next(struct postgres_start *start)
 {
-    enum start_step step = (enum start_step)postgres->start_step;
-    if (postgres->start_failed && step != START_CREATE)
+    enum start_step step = start->step;
+    if (start->failed && step != START_CREATE)
         return; /* the connection is being given up */
     if (step == START_SESSION) {
-        start_send(postgres, START_LOOK);
-    } else if (step == START_LOOK && !postgres->table_usable && !postgres->table_is_there) {
-        start_send(postgres, START_CREATE);
+        start_send(start, START_LOOK);
+    } else if (step == START_LOOK && !start->outcome.table_usable && !start->outcome.table_is_there) {
+        start_send(start, START_CREATE);
     } else if (step == START_CREATE) {
-        start_send(postgres, START_LOOK_AGAIN);
-    } else if (step != START_PREPARE && postgres->table_usable) {
-        start_send(postgres, START_PREPARE);
+        start_send(start, START_LOOK_AGAIN);
+    } else if (step != START_PREPARE && start->outcome.table_usable) {
+        start_send(start, START_PREPARE);
     } else {
-        if (!postgres->table_usable && !postgres->table_why.length)
-            text_append_string(
-                &postgres->table_why, "no permission to read and write the table that is there");
-        start_send(postgres, START_DONE);
+        if (!start->outcome.table_usable && !start->table_why.length)
+            text_append_string(&start->table_why, "no permission to read and write the table that is there");
+        start_send(start, START_DONE);
     }
 }
 
-void postgres_start_input(struct postgres *postgres)
+void postgres_start_input(struct postgres_start *start)
 {
-    PGconn *handle = postgres_connection_handle(postgres->sender);
+    PGconn *handle = postgres_connection_handle(start->connection);
     while (!PQisBusy(handle)) {
         PGresult *result = PQgetResult(handle);
         if (!result) {
             if (PQstatus(handle) == CONNECTION_OK)
-                start_next(postgres);
+                start_next(start);
             return; /* the next step's answer takes another turn */
         }
         ExecStatusType status = PQresultStatus(result);
         if (status == PGRES_TUPLES_OK && PQnfields(result) == 4 && PQntuples(result) == 1)
-            start_on_look(postgres, result);
+            start_on_look(start, result);
         else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
-            start_on_error(postgres, result);
+            start_on_error(start, result);
         PQclear(result);
     }
+}
+
+struct postgres_start *postgres_start_make(struct postgres_connection *connection, const char *schema,
+    const char *table, void (*done)(void *context, const struct postgres_start_outcome *outcome),
+    void *context)
+{
+    struct postgres_start *start = memory_allocate(sizeof(*start));
+    start->connection = connection;
+    start->schema = schema;
+    start->table = table;
+    start->done = done;
+    start->context = context;
+    return start;
+}
+
+void postgres_start_free(struct postgres_start *start)
+{
+    text_free(&start->table_why);
+    free(start);
 }

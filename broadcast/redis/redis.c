@@ -6,7 +6,6 @@
  */
 #include "broadcast/redis/redis.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,8 +13,8 @@
 #include "broadcast/relay/relay.h"
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 
 #define REDIS_MAGIC 0x72656473u
 /* Enough to fill the way to Redis and back; what waits beyond it waits in the replay buffer, where it is bounded. */
@@ -37,16 +36,20 @@ struct redis {
 
 /* ---- the listener's replies ---- */
 
+static struct redis *redis_from(void *context)
+{
+    return object_cast(struct redis, REDIS_MAGIC, context);
+}
+
 static void listener_live(void *context)
 {
-    struct redis *redis = context;
-    assert(redis->magic == REDIS_MAGIC);
+    struct redis *redis = redis_from(context);
     relay_live(redis->relay, RELAY_LISTENER);
 }
 
 static bool listener_reply(void *context, const struct redis_reply *reply)
 {
-    struct redis *redis = context;
+    struct redis *redis = redis_from(context);
     relay_heard(redis->relay);
     if (reply->type == REDIS_REPLY_ERROR) {
         relay_lost(redis->relay, RELAY_LISTENER, reply->bytes);
@@ -61,14 +64,14 @@ static bool listener_reply(void *context, const struct redis_reply *reply)
 
 static void listener_batch_end(void *context)
 {
-    struct redis *redis = context;
+    struct redis *redis = redis_from(context);
     relay_heard(redis->relay);
     relay_batch_end(redis->relay);
 }
 
 static void listener_lost(void *context, const char *why)
 {
-    struct redis *redis = context;
+    struct redis *redis = redis_from(context);
     relay_lost(redis->relay, RELAY_LISTENER, why);
 }
 
@@ -76,15 +79,14 @@ static void listener_lost(void *context, const char *why)
 
 static void sender_live(void *context)
 {
-    struct redis *redis = context;
-    assert(redis->magic == REDIS_MAGIC);
+    struct redis *redis = redis_from(context);
     redis->in_flight = 0;
     relay_live(redis->relay, RELAY_SENDER);
 }
 
 static bool sender_reply(void *context, const struct redis_reply *reply)
 {
-    struct redis *redis = context;
+    struct redis *redis = redis_from(context);
     if (redis->in_flight)
         redis->in_flight--;
     if (reply->type == REDIS_REPLY_INTEGER) {
@@ -112,7 +114,7 @@ static void sender_batch_end(void *context)
 
 static void sender_lost(void *context, const char *why)
 {
-    struct redis *redis = context;
+    struct redis *redis = redis_from(context);
     relay_lost(redis->relay, RELAY_SENDER, why);
 }
 
@@ -120,19 +122,19 @@ static void sender_lost(void *context, const char *why)
 
 static void redis_open_side(void *self, enum relay_side side)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     redis_connection_open(side == RELAY_LISTENER ? redis->listener : redis->sender);
 }
 
 static void redis_close_side(void *self, enum relay_side side)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     redis_connection_close(side == RELAY_LISTENER ? redis->listener : redis->sender);
 }
 
 static bool redis_send(void *self, struct slice message)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     if (redis->in_flight >= REDIS_IN_FLIGHT_MAX ||
         redis_connection_unwritten(redis->sender) >= REDIS_UNWRITTEN_MAX_BYTES)
         return false;
@@ -144,26 +146,26 @@ static bool redis_send(void *self, struct slice message)
 
 static void redis_flush(void *self)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     redis_connection_flush(redis->sender);
 }
 
 static void redis_read(void *self, bool on)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     redis_connection_read(redis->listener, on);
 }
 
 static void redis_probe(void *self)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     redis_connection_command(redis->listener, 1, (struct slice[]){SLICE_LITERAL("PING")});
     redis_connection_flush(redis->listener);
 }
 
 static void redis_wait(void *self, int timeout_ms)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     redis_connection_wait(redis->sender, timeout_ms);
 }
 
@@ -211,7 +213,7 @@ static void *redis_open(struct event_base *base, const struct broadcast_settings
         .lost = listener_lost};
     static const struct redis_connection_callbacks sender_callbacks = {
         .live = sender_live, .reply = sender_reply, .batch_end = sender_batch_end, .lost = sender_lost};
-    struct redis *redis = memory_allocate(sizeof *redis);
+    struct redis *redis = memory_allocate(sizeof(*redis));
     if (redis_uri_parse(settings->uri, &redis->uri, err) < 0) {
         free(redis);
         return NULL;
@@ -241,25 +243,25 @@ static void *redis_open(struct event_base *base, const struct broadcast_settings
 
 static int redis_publish(void *self, struct slice topic, struct slice data, uint64_t token)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     return relay_publish(redis->relay, topic, data, token);
 }
 
 static void redis_resume(void *self)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     relay_resume(redis->relay);
 }
 
-static uint64_t redis_message_max(const void *self)
+static uint64_t redis_message_max(void *self)
 {
-    const struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     return relay_message_max(redis->relay);
 }
 
 static size_t redis_close(void *self, int grace_ms)
 {
-    struct redis *redis = self;
+    struct redis *redis = redis_from(self);
     size_t unsent = relay_close(redis->relay, grace_ms);
     redis_connection_free(redis->listener);
     redis_connection_free(redis->sender);
