@@ -24,7 +24,7 @@ static const struct broadcast_backend *const broadcast_backends[] = {
 /* The reference carries these; a configuration that names one must not be told it has a typing error. */
 static const char *const broadcast_known_elsewhere[] = {"memory", "pulsar"};
 
-#define COUNT_OF(array) (sizeof(array) / sizeof(*(array)))
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* Ways to Redis that other programs write into a URI. */
 static bool broadcast_is_other_redis(const char *scheme)
@@ -74,7 +74,7 @@ static const struct broadcast_backend *broadcast_find(const char *uri, struct er
     char scheme[BROADCAST_SCHEME_MAX] = "";
     const char *end = uri ? strstr(uri, "://") : NULL;
     size_t length = end ? (size_t)(end - uri) : 0;
-    if (length >= sizeof(scheme)) {
+    if (length >= sizeof scheme) {
         error_set(err, -1, "unknown backbone scheme '%.*s...'", BROADCAST_SCHEME_MAX, uri);
         return NULL;
     }

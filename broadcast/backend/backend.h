@@ -1,7 +1,8 @@
 /*
- * What each backbone is made of (kafka, redis, postgres): the settings that it gets, what it reports, and the operations table by
- * which broadcast/broadcast.c reaches it. Nothing here knows a particular backbone.
- * Everything is non-blocking and driven by the event base given; callbacks come from that loop, in the master's main thread.
+ * What each backbone is made of (kafka, redis, postgres): the settings that it gets, what it reports, and the
+ * operations table by which broadcast/broadcast.c reaches it. Nothing here knows a particular backbone.
+ * Everything is non-blocking and driven by the event base given; callbacks come from that loop, in the
+ * master's main thread.
  */
 #ifndef OPALD_BROADCAST_BACKEND_BACKEND_H
 #define OPALD_BROADCAST_BACKEND_BACKEND_H
@@ -37,8 +38,9 @@ enum broadcast_count {
 };
 
 struct broadcast_callbacks {
-    /* An event of another server. Views are valid during the call. Returns false when it can't be taken now (the ring is full):
-     * the backend keeps it, stops reading, and offers the same event again after broadcast_resume. */
+    /* An event of another server. Views are valid during the call. Returns false when it can't be taken now
+     * (the ring is full): the backend keeps it, stops reading, and offers the same event again after
+     * broadcast_resume. */
     bool (*event)(void *context, const struct notification *notification);
     void (*state)(void *context, enum broadcast_state state);
     /* Events may have been lost: the clients of this host must refetch. */
@@ -46,9 +48,10 @@ struct broadcast_callbacks {
     void (*count)(void *context, enum broadcast_count what, uint64_t amount);
     /* after a batch of event callbacks: wake the workers */
     void (*batch_end)(void *context);
-    /* What became of a message that was published with a token: `ok` when the backbone has acknowledged it, else it was given up
-     * (refused, pushed out of a full queue). Once per message, in any order, also from within broadcast_publish and
-     * broadcast_close; what is unsent at the close gets none. NULL: not wanted. It must not call broadcast_publish. */
+    /* What became of a message that was published with a token: `ok` when the backbone has acknowledged it,
+     * else it was given up (refused, pushed out of a full queue). Once per message, in any order, also from
+     * within broadcast_publish and broadcast_close; what is unsent at the close gets none. NULL: not wanted.
+     * It must not call broadcast_publish. */
     void (*acknowledged)(void *context, uint64_t token, bool ok);
 };
 
@@ -84,17 +87,20 @@ struct broadcast_settings {
     /* where Postgres keeps large events */
     const char *postgres_schema;
 
-    /* Kafka. The operator's settings of librdkafka, one "key=value" per line, applied after ours; NULL: none. */
+    /* Kafka. The operator's settings of librdkafka, one "key=value" per line, applied after ours; NULL:
+     * none. */
     const char *kafka_config;
     /* create a missing topic */
     bool kafka_create_topic;
 };
 
-/* The last line of each backend in the log; the number of attempts. The reference's words but for what is restarted. */
+/* The last line of each backend in the log; the number of attempts. The reference's words but for what is
+ * restarted. */
 #define BROADCAST_GIVING_UP \
     "Broadcaster reconnect exhausted after %u attempts; giving up so the server can restart"
 
-/* One backbone; `self` is what its open returned. What each function does is said at broadcast_* in broadcast/broadcast.h. */
+/* One backbone; `self` is what its open returned. What each function does is said at broadcast_* in
+ * broadcast/broadcast.h. */
 struct broadcast_backend {
     /* NULL-terminated, in lower case */
     const char *const *schemes;

@@ -1,10 +1,10 @@
 /*
- * What the reference accepts was probed on its own model (pydantic 1): strings as they are, numbers and booleans as Python's str()
- * shows them, null and containers never; unknown keys ignored; of a repeated key the last. `data` is never looked into
- * beyond being valid JSON.
+ * What the reference accepts was probed on its own model (pydantic 1): strings as they are, numbers and
+ * booleans as Python's str() shows them, null and containers never; unknown keys ignored; of a repeated key
+ * the last. `data` is never looked into beyond being valid JSON.
  *
- * Decoded texts lie in one buffer of the decoder. It moves while it grows, so the first pass notes offsets and the second makes
- * the views.
+ * Decoded texts lie in one buffer of the decoder. It moves while it grows, so the first pass notes offsets
+ * and the second makes the views.
  */
 #include "broadcast/backend/notification.h"
 
@@ -63,8 +63,9 @@ void notification_decoder_free(struct notification_decoder *decoder)
     free(decoder);
 }
 
-/* A text, or what the reference makes into one. A string without escapes is viewed where it stands; anything else goes to the
- * scratch buffer, and `view->data` stays NULL with the offset in `*offset` until the buffer has stopped moving. */
+/* A text, or what the reference makes into one. A string without escapes is viewed where it stands; anything
+ * else goes to the scratch buffer, and `view->data` stays NULL with the offset in `*offset` until the buffer
+ * has stopped moving. */
 static bool notification_take_text(
     struct notification_decoder *decoder, uint32_t index, struct slice *view, size_t *offset)
 {

@@ -11,28 +11,37 @@
 #include <unistd.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/object.h"
 
+#define RESOLVER_MAGIC       0x7265736fu
+#define RESOLVER_JOB_MAGIC   0x72736a62u
 #define RESOLVER_STACK_BYTES (512 * 1024)
 
-/* Shared by the loop and the thread, freed by whoever lets go last. The thread writes the result, then the eventfd; the loop reads the eventfd,
- * then the result: the reference count's release (thread) and acquire (loop: `threads_done`) order the two. */
+/* Shared by the loop and the thread, freed by whoever lets go last. The thread writes the result, then the
+ * eventfd; the loop reads the eventfd, then the result: the reference count's release (thread) and acquire
+ * (loop: `threads_done`) order the two. */
 struct resolver_job {
+    uint32_t magic;
     atomic_int references;
-    atomic_int threads_done; /* store-release by the thread after the result, load-acquire by the loop */
+    /* store-release by the thread after the result, load-acquire by the loop */
+    atomic_int threads_done;
     int signal;
     char host[NI_MAXHOST];
     char service[16];
-    int status; /* of getaddrinfo */
+    /* of getaddrinfo */
+    int status;
     size_t count;
     struct resolver_address addresses[RESOLVER_ADDRESSES_MAX];
 };
 
 struct resolver {
+    uint32_t magic;
     struct resolver_job *job;
     struct event *event;
     resolver_done done;
     void *context;
-    char failure[128]; /* found at the start */
+    /* found at the start */
+    char failure[128];
 };
 
 static void job_release(struct resolver_job *job)
@@ -41,6 +50,7 @@ static void job_release(struct resolver_job *job)
         return;
     if (job->signal >= 0)
         close(job->signal);
+    job->magic = 0;
     free(job);
 }
 
@@ -71,7 +81,7 @@ static void job_finish(struct resolver_job *job)
 
 static void *job_thread(void *context)
 {
-    struct resolver_job *job = context;
+    struct resolver_job *job = object_cast(struct resolver_job, RESOLVER_JOB_MAGIC, context);
     job_lookup(job, 0);
     job_finish(job);
     job_release(job);
@@ -106,12 +116,13 @@ static void resolver_free(struct resolver *resolver)
         event_free(resolver->event);
     if (resolver->job)
         job_release(resolver->job);
+    resolver->magic = 0;
     free(resolver);
 }
 
 static void resolver_on_done(evutil_socket_t descriptor, short what, void *context)
 {
-    struct resolver *resolver = context;
+    struct resolver *resolver = object_cast(struct resolver, RESOLVER_MAGIC, context);
     struct resolver_job *job = resolver->job;
     char failure[256];
     (void)descriptor;
@@ -139,6 +150,8 @@ struct resolver *resolver_start(
 {
     struct resolver *resolver = memory_allocate(sizeof *resolver);
     struct resolver_job *job = memory_allocate(sizeof *job);
+    resolver->magic = RESOLVER_MAGIC;
+    job->magic = RESOLVER_JOB_MAGIC;
     resolver->job = job;
     resolver->done = done;
     resolver->context = context;

@@ -1,7 +1,8 @@
 /*
- * A non-blocking byte stream to host and port, plain or TLS: name lookup, one address after the other, handshake, reading,
- * writing. libevent's bufferevents would do most of it, but they can't be driven without their loop, and what is queued must be sent at the
- * end when the loop has stopped (stream_wait).
+ * A non-blocking byte stream to host and port, plain or TLS: dialled (dial.h), an address where the handshake
+ * fails counts as one that does not answer; then reading and writing. libevent's bufferevents would do most
+ * of it, but they can't be driven without their loop, and what is queued must be sent at the end when the
+ * loop has stopped (stream_wait).
  *
  * The object outlives its connections: open, close, open again. Any callback may close it. Main thread only.
  */
@@ -12,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "broadcast/net/dial.h"
 #include "broadcast/net/tls_client.h"
 
 struct stream;
@@ -20,24 +22,23 @@ struct stream_callbacks {
     void (*open)(void *context);
     /* Bytes came. False: stop reading (stream_read(true) goes on); the bytes are taken in either case. */
     bool (*data)(void *context, const char *bytes, size_t length);
-    void (*batch_end)(void *context); /* after the data calls of one turn */
-    void (*drained)(void *context);   /* everything was written; may be NULL */
+    /* after the data calls of one turn */
+    void (*batch_end)(void *context);
     /* The attempt failed or the connection ended. The stream is closed already. */
     void (*lost)(void *context, const char *why);
 };
 
 struct stream_target {
-    const char *host;
-    int port;
-    const struct tls_client_settings *tls; /* NULL: plain */
-    uint64_t connect_timeout_ns;           /* for the lookup, and then for each address */
-    uint64_t
-        user_timeout_ns; /* TCP_USER_TIMEOUT: sent bytes not acknowledged for so long end the connection */
+    /* its connect timeout is that of the TLS handshake, too */
+    struct dial_target to;
+    /* NULL: plain */
+    const struct tls_client_settings *tls;
 };
 
 struct stream *stream_make(struct event_base *base, const struct stream_callbacks *callbacks, void *context);
 void stream_free(struct stream *stream);
-/* `target` and what it points to must live until the stream is closed or lost. Callbacks come from the loop, never inside this call. */
+/* `target` and what it points to must live until the stream is closed or lost. Callbacks come from the loop,
+ * never inside this call. */
 void stream_open(struct stream *stream, const struct stream_target *target);
 void stream_close(struct stream *stream);
 bool stream_is_open(const struct stream *stream);

@@ -1,11 +1,12 @@
 /*
- * Postgres as the backbone: LISTEN on one connection, pg_notify on another. A statement's success is the acknowledgement: it
- * means that the notification is committed and in the server's queue for every session that listens at this moment. What follows
- * from that, and the guarantees, are in broadcast/relay/relay.h.
+ * Postgres as the backbone: LISTEN on one connection, pg_notify on another. A statement's success is the
+ * acknowledgement: it means that the notification is committed and in the server's queue for every session
+ * that listens at this moment. What follows from that, and the guarantees, are in broadcast/relay/relay.h.
  *
- * NOTIFY carries less than 8000 bytes. Larger messages become a row, and a small control message names it. Whoever gets
- * that fetches the row over its sender's connection and holds back everything that comes behind it until the row is there, so
- * the order is the order of the commits. Messages that fit stay readable for every other kind of server.
+ * NOTIFY carries less than 8000 bytes. Larger messages become a row, and a small control message names it.
+ * Whoever gets that fetches the row over its sender's connection and holds back everything that comes behind
+ * it until the row is there, so the order is the order of the commits. Messages that fit stay readable for
+ * every other kind of server.
  */
 #include "broadcast/postgres/postgres.h"
 
@@ -133,7 +134,7 @@ static void *postgres_open(struct event_base *base, const struct broadcast_setti
     struct text table = {0};
     if (postgres_check_settings(settings, err) < 0)
         return NULL;
-    struct postgres *postgres = memory_allocate(sizeof(*postgres));
+    struct postgres *postgres = memory_allocate(sizeof *postgres);
     unsigned user_timeout_ms = (unsigned)(relay_deadline_ns(settings) / 2 / CLOCK_MILLISECOND);
     if (postgres_uri_parse(settings->uri, user_timeout_ms, &postgres->uri, err) < 0) {
         free(postgres);

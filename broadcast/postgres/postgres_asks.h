@@ -1,4 +1,5 @@
-/* What the sender has asked and Postgres has not answered yet, oldest first: answers come in this order. Pure. */
+/* What the sender has asked and Postgres has not answered yet, oldest first: answers come in this order.
+ * Pure. */
 #ifndef OPALD_BROADCAST_POSTGRES_POSTGRES_ASKS_H
 #define OPALD_BROADCAST_POSTGRES_POSTGRES_ASKS_H
 

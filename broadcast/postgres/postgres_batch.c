@@ -53,9 +53,9 @@ void postgres_batch_failed(struct postgres_batch *batch, const char *code, struc
     if (batch->error.length)
         return; /* after the first error the rest is only skipped */
     text_append_slice(&batch->error, why.length ? why : SLICE_LITERAL("the statement failed"));
-    /* Class 22 (data exception: too long, not to be represented) is the message's fault and will be so again. Anything else, such
-     * as a full disk or a dropped table, is the server's and may pass: the message is kept, and the start of the next connection
-     * looks again. */
+    /* Class 22 (data exception: too long, not to be represented) is the message's fault and will be so again.
+     * Anything else, such as a full disk or a dropped table, is the server's and may pass: the message is
+     * kept, and the start of the next connection looks again. */
     batch->data_error = code && strncmp(code, "22", 2) == 0;
     batch->too_long = code && strcmp(code, "22023") == 0;
 }

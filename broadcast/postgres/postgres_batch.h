@@ -1,8 +1,9 @@
 /*
- * The messages of one transaction, as they are sent and as the answers come in; at most one batch at a time. Pure.
+ * The messages of one transaction, as they are sent and as the answers come in; at most one batch at a time.
+ * Pure.
  *
- * Within one transaction Postgres delivers two equal notifications as one. So a message that may equal one of its batch (same
- * hash) starts the next one.
+ * Within one transaction Postgres delivers two equal notifications as one. So a message that may equal one of
+ * its batch (same hash) starts the next one.
  */
 #ifndef OPALD_BROADCAST_POSTGRES_POSTGRES_BATCH_H
 #define OPALD_BROADCAST_POSTGRES_POSTGRES_BATCH_H
@@ -48,9 +49,11 @@ enum postgres_batch_end {
 MUST_CHECK bool postgres_batch_add(struct postgres_batch *batch, struct slice message);
 /* The last one added could not be sent. */
 void postgres_batch_take_back(struct postgres_batch *batch, struct slice message);
-/* One statement failed: `code` is its SQLSTATE (NULL: none), `why` the reason. Only the first of a batch counts. */
+/* One statement failed: `code` is its SQLSTATE (NULL: none), `why` the reason. Only the first of a batch
+ * counts. */
 void postgres_batch_failed(struct postgres_batch *batch, const char *code, struct slice why);
-/* The sync that ends it is answered. The batch is empty afterwards; *count is what it had, *why (owned by the caller) its error. */
+/* The sync that ends it is answered. The batch is empty afterwards; *count is what it had, *why (owned by the
+ * caller) its error. */
 MUST_CHECK enum postgres_batch_end postgres_batch_finish(
     struct postgres_batch *batch, unsigned *count, bool *too_long, struct text *why);
 /* The connection is gone. */

@@ -73,7 +73,7 @@ static void connection_on_notice(void *context, const PGresult *result)
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
     if (!severity || (strcmp(severity, "FATAL") != 0 && strcmp(severity, "PANIC") != 0))
         return;
-    snprintf(connection->notice, sizeof(connection->notice), "%s: %s", severity,
+    snprintf(connection->notice, sizeof connection->notice, "%s: %s", severity,
         PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 }
 
@@ -104,7 +104,8 @@ void postgres_connection_close(struct postgres_connection *connection)
     postgres_dial_stop(connection->dial);
 }
 
-/* The connection is of no use: the next address when it had not started, else it is lost. `why` may belong to it. */
+/* The connection is of no use: the next address when it had not started, else it is lost. `why` may belong to
+ * it. */
 static void connection_give_up(struct postgres_connection *connection, const char *why)
 {
     struct error copy = {0};
@@ -282,7 +283,7 @@ struct postgres_connection *postgres_connection_make(struct event_base *base, co
 {
     static const struct postgres_dial_callbacks dial_callbacks = {
         .connected = connection_on_connected, .failed = connection_on_dial_failed};
-    struct postgres_connection *connection = memory_allocate(sizeof(*connection));
+    struct postgres_connection *connection = memory_allocate(sizeof *connection);
     connection->magic = POSTGRES_CONNECTION_MAGIC;
     connection->base = base;
     connection->uri = uri;

@@ -1,7 +1,7 @@
 /*
- * One connection to Postgres: dialled (postgres_dial.h), then started by whatever statements the caller wants first; an address where
- * those fail counts as one that does not answer. What goes over it then is the caller's business.
- * Opens again and again; any callback may close it. Main thread only.
+ * One connection to Postgres: dialled (postgres_dial.h), then started by whatever statements the caller wants
+ * first; an address where those fail counts as one that does not answer. What goes over it then is the
+ * caller's business. Opens again and again; any callback may close it. Main thread only.
  */
 #ifndef OPALD_BROADCAST_POSTGRES_POSTGRES_CONNECTION_H
 #define OPALD_BROADCAST_POSTGRES_POSTGRES_CONNECTION_H
@@ -31,7 +31,8 @@ void postgres_connection_open(struct postgres_connection *connection);
 void postgres_connection_close(struct postgres_connection *connection);
 /* The start is over: the time limit of the attempt ends. */
 void postgres_connection_ready(struct postgres_connection *connection);
-/* During the start: on to the next address, or `lost` when there is none left. After it: `lost`. Never inside this call. */
+/* During the start: on to the next address, or `lost` when there is none left. After it: `lost`. Never inside
+ * this call. */
 void postgres_connection_fail(struct postgres_connection *connection, const char *why);
 /* libpq's handle; NULL when closed. Not to be finished by the caller. */
 PGconn *postgres_connection_handle(const struct postgres_connection *connection);
@@ -41,8 +42,8 @@ uint64_t postgres_connection_generation(const struct postgres_connection *connec
 void postgres_connection_flush(struct postgres_connection *connection);
 /* Off: `input` is not called any more; on: it is called soon, for what is in libpq's buffer already. */
 void postgres_connection_read(struct postgres_connection *connection, bool on);
-/* libpq's message of the last failure on one line, with the server's last notice if it said why it was closing. Valid until the next
- * call. */
+/* libpq's message of the last failure on one line, with the server's last notice if it said why it was
+ * closing. Valid until the next call. */
 const char *postgres_connection_message(struct postgres_connection *connection);
 /* Without the loop: waits at most timeout_ms and does what the loop would have done. */
 void postgres_connection_wait(struct postgres_connection *connection, int timeout_ms);

@@ -105,7 +105,8 @@ static void dial_on_socket(evutil_socket_t descriptor, short what, void *context
     struct postgres_dial *dial = object_cast(struct postgres_dial, POSTGRES_DIAL_MAGIC, context);
     (void)descriptor;
     (void)what;
-    /* libpq may close this socket and open another with the same number (sslmode=prefer): the event must be gone before. */
+    /* libpq may close this socket and open another with the same number (sslmode=prefer): the event must be
+     * gone before. */
     event_free(dial->socket);
     dial->socket = NULL;
     switch (PQconnectPoll(dial->handle)) {
@@ -137,10 +138,10 @@ static PGconn *dial_connect(const struct postgres_dial *dial, const char *addres
         keywords[count] = uri->keywords[i];
         values[count++] = uri->values[i];
     }
-    snprintf(port, sizeof(port), "%d", host->port);
+    snprintf(port, sizeof port, "%d", host->port);
     const char *const own[][2] = {
         {"host", host->name}, {"hostaddr", address}, {"port", port}, {"client_encoding", "UTF8"}};
-    for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++) {
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         if (!own[i][1] || !*own[i][1])
             continue;
         keywords[count] = own[i][0];
@@ -156,7 +157,7 @@ static bool dial_try_address(struct postgres_dial *dial)
     char numeric[NI_MAXHOST] = "";
     const struct resolver_address *address = &dial->addresses[dial->address_next++];
     if (address->length)
-        getnameinfo((const struct sockaddr *)&address->address, address->length, numeric, sizeof(numeric),
+        getnameinfo((const struct sockaddr *)&address->address, address->length, numeric, sizeof numeric,
             NULL, 0, NI_NUMERICHOST);
     dial->state = POSTGRES_DIAL_CONNECTING;
     dial->handle = dial_connect(dial, numeric[0] ? numeric : dial->uri->hosts[dial->host].address);
@@ -182,7 +183,7 @@ static void dial_on_resolved(
     if (failure)
         error_set(&dial->failure, -1, "cannot resolve '%s': %s", dial->uri->hosts[dial->host].name, failure);
     else
-        memcpy(dial->addresses, addresses, count * sizeof(*addresses));
+        memcpy(dial->addresses, addresses, count * sizeof *addresses);
     dial_go_on(dial);
 }
 
@@ -260,7 +261,7 @@ void postgres_dial_next(struct postgres_dial *dial, const char *why)
 struct postgres_dial *postgres_dial_make(struct event_base *base, const struct postgres_uri *uri,
     const struct postgres_dial_callbacks *callbacks, void *context)
 {
-    struct postgres_dial *dial = memory_allocate(sizeof(*dial));
+    struct postgres_dial *dial = memory_allocate(sizeof *dial);
     dial->magic = POSTGRES_DIAL_MAGIC;
     dial->base = base;
     dial->uri = uri;

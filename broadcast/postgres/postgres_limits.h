@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* NOTIFY takes payloads shorter than 8000 bytes (src/backend/commands/async.c, NOTIFY_PAYLOAD_MAX_LENGTH with the usual block size). */
+/* NOTIFY takes payloads shorter than 8000 bytes (src/backend/commands/async.c, NOTIFY_PAYLOAD_MAX_LENGTH with
+ * the usual block size). */
 #define POSTGRES_NOTIFY_MAX 7999
 /* NAMEDATALEN - 1: pg_notify refuses longer channel names, LISTEN would cut them. */
 #define POSTGRES_NAME_MAX 63

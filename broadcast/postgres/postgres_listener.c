@@ -138,7 +138,7 @@ struct postgres_listener *postgres_listener_make(
 {
     static const struct postgres_connection_callbacks callbacks = {
         .connected = listener_on_connected, .input = listener_on_input, .lost = listener_on_lost};
-    struct postgres_listener *listener = memory_allocate(sizeof(*listener));
+    struct postgres_listener *listener = memory_allocate(sizeof *listener);
     listener->magic = POSTGRES_LISTENER_MAGIC;
     listener->relay = relay;
     listener->channel = channel;

@@ -1,4 +1,5 @@
-/* The Postgres backend's connection that listens: LISTEN, notifications to the relay, probes. Main thread only. */
+/* The Postgres backend's connection that listens: LISTEN, notifications to the relay, probes. Main thread
+ * only. */
 #ifndef OPALD_BROADCAST_POSTGRES_POSTGRES_LISTENER_H
 #define OPALD_BROADCAST_POSTGRES_POSTGRES_LISTENER_H
 

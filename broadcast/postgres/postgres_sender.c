@@ -129,10 +129,10 @@ void postgres_sender_fetch_rows(struct postgres_sender *sender)
             relay_row(sender->relay, row, (struct slice){0});
         return;
     }
-    snprintf(most, sizeof(most), "%" PRIu64, POSTGRES_ROW_MAX);
+    snprintf(most, sizeof most, "%" PRIu64, POSTGRES_ROW_MAX);
     while (!sender->broken && sender->asks.rows < SENDER_ROWS_IN_FLIGHT &&
            postgres_asks_have_room(&sender->asks) && relay_next_row(sender->relay, &row)) {
-        snprintf(number, sizeof(number), "%" PRIu64, row);
+        snprintf(number, sizeof number, "%" PRIu64, row);
         if (sender_statement(sender, POSTGRES_STATEMENT_ROW, 2, (const char *const[]){number, most}, true))
             postgres_asks_push(&sender->asks, (struct postgres_ask){.kind = POSTGRES_ASK_ROW, .row = row});
     }
@@ -148,7 +148,7 @@ static void sender_on_clean(evutil_socket_t descriptor, short what, void *contex
     (void)what;
     if (!sender->live || !sender->table_usable || sender->broken || !postgres_asks_have_room(&sender->asks))
         return;
-    snprintf(seconds, sizeof(seconds), "%.3f",
+    snprintf(seconds, sizeof seconds, "%.3f",
         (double)(SENDER_RETENTION * sender->clean_ns) / (double)CLOCK_SECOND);
     if (sender_statement(sender, POSTGRES_STATEMENT_CLEAN, 1, values, true))
         postgres_asks_push(&sender->asks, (struct postgres_ask){.kind = POSTGRES_ASK_CLEAN});
@@ -366,7 +366,7 @@ struct postgres_sender *postgres_sender_make(
 {
     static const struct postgres_connection_callbacks callbacks = {
         .connected = sender_on_connected, .input = sender_on_input, .lost = sender_on_lost};
-    struct postgres_sender *sender = memory_allocate(sizeof(*sender));
+    struct postgres_sender *sender = memory_allocate(sizeof *sender);
     sender->magic = POSTGRES_SENDER_MAGIC;
     sender->relay = relay;
     sender->channel = settings->channel;

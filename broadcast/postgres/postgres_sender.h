@@ -1,12 +1,13 @@
 /*
- * The Postgres backend's connection that sends, in libpq's pipeline mode. Messages go in batches (postgres_batch.h): one transaction
- * each, begun with the first statement and ended by a sync, and the next batch only when this one is committed. So a commit is paid
- * once for many messages when there are many, a single message waits for nothing, and when something fails all of it is as if never
- * sent: order holds. (Statements with a transaction each, one behind the other, would be delivered around one that fails.) A batch
- * that failed is sent again message by message, to find the one to blame.
+ * The Postgres backend's connection that sends, in libpq's pipeline mode. Messages go in batches
+ * (postgres_batch.h): one transaction each, begun with the first statement and ended by a sync, and the next
+ * batch only when this one is committed. So a commit is paid once for many messages when there are many, a
+ * single message waits for nothing, and when something fails all of it is as if never sent: order holds.
+ * (Statements with a transaction each, one behind the other, would be delivered around one that fails.) A
+ * batch that failed is sent again message by message, to find the one to blame.
  *
- * Fetching rows and cleaning the table are statements with a sync of their own; they may be on their way next to a batch.
- * Main thread only.
+ * Fetching rows and cleaning the table are statements with a sync of their own; they may be on their way next
+ * to a batch. Main thread only.
  */
 #ifndef OPALD_BROADCAST_POSTGRES_POSTGRES_SENDER_H
 #define OPALD_BROADCAST_POSTGRES_POSTGRES_SENDER_H

@@ -13,8 +13,8 @@ void postgres_append_literal(struct text *out, const char *value);
 void postgres_append_error(struct text *out, const PGresult *result);
 /* libpq ends its messages with line feeds and uses several lines: appended as one. */
 void postgres_append_message(struct text *out, const char *message);
-/* `json` with everything beyond ASCII as \uXXXX: in valid JSON such bytes occur only inside strings, where that means the same. It
- * has been checked for UTF-8 before. Valid while `out` is not changed. */
+/* `json` with everything beyond ASCII as \uXXXX: in valid JSON such bytes occur only inside strings, where
+ * that means the same. It has been checked for UTF-8 before. Valid while `out` is not changed. */
 struct slice postgres_escape_json(struct text *out, struct slice json);
 
 #endif

@@ -24,22 +24,23 @@ struct postgres_start {
 
 static void append_session(struct text *sql)
 {
-    /* Notifications don't outlive a crash of the server anyway: no commit needs to wait for the disk. A session without work is no
-     * failure: the time limit for such (Postgres 14 and later, hence the lookup) does not apply to this one. */
+    /* Notifications don't outlive a crash of the server anyway: no commit needs to wait for the disk. A
+     * session without work is no failure: the time limit for such (Postgres 14 and later, hence the lookup)
+     * does not apply to this one. */
     text_append_string(sql, "SET synchronous_commit = off;"
                             "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
                             "WHERE name = 'idle_session_timeout';"
                             "PREPARE opald_notify(text, text) AS SELECT pg_catalog.pg_notify($1, $2)");
 }
 
-/* By the catalogue: to_regclass and the like raise an error where the schema may not be used. The names may also belong to somebody
- * else's table; then it can't be had, and the log says so. */
+/* By the catalogue: to_regclass and the like raise an error where the schema may not be used. The names may
+ * also belong to somebody else's table; then it can't be had, and the log says so. */
 static void append_look(struct postgres_start *start, struct text *sql)
 {
     static const char *const rights[] = {"SELECT", "INSERT", "DELETE"};
     text_append_string(sql,
         "SELECT pg_catalog.pg_is_in_recovery(), coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE')");
-    for (size_t i = 0; i < sizeof(rights) / sizeof(*rights); i++)
+    for (size_t i = 0; i < sizeof rights / sizeof *rights; i++)
         text_append_format(sql, " AND pg_catalog.has_table_privilege(c.oid, '%s')", rights[i]);
     text_append_string(sql, ", false), n.oid IS NOT NULL, c.oid IS NOT NULL FROM (VALUES (1)) AS one LEFT "
                             "JOIN pg_catalog.pg_namespace n "
@@ -57,7 +58,8 @@ static void append_create(struct postgres_start *start, struct text *sql)
         postgres_append_identifier(sql, start->schema);
         text_append_string(sql, ";");
     }
-    /* Unlogged: its rows are worth no more than the notifications that point to them, and those don't survive a crash. */
+    /* Unlogged: its rows are worth no more than the notifications that point to them, and those don't survive
+     * a crash. */
     text_append_format(sql,
         "CREATE UNLOGGED TABLE %s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload text NOT "
         "NULL, "
@@ -193,7 +195,7 @@ struct postgres_start *postgres_start_make(struct postgres_connection *connectio
     const char *table, void (*done)(void *context, const struct postgres_start_outcome *outcome),
     void *context)
 {
-    struct postgres_start *start = memory_allocate(sizeof(*start));
+    struct postgres_start *start = memory_allocate(sizeof *start);
     start->connection = connection;
     start->schema = schema;
     start->table = table;

@@ -3,11 +3,13 @@
  *
  *   session    settings, prepared pg_notify             must succeed
  *   look       is it a primary? is the table usable?    must succeed
- *   create     schema and table                         only if it is not there; may fail: no permission, or another server was faster
+ *   create     schema and table                         only if it is not there; may fail (no permission, or
+ *                                                       another server was faster)
  *   look again                                          only after create
  *   prepare    the statements of the table              only if it is usable
  *
- * Nothing is created that is there already: CREATE ... IF NOT EXISTS would ask for the permission to create even then.
+ * Nothing is created that is there already: CREATE ... IF NOT EXISTS would ask for the permission to create
+ * even then.
  */
 #ifndef OPALD_BROADCAST_POSTGRES_POSTGRES_START_H
 #define OPALD_BROADCAST_POSTGRES_POSTGRES_START_H
@@ -35,8 +37,8 @@ struct postgres_start_outcome {
 
 struct postgres_start;
 
-/* `connection`, `schema` and `table` (quoted, with its schema) must outlive it. `done` is called when everything that must succeed has;
- * a failure goes to postgres_connection_fail. */
+/* `connection`, `schema` and `table` (quoted, with its schema) must outlive it. `done` is called when
+ * everything that must succeed has; a failure goes to postgres_connection_fail. */
 struct postgres_start *postgres_start_make(struct postgres_connection *connection, const char *schema,
     const char *table, void (*done)(void *context, const struct postgres_start_outcome *outcome),
     void *context);

@@ -23,7 +23,7 @@ static bool contains(const char *const *names, size_t count, struct slice key)
             return true;
     return false;
 }
-#define CONTAINS(names, key) contains((names), sizeof(names) / sizeof *(names), (key))
+#define CONTAINS(names, key) contains((names), sizeof names / sizeof *(names), (key))
 
 static bool is_libpq_keyword(const PQconninfoOption *known, struct slice key)
 {
@@ -58,8 +58,8 @@ static void append_ssl(struct text *query, struct slice value)
         text_append_slice(query, value);
 }
 
-/* The value goes into `options`, percent-encoded as it is: backslash and space would have to be escaped for the server's splitting, so they get a
- * backslash in front ("%5C"). */
+/* The value goes into `options`, percent-encoded as it is: backslash and space would have to be escaped for
+ * the server's splitting, so they get a backslash in front ("%5C"). */
 static void append_setting(struct text *options, struct slice key, struct slice value)
 {
     text_append_format(options, "%s-c%%20%.*s%%3D", options->length ? "%20" : "", (int)key.length, key.data);
@@ -76,7 +76,8 @@ static void append_setting(struct text *options, struct slice key, struct slice 
 static int take_pair(const PQconninfoOption *known, struct slice key, struct slice value, struct text *query,
     struct text *options, struct error *err)
 {
-    /* Arguments of asyncpg's pool, which some put into the URI; they have no meaning for two plain connections. */
+    /* Arguments of asyncpg's pool, which some put into the URI; they have no meaning for two plain
+     * connections. */
     static const char *const ignored[] = {"min_size", "max_size", "max_queries",
         "max_inactive_connection_lifetime", "command_timeout", "timeout", "statement_cache_size",
         "max_cached_statement_lifetime", "max_cacheable_statement_size", "direct_tls"};
@@ -256,7 +257,8 @@ static int collect(
     if (seconds < 1 || seconds > POSTGRES_CONNECT_TIMEOUT_MAX)
         seconds = POSTGRES_CONNECT_TIMEOUT_DEFAULT;
     out->connect_timeout_ns = (uint64_t)seconds * CLOCK_SECOND;
-    /* The reference's keepalives; a user timeout for what they don't cover: bytes sent into a half-open connection. */
+    /* The reference's keepalives; a user timeout for what they don't cover: bytes sent into a half-open
+     * connection. */
     add_parameter(out, "keepalives", "1");
     add_parameter(out, "keepalives_idle", "30");
     add_parameter(out, "keepalives_interval", "10");

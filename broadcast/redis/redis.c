@@ -1,8 +1,9 @@
 /*
- * Redis as the backbone: SUBSCRIBE on one connection, PUBLISH on another (RESP2 allows nothing else on a subscribed one).
- * PUBLISH is pipelined; Redis answers each with the number of receivers, in order: that is the acknowledgement. It means that Redis
- * has put the message into the output buffer of every subscriber of this moment, no more: Redis keeps nothing. What follows from
- * that, and the guarantees, are in broadcast/relay/relay.h.
+ * Redis as the backbone: SUBSCRIBE on one connection, PUBLISH on another (RESP2 allows nothing else on a
+ * subscribed one). PUBLISH is pipelined; Redis answers each with the number of receivers, in order: that is
+ * the acknowledgement. It means that Redis has put the message into the output buffer of every subscriber of
+ * this moment, no more: Redis keeps nothing. What follows from that, and the guarantees, are in
+ * broadcast/relay/relay.h.
  */
 #include "broadcast/redis/redis.h"
 
@@ -17,7 +18,8 @@
 #include "shm/common/memory.h"
 
 #define REDIS_MAGIC 0x72656473u
-/* Enough to fill the way to Redis and back; what waits beyond it waits in the replay buffer, where it is bounded. */
+/* Enough to fill the way to Redis and back; what waits beyond it waits in the replay buffer, where it is
+ * bounded. */
 #define REDIS_IN_FLIGHT_MAX       1024
 #define REDIS_UNWRITTEN_MAX_BYTES (1024 * 1024)
 /* Redis refuses longer strings by default (proto-max-bulk-len). */
@@ -95,8 +97,9 @@ static bool sender_reply(void *context, const struct redis_reply *reply)
         return true;
     }
     if (reply->type == REDIS_REPLY_ERROR) {
-        /* Too long for this Redis (proto-max-bulk-len): it would be refused again each time, and hold up all behind it. Any other error, such as
-         * a missing permission, is a matter of the server and may pass: the message is kept. */
+        /* Too long for this Redis (proto-max-bulk-len): it would be refused again each time, and hold up all
+         * behind it. Any other error, such as a missing permission, is a matter of the server and may pass:
+         * the message is kept. */
         if (strncmp(reply->bytes, "ERR Protocol error", 18) == 0 &&
             !relay_refused(redis->relay, reply->bytes, true))
             log_write(LOG_DEBUG, LOGGER_REDIS, "an error reply to nothing");
@@ -213,7 +216,7 @@ static void *redis_open(struct event_base *base, const struct broadcast_settings
         .lost = listener_lost};
     static const struct redis_connection_callbacks sender_callbacks = {
         .live = sender_live, .reply = sender_reply, .batch_end = sender_batch_end, .lost = sender_lost};
-    struct redis *redis = memory_allocate(sizeof(*redis));
+    struct redis *redis = memory_allocate(sizeof *redis);
     if (redis_uri_parse(settings->uri, &redis->uri, err) < 0) {
         free(redis);
         return NULL;

@@ -1,6 +1,5 @@
 #include "broadcast/redis/redis_connection.h"
 
-#include <assert.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/error.h"
 #include "shm/common/memory.h"
+#include "shm/common/object.h"
 
 #define REDIS_CONNECTION_MAGIC   0x7264636eu
 #define REDIS_STEPS_MAX          4
@@ -28,15 +28,24 @@ struct redis_connection {
     struct stream_target target;
     struct stream *stream;
     redisReader *reader;
-    const char *steps[REDIS_STEPS_MAX]; /* commands whose answers are awaited at the start */
+    /* commands whose answers are awaited at the start */
+    const char *steps[REDIS_STEPS_MAX];
     int step_count;
     int step;
     bool live;
     bool reading;
-    uint64_t generation; /* changes when it is closed */
-    struct event *timer; /* of the start */
-    struct event *again; /* replies that waited while reading was off */
+    /* changes when it is closed */
+    uint64_t generation;
+    /* of the start */
+    struct event *timer;
+    /* replies that waited while reading was off */
+    struct event *again;
 };
+
+static struct redis_connection *connection_from(void *context)
+{
+    return object_cast(struct redis_connection, REDIS_CONNECTION_MAGIC, context);
+}
 
 static void connection_fail(struct redis_connection *connection, const char *doing, const char *why)
 {
@@ -74,8 +83,7 @@ static void connection_begin_step(
 /* All steps go out at once; Redis answers them in order. */
 static void connection_on_open(void *context)
 {
-    struct redis_connection *connection = context;
-    assert(connection->magic == REDIS_CONNECTION_MAGIC);
+    struct redis_connection *connection = connection_from(context);
     const struct redis_uri *uri = connection->uri;
     struct timeval limit = {REDIS_START_TIMEOUT_NS / CLOCK_SECOND, 0};
     char database[16];
@@ -141,7 +149,7 @@ static bool connection_take_replies(struct redis_connection *connection)
         }
         if (!object)
             break;
-        struct redis_reply *reply = object;
+        struct redis_reply *reply = redis_reply_from(object);
         if (!connection->live)
             connection_on_step(connection, reply);
         else if (!connection->callbacks.reply(connection->context, reply))
@@ -159,7 +167,7 @@ static bool connection_take_replies(struct redis_connection *connection)
 
 static bool connection_on_data(void *context, const char *bytes, size_t length)
 {
-    struct redis_connection *connection = context;
+    struct redis_connection *connection = connection_from(context);
     if (redisReaderFeed(connection->reader, bytes, length) != REDIS_OK) {
         connection_fail(connection, "not understood", redisReaderGetError(connection->reader));
         return false;
@@ -169,14 +177,13 @@ static bool connection_on_data(void *context, const char *bytes, size_t length)
 
 static void connection_on_batch_end(void *context)
 {
-    struct redis_connection *connection = context;
+    struct redis_connection *connection = connection_from(context);
     connection->callbacks.batch_end(connection->context);
 }
 
 static void connection_on_again(evutil_socket_t descriptor, short what, void *context)
 {
-    struct redis_connection *connection = context;
-    assert(connection->magic == REDIS_CONNECTION_MAGIC);
+    struct redis_connection *connection = connection_from(context);
     (void)descriptor;
     (void)what;
     if (!connection->live || !connection->reading || !connection_take_replies(connection))
@@ -188,8 +195,7 @@ static void connection_on_again(evutil_socket_t descriptor, short what, void *co
 
 static void connection_on_timer(evutil_socket_t descriptor, short what, void *context)
 {
-    struct redis_connection *connection = context;
-    assert(connection->magic == REDIS_CONNECTION_MAGIC);
+    struct redis_connection *connection = connection_from(context);
     (void)descriptor;
     (void)what;
     connection_fail(connection, connection->steps[connection->step], "no answer in time");
@@ -197,7 +203,7 @@ static void connection_on_timer(evutil_socket_t descriptor, short what, void *co
 
 static void connection_on_lost(void *context, const char *why)
 {
-    struct redis_connection *connection = context;
+    struct redis_connection *connection = connection_from(context);
     connection_fail(connection,
         connection->live || !connection->step_count ? "" : connection->steps[connection->step], why);
 }
@@ -272,11 +278,11 @@ struct redis_connection *redis_connection_make(struct event_base *base, const st
         .key_password = uri->key_password,
         .verify = uri->verify,
         .verify_host = uri->verify_host};
-    connection->target = (struct stream_target){.host = uri->host,
-        .port = uri->port,
-        .tls = uri->tls ? &connection->tls : NULL,
-        .connect_timeout_ns = REDIS_CONNECT_TIMEOUT_NS,
-        .user_timeout_ns = user_timeout_ns};
+    connection->target = (struct stream_target){.to = {.host = uri->host,
+                                                    .port = uri->port,
+                                                    .connect_timeout_ns = REDIS_CONNECT_TIMEOUT_NS,
+                                                    .user_timeout_ns = user_timeout_ns},
+        .tls = uri->tls ? &connection->tls : NULL};
     connection->stream = stream_make(base, &stream_callbacks, connection);
     connection->timer = event_new(base, -1, 0, connection_on_timer, connection);
     connection->again = event_new(base, -1, 0, connection_on_again, connection);

@@ -1,6 +1,7 @@
 /*
- * One connection to Redis: connect, authenticate, choose the database, subscribe or say PING, then replies one by one (RESP2). What the replies mean
- * after that is the caller's business. Opens again and again; any callback may close it. Main thread only.
+ * One connection to Redis: connect, authenticate, choose the database, subscribe or say PING, then replies
+ * one by one (RESP2). What the replies mean after that is the caller's business. Opens again and again; any
+ * callback may close it. Main thread only.
  */
 #ifndef OPALD_BROADCAST_REDIS_REDIS_CONNECTION_H
 #define OPALD_BROADCAST_REDIS_REDIS_CONNECTION_H
@@ -14,11 +15,13 @@
 struct redis_connection;
 
 struct redis_connection_callbacks {
-    void (*live)(void *context); /* every step of the start was answered well */
+    /* every step of the start was answered well */
+    void (*live)(void *context);
     /* False: keep the next replies until redis_connection_read(true). */
     bool (*reply)(void *context, const struct redis_reply *reply);
     void (*batch_end)(void *context);
-    void (*lost)(void *context, const char *why); /* closed already */
+    /* closed already */
+    void (*lost)(void *context, const char *why);
 };
 
 /* `uri` and `subscribe_to` (NULL: a connection for sending) must outlive the connection. */

@@ -3,8 +3,14 @@
 #include <stdlib.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/object.h"
 
 #define REDIS_REPLY_MAGIC 0x72707279u
+
+struct redis_reply *redis_reply_from(void *object)
+{
+    return object_cast(struct redis_reply, REDIS_REPLY_MAGIC, object);
+}
 
 /* Makes an object and puts it where its parent keeps it. */
 static struct redis_reply *reply_make(const redisReadTask *task)
@@ -13,7 +19,7 @@ static struct redis_reply *reply_make(const redisReadTask *task)
     reply->magic = REDIS_REPLY_MAGIC;
     reply->type = task->type;
     if (task->parent) {
-        struct redis_reply *parent = task->parent->obj;
+        struct redis_reply *parent = redis_reply_from(task->parent->obj);
         if (task->idx >= 0 && task->idx < parent->element_count)
             parent->elements[task->idx] = reply;
     }
@@ -53,9 +59,9 @@ static void *reply_nil(const redisReadTask *task)
 
 void redis_reply_free(void *object)
 {
-    struct redis_reply *reply = object;
-    if (!reply || reply->magic != REDIS_REPLY_MAGIC)
+    if (!object)
         return;
+    struct redis_reply *reply = redis_reply_from(object);
     for (int i = 0; i < reply->element_count; i++)
         redis_reply_free(reply->elements[i]);
     reply->magic = 0;

@@ -1,7 +1,8 @@
 /*
- * redis://[[user][:password]@][host][:port][/database][?key=value&...], rediss:// for TLS, as redis-py reads them.
- * User, password and host are percent-decoded. Query keys: db, ssl_ca_certs (file), ssl_ca_path (folder), ssl_certfile, ssl_keyfile, ssl_password,
- * ssl_cert_reqs (required, optional, none), ssl_check_hostname (true, false; our default is true); other keys of redis-py that mean nothing here are
+ * redis://[[user][:password]@][host][:port][/database][?key=value&...], rediss:// for TLS, as redis-py reads
+ * them. User, password and host are percent-decoded. Query keys: db, ssl_ca_certs (file), ssl_ca_path
+ * (folder), ssl_certfile, ssl_keyfile, ssl_password, ssl_cert_reqs (required, optional, none),
+ * ssl_check_hostname (true, false; our default is true); other keys of redis-py that mean nothing here are
  * accepted and ignored, unknown ones are refused.
  */
 #ifndef OPALD_BROADCAST_REDIS_REDIS_URI_H
@@ -10,12 +11,15 @@
 #include <stdbool.h>
 #include "broadcast/net/tls_client.h"
 #include "shm/common/error.h"
+#include "shm/common/object.h"
 
 /* Strings are owned; NULL: not given. */
 struct redis_uri {
     bool tls;
-    char *host; /* "localhost" when absent; an IPv6 address without brackets */
-    int port;   /* 6379 when absent */
+    /* "localhost" when absent; an IPv6 address without brackets */
+    char *host;
+    /* 6379 when absent */
+    int port;
     char *user;
     char *password;
     int database;
@@ -29,7 +33,7 @@ struct redis_uri {
 };
 
 /* -1 with `err` set, which never quotes user, password or query values; nothing is to be freed then. */
-int redis_uri_parse(const char *uri, struct redis_uri *out, struct error *err);
+MUST_CHECK int redis_uri_parse(const char *uri, struct redis_uri *out, struct error *err);
 /* Frees the strings and wipes the secrets. */
 void redis_uri_free(struct redis_uri *uri);
 

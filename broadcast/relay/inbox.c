@@ -7,10 +7,12 @@
 
 struct inbox_item {
     struct inbox_item *next;
-    enum inbox_front kind; /* never INBOX_EMPTY */
+    /* never INBOX_EMPTY */
+    enum inbox_front kind;
     bool asked;
     uint64_t row;
-    char *bytes; /* owned; INBOX_READY only */
+    /* owned; INBOX_READY only */
+    char *bytes;
     size_t length;
 };
 
@@ -21,7 +23,8 @@ struct inbox {
     size_t bytes;
     size_t max_messages;
     size_t max_bytes;
-    size_t unasked; /* rows to be asked for; spares the walk in the usual case of none */
+    /* rows to be asked for; spares the walk in the usual case of none */
+    size_t unasked;
 };
 
 struct inbox *inbox_make(size_t max_messages, size_t max_bytes)

@@ -195,7 +195,7 @@ static void relay_make_parts(struct relay *relay, const struct broadcast_setting
 struct relay *relay_make(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, const struct relay_driver *driver, void *self)
 {
-    struct relay *relay = memory_allocate(sizeof(*relay));
+    struct relay *relay = memory_allocate(sizeof *relay);
     uint64_t now = clock_monotonic_ns();
     relay->magic = RELAY_MAGIC;
     relay->callbacks = *callbacks;

@@ -1,5 +1,5 @@
-/* The relay's two connections: opened, lost, watched, and what follows for what is sent and for the clients. The decisions are those of
- * relay_links, relay_recovery and relay_heartbeat; this acts on them. */
+/* The relay's two connections: opened, lost, watched, and what follows for what is sent and for the clients.
+ * The decisions are those of relay_links, relay_recovery and relay_heartbeat; this acts on them. */
 #include "broadcast/relay/relay_internal.h"
 
 #include <stdio.h>
@@ -67,7 +67,7 @@ static void relay_lost_silent(
     struct relay *relay, enum relay_side side, const char *silence, uint64_t silent_ns)
 {
     char why[RELAY_WHY_MAX];
-    snprintf(why, sizeof(why), "%s for %.1f s", silence, (double)silent_ns / (double)CLOCK_SECOND);
+    snprintf(why, sizeof why, "%s for %.1f s", silence, (double)silent_ns / (double)CLOCK_SECOND);
     relay_lost(relay, side, why);
 }
 
@@ -152,7 +152,7 @@ void relay_live(struct relay *relay, enum relay_side side)
 static uint64_t relay_random(void)
 {
     uint64_t random = 0;
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random)
         random = clock_monotonic_ns() * UINT64_C(0x9e3779b97f4a7c15);
     return random;
 }
@@ -182,7 +182,7 @@ void relay_lost(struct relay *relay, enum relay_side side, const char *why)
     struct relay_lost lost = relay_links_lost(&relay->links, side, relay_random());
     if (lost.action == RELAY_LOST_NOTHING)
         return;
-    snprintf(relay->timers[side].why, sizeof(relay->timers[side].why), "%s", why);
+    snprintf(relay->timers[side].why, sizeof relay->timers[side].why, "%s", why);
     relay->driver->close(relay->self, side);
     relay_heartbeat_lost(&relay->heartbeat);
     if (side == RELAY_SENDER) {

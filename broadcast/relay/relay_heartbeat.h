@@ -1,13 +1,13 @@
 /*
  * Noticing deafness. It has three forms, each with its own proof of life:
  *
- *   the listener's connection is dead     probes make the other end answer; nothing was heard for long: lost
- *   it lives, but delivers nothing        a heartbeat that the backbone acknowledged to the sender does not arrive: lost
- *   the sender's connection is dead       something is in flight and no acknowledgement came for long: lost
+ *   the listener's connection is dead    probes make the other end answer; nothing was heard for long: lost
+ *   it lives, but delivers nothing       the backbone acknowledged a heartbeat, which does not arrive: lost
+ *   the sender's connection is dead      something is in flight, not acknowledged for long: lost
  *
- * "Long" is three quarters of the deadline, checked four times per deadline, so the deadline holds. Silence while this process did
- * not read (the ring was full) or did not run (stopped, the machine slept) proves nothing about the backbone.
- * Pure: no clock, no I/O.
+ * "Long" is three quarters of the deadline, checked four times per deadline, so the deadline holds. Silence
+ * while this process did not read (the ring was full) or did not run (stopped, the machine slept) proves
+ * nothing about the backbone. Pure: no clock, no I/O.
  */
 #ifndef OPALD_BROADCAST_RELAY_RELAY_HEARTBEAT_H
 #define OPALD_BROADCAST_RELAY_RELAY_HEARTBEAT_H

@@ -41,7 +41,7 @@ struct relay_inbound *relay_inbound_make(const struct broadcast_settings *settin
     const struct broadcast_callbacks *callbacks, void *callbacks_context,
     const struct relay_inbound_hooks *hooks, void *context)
 {
-    struct relay_inbound *inbound = memory_allocate(sizeof(*inbound));
+    struct relay_inbound *inbound = memory_allocate(sizeof *inbound);
     inbound->logger = logger;
     inbound->callbacks = *callbacks;
     inbound->callbacks_context = callbacks_context;
@@ -89,7 +89,8 @@ static void inbound_own(struct relay_inbound *inbound, const struct notification
         inbound->callbacks.count(inbound->callbacks_context, BROADCAST_COUNT_OWN, 1);
 }
 
-/* From another server of our kind. Others never send one without topics; if they did it would mean nothing. */
+/* From another server of our kind. Others never send one without topics; if they did it would mean
+ * nothing. */
 static void inbound_control(struct relay_inbound *inbound, const struct notification *notification)
 {
     uint64_t number;

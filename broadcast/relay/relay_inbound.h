@@ -1,7 +1,7 @@
 /*
- * Messages of the backbone on their way in: decoded, own ones and control messages sorted out, events offered to the server. What the
- * server can't take now, or what waits for a row (Postgres), waits in the inbox, in order, and reading stops when that is full.
- * Master's main thread only.
+ * Messages of the backbone on their way in: decoded, own ones and control messages sorted out, events offered
+ * to the server. What the server can't take now, or what waits for a row (Postgres), waits in the inbox, in
+ * order, and reading stops when that is full. Master's main thread only.
  */
 #ifndef OPALD_BROADCAST_RELAY_RELAY_INBOUND_H
 #define OPALD_BROADCAST_RELAY_RELAY_INBOUND_H
@@ -26,13 +26,15 @@ struct relay_inbound_hooks {
     void (*rows_wanted)(void *context);
 };
 
-/* Copies what it needs of `settings`; the rest must outlive it. `callbacks` get `callbacks_context`, `hooks` get `context`. */
+/* Copies what it needs of `settings`; the rest must outlive it. `callbacks` get `callbacks_context`, `hooks`
+ * get `context`. */
 struct relay_inbound *relay_inbound_make(const struct broadcast_settings *settings, const char *logger,
     const struct broadcast_callbacks *callbacks, void *callbacks_context,
     const struct relay_inbound_hooks *hooks, void *context);
 void relay_inbound_free(struct relay_inbound *inbound);
 
-/* One message of the channel. True: go on; false: stop reading until hooks.read(true). It is taken in either case. */
+/* One message of the channel. True: go on; false: stop reading until hooks.read(true). It is taken in either
+ * case. */
 MUST_CHECK bool relay_inbound_received(struct relay_inbound *inbound, struct slice message);
 /* After the messages of one read. */
 void relay_inbound_batch_end(struct relay_inbound *inbound);

@@ -28,8 +28,8 @@ bool relay_links_retry(struct relay_links *links, enum relay_side side)
     return true;
 }
 
-/* From the first connect on: a server that returns later than the settle time after the others misses their replay, so no wait
- * between attempts is longer than that. */
+/* From the first connect on: a server that returns later than the settle time after the others misses their
+ * replay, so no wait between attempts is longer than that. */
 static void links_limit_backoff(struct relay_links *links)
 {
     for (int side = 0; side < RELAY_SIDES; side++) {

@@ -1,14 +1,15 @@
 /*
- * The relay's two connections as a state machine: which one to open when, how long to wait after a failure, when to give up. Pure: no
- * clock, no I/O; the relay does what a decision says.
+ * The relay's two connections as a state machine: which one to open when, how long to wait after a failure,
+ * when to give up. Pure: no clock, no I/O; the relay does what a decision says.
  *
  *     IDLE --open--> OPENING --live--> LIVE
  *       ^               |  lost         | lost
  *       |               v               |
  *       +--- parked --WAITING <---------+       WAITING --retry--> OPENING
  *
- * The listener comes first: a sender that publishes before would not hear its own heartbeat. While the listener is away the
- * sender is not reconnected (IDLE): both failing next to each other would only log everything twice.
+ * The listener comes first: a sender that publishes before would not hear its own heartbeat. While the
+ * listener is away the sender is not reconnected (IDLE): both failing next to each other would only log
+ * everything twice.
  */
 #ifndef OPALD_BROADCAST_RELAY_RELAY_LINKS_H
 #define OPALD_BROADCAST_RELAY_RELAY_LINKS_H

@@ -53,8 +53,8 @@ static void outbound_on_dropped(void *context, uint64_t token)
     outbound_tell(object_cast(struct relay_outbound, RELAY_OUTBOUND_MAGIC, context), token, false);
 }
 
-/* While the backbone is there the queue may be as long as queue_max_messages; while it is away, as long as the replay buffer, but what
- * was accepted before is not thrown away for that. */
+/* While the backbone is there the queue may be as long as queue_max_messages; while it is away, as long as
+ * the replay buffer, but what was accepted before is not thrown away for that. */
 static void outbound_set_bounds(struct relay_outbound *outbound)
 {
     size_t messages = outbound->replay_max;
@@ -74,7 +74,7 @@ static void outbound_event_done(struct relay_outbound *outbound)
 struct relay_outbound *relay_outbound_make(const struct broadcast_settings *settings, const char *logger,
     const struct relay_outbound_hooks *hooks, void *context)
 {
-    struct relay_outbound *outbound = memory_allocate(sizeof(*outbound));
+    struct relay_outbound *outbound = memory_allocate(sizeof *outbound);
     outbound->magic = RELAY_OUTBOUND_MAGIC;
     outbound->logger = logger;
     outbound->hooks = *hooks;
@@ -217,7 +217,8 @@ void relay_outbound_replay(struct relay_outbound *outbound)
     outbound->hooks.ready(outbound->context);
 }
 
-/* What was dropped here is missing on every other server. They are asked to refetch once everything that could be sent is out. */
+/* What was dropped here is missing on every other server. They are asked to refetch once everything that
+ * could be sent is out. */
 static void outbound_confess(struct relay_outbound *outbound)
 {
     size_t dropped;
@@ -225,8 +226,7 @@ static void outbound_confess(struct relay_outbound *outbound)
     if (!outbound->lost_messages || replay_buffer_count(outbound->buffer))
         return;
     text_clear(&outbound->scratch);
-    snprintf(
-        why, sizeof(why), "%" PRIu64 " events of this server could not be sent", outbound->lost_messages);
+    snprintf(why, sizeof why, "%" PRIu64 " events of this server could not be sent", outbound->lost_messages);
     notification_encode_resync(
         &outbound->scratch, slice_from_string(outbound->notifier_id), slice_from_string(why));
     if (!replay_buffer_append(outbound->buffer, text_slice(&outbound->scratch), false, &dropped))

@@ -1,7 +1,7 @@
 /*
- * This server's own messages on their way to the backbone: the replay buffer, its limits, what is logged and counted of what it can't
- * keep, and the confession to the other servers (a resync message) once it has drained.
- * The caller says when to send (relay_outbound_pump) and moves the bytes. Master's main thread only.
+ * This server's own messages on their way to the backbone: the replay buffer, its limits, what is logged and
+ * counted of what it can't keep, and the confession to the other servers (a resync message) once it has
+ * drained. The caller says when to send (relay_outbound_pump) and moves the bytes. Master's main thread only.
  */
 #ifndef OPALD_BROADCAST_RELAY_RELAY_OUTBOUND_H
 #define OPALD_BROADCAST_RELAY_RELAY_OUTBOUND_H
@@ -18,7 +18,8 @@ struct relay_outbound_hooks {
     bool (*send)(void *context, struct slice message);
     /* A message went into flight with nothing else in flight. */
     void (*first_in_flight)(void *context);
-    /* Everything that waited when relay_outbound_replay was called is acknowledged or given up. Also from within that call. */
+    /* Everything that waited when relay_outbound_replay was called is acknowledged or given up. Also from
+     * within that call. */
     void (*replayed)(void *context);
     /* A message became ready to be sent, or room for one: pump from the loop. */
     void (*ready)(void *context);
@@ -38,10 +39,12 @@ void relay_outbound_free(struct relay_outbound *outbound);
 void relay_outbound_set_message_max(struct relay_outbound *outbound, uint64_t message_max);
 uint64_t relay_outbound_message_max(const struct relay_outbound *outbound);
 
-/* As broadcast_publish. `obstacle`: why nothing can be sent now, for the log; NULL when it can, or when it is only held. */
+/* As broadcast_publish. `obstacle`: why nothing can be sent now, for the log; NULL when it can, or when it is
+ * only held. */
 MUST_CHECK int relay_outbound_publish(struct relay_outbound *outbound, struct slice topic, struct slice data,
     uint64_t token, const char *obstacle);
-/* {"notifier_id": .., "topics": [], "data": {"<key>": <value>}}: dropped, not replayed, when the connection dies first. */
+/* {"notifier_id": .., "topics": [], "data": {"<key>": <value>}}: dropped, not replayed, when the connection
+ * dies first. */
 void relay_outbound_control(struct relay_outbound *outbound, const char *key, uint64_t value);
 /* Appends what surrounds the number in such a control message. */
 void relay_outbound_control_template(
@@ -49,7 +52,8 @@ void relay_outbound_control_template(
 
 /* The sender is live: longer queues are allowed than while it is away. */
 void relay_outbound_live(struct relay_outbound *outbound);
-/* It is lost: what was in flight waits again, in order, or is dropped when the replay buffer is off. `closing`: keep and log nothing. */
+/* It is lost: what was in flight waits again, in order, or is dropped when the replay buffer is off.
+ * `closing`: keep and log nothing. */
 void relay_outbound_lost(struct relay_outbound *outbound, bool closing);
 /* Counts what waits now, for hooks.replayed. */
 void relay_outbound_replay(struct relay_outbound *outbound);

@@ -48,7 +48,7 @@ static void recovery_begin_gap(struct relay_recovery *recovery, uint64_t since_n
     recovery->state = RELAY_RECOVERY_AWAY;
     recovery->since_ns = since_ns;
     recovery->recovering_since_ns = 0;
-    snprintf(recovery->why, sizeof(recovery->why), "%s", why);
+    snprintf(recovery->why, sizeof recovery->why, "%s", why);
 }
 
 struct relay_recovery_decision relay_recovery_listener_lost(
@@ -89,8 +89,8 @@ struct relay_recovery_decision relay_recovery_listener_live(struct relay_recover
 struct relay_recovery_decision relay_recovery_sender_live(struct relay_recovery *recovery, uint64_t now_ns)
 {
     recovery->sender_live = true;
-    /* Only after a gap: others have to come back as well before they can hear the replay. When the sender alone was away they never
-     * left. */
+    /* Only after a gap: others have to come back as well before they can hear the replay. When the sender
+     * alone was away they never left. */
     recovery->held = recovery->state == RELAY_RECOVERY_AWAY ||
                      (recovery->state == RELAY_RECOVERY_SETTLING && now_ns < recovery->settled_ns);
     return recovery->held ? recovery_decide(recovery) : recovery_replay(recovery, now_ns);

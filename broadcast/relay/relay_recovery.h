@@ -1,21 +1,23 @@
 /*
- * What has to happen after a gap, as a state machine. A gap is a time in which events of others may have been missed. It begins when
- * the listener is lost (or with the first failed attempt of all) and is settled in this order:
+ * What has to happen after a gap, as a state machine. A gap is a time in which events of others may have been
+ * missed. It begins when the listener is lost (or with the first failed attempt of all) and is settled in
+ * this order:
  *
- *     listener lost     listener back        settle time over        own replay acknowledged, settle time over again
- *     AWAY              SETTLING             RETURNING               GAP is reported
- *                       sender is on HOLD    REPLAY
+ *     listener lost   listener back       settle time over   own replay acknowledged, settle time over again
+ *     AWAY            SETTLING            RETURNING          GAP is reported
+ *                     sender is on HOLD   REPLAY
  *
- * The first settle time lets the other servers come back before the replay, the second one is for their replays: a server that
- * returned last starts that much later. Clients that were closed before would miss what it has to say. A listener that is lost again
- * starts this anew; RELAY_OVERDUE_SECONDS after its first return it is cut short, so that clients on a flapping network are not kept
- * stale for ever. A sender that can't be had does not delay the report for longer either.
+ * The first settle time lets the other servers come back before the replay, the second one is for their
+ * replays: a server that returned last starts that much later. Clients that were closed before would miss
+ * what it has to say. A listener that is lost again starts this anew; RELAY_OVERDUE_SECONDS after its first
+ * return it is cut short, so that clients on a flapping network are not kept stale for ever. A sender that
+ * can't be had does not delay the report for longer either.
  *
- * A resync that is wanted although the connection held (another server lost events, an event was above our limits) waits one settle
- * time, holds nothing, and is reported at most once per RELAY_OVERDUE_SECONDS.
+ * A resync that is wanted although the connection held (another server lost events, an event was above our
+ * limits) waits one settle time, holds nothing, and is reported at most once per RELAY_OVERDUE_SECONDS.
  *
- * Pure: no clock, no I/O. Each input returns a decision; only relay_recovery_tick reports a gap, so that no input of the caller is
- * interrupted by what the report leads to.
+ * Pure: no clock, no I/O. Each input returns a decision; only relay_recovery_tick reports a gap, so that no
+ * input of the caller is interrupted by what the report leads to.
  */
 #ifndef OPALD_BROADCAST_RELAY_RELAY_RECOVERY_H
 #define OPALD_BROADCAST_RELAY_RELAY_RECOVERY_H
@@ -70,7 +72,8 @@ struct relay_recovery {
 struct relay_recovery_decision {
     /* the sender must not send what it has (the state, not a change of it) */
     bool hold;
-    /* send now; call relay_recovery_replayed when everything that waits at this moment is acknowledged or given up */
+    /* send now; call relay_recovery_replayed when everything that waits at this moment is acknowledged or
+     * given up */
     bool replay;
     /* events may have been lost: clients have to refetch. `gap_why` is valid until the next call. */
     bool gap;

@@ -6,12 +6,13 @@
 
 #include "shm/common/memory.h"
 
-/* A linked list: each message is allocated on its own anyway, dropping from the middle is cheap, and nothing is moved while
- * the buffer grows to thousands in an outage. */
+/* A linked list: each message is allocated on its own anyway, dropping from the middle is cheap, and nothing
+ * is moved while the buffer grows to thousands in an outage. */
 struct replay_item {
     struct replay_item *next;
     size_t length;
-    uint64_t token; /* 0: nobody asks after it */
+    /* 0: nobody asks after it */
+    uint64_t token;
     bool control;
     char bytes[];
 };
@@ -19,15 +20,19 @@ struct replay_item {
 struct replay_buffer {
     struct replay_item *oldest;
     struct replay_item *newest;
-    struct replay_item *last_in_flight; /* NULL: nothing is */
+    /* NULL: nothing is */
+    struct replay_item *last_in_flight;
     size_t max_messages;
     size_t max_bytes;
-    size_t count;    /* not control */
-    size_t controls; /* control messages */
+    /* not control */
+    size_t count;
+    /* control messages */
+    size_t controls;
     size_t bytes;
     size_t in_flight;
     size_t in_flight_bytes;
-    replay_buffer_dropped *dropped; /* NULL: nobody is told */
+    /* NULL: nobody is told */
+    replay_buffer_dropped *dropped;
     void *dropped_context;
 };
 
@@ -123,7 +128,8 @@ static size_t waiting_bytes(const struct replay_buffer *buffer)
     return buffer->bytes - buffer->in_flight_bytes;
 }
 
-/* Could `length` more bytes fit if everything that waits were dropped? Asked first, so that nothing is dropped in vain. */
+/* Could `length` more bytes fit if everything that waits were dropped? Asked first, so that nothing is
+ * dropped in vain. */
 static bool can_make_room(const struct replay_buffer *buffer, size_t length)
 {
     size_t kept_messages = buffer->count + buffer->controls > buffer->in_flight

@@ -13,7 +13,7 @@ static void test_schemes_of_all_backends(void **state)
     static const char *const uris[] = {"kafka://h1:9092,h2:9092", "KAFKA://broker:1", "kafka+mock://",
         "redis://h", "REDISS://h", "postgres://h/db", "postgresql://h/db"};
     (void)state;
-    for (size_t i = 0; i < sizeof(uris) / sizeof(*uris); i++) {
+    for (size_t i = 0; i < sizeof uris / sizeof *uris; i++) {
         struct error err = {0};
         if (broadcast_check_uri(uris[i], &err) != 0)
             fail_msg("%s: %s", uris[i], err.text);
@@ -40,7 +40,7 @@ static void test_refused_schemes(void **state)
         {"pulsar://h", "does not carry the pulsar backbone yet"},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct error err = {0};
         assert_int_equal(broadcast_check_uri(cases[i].uri, &err), -1);
         if (!strstr(err.text, cases[i].expected))
@@ -56,7 +56,7 @@ static void test_refusal_lists_the_schemes(void **state)
     struct error err = {0};
     (void)state;
     assert_int_equal(broadcast_check_uri("nats://h", &err), -1);
-    for (size_t i = 0; i < sizeof(schemes) / sizeof(*schemes); i++)
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
         assert_non_null(strstr(err.text, schemes[i]));
 }
 

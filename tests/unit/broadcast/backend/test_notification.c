@@ -264,7 +264,8 @@ static void test_round_trip(void **state)
     }
 }
 
-/* Another opald's call for a resync: to nobody for the reference, a reason for us; in a message with topics the key means nothing. */
+/* Another opald's call for a resync: to nobody for the reference, a reason for us; in a message with topics
+ * the key means nothing. */
 static void test_resync(void **state)
 {
     static const char *const plain[] = {

@@ -26,21 +26,21 @@ static void test_what_joins(void **state)
     struct postgres_batch batch = {0};
     static char big[1 << 20];
     (void)state;
-    memset(big, 'x', sizeof(big));
+    memset(big, 'x', sizeof big);
     assert_true(add(&batch, "one"));
     assert_true(add(&batch, "two"));
     assert_false(add(&batch, "one")); /* Postgres would deliver the two as one */
-    assert_false(postgres_batch_add(&batch, (struct slice){big, sizeof(big)}));
+    assert_false(postgres_batch_add(&batch, (struct slice){big, sizeof big}));
     assert_int_equal(batch.count, 2);
     postgres_batch_take_back(&batch, SLICE_LITERAL("two"));
     assert_int_equal(batch.count, 1);
     postgres_batch_reset(&batch);
-    assert_true(postgres_batch_add(&batch, (struct slice){big, sizeof(big)})); /* alone any size */
+    assert_true(postgres_batch_add(&batch, (struct slice){big, sizeof big})); /* alone any size */
     assert_false(add(&batch, "one"));
     batch.sent = true;
     postgres_batch_reset(&batch);
     for (unsigned i = 0; i < POSTGRES_BATCH_MAX; i++)
-        assert_true(postgres_batch_add(&batch, (struct slice){(const char *)&i, sizeof(i)}));
+        assert_true(postgres_batch_add(&batch, (struct slice){(const char *)&i, sizeof i}));
     assert_false(add(&batch, "one"));
     batch.sent = true;
     assert_false(add(&batch, "one"));
@@ -66,12 +66,12 @@ static void test_ends(void **state)
         {3, "", POSTGRES_BATCH_BROKEN, false, 0},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct postgres_batch batch = {0};
         unsigned count;
         bool too_long;
         for (unsigned k = 0; k < cases[i].count; k++)
-            assert_true(postgres_batch_add(&batch, (struct slice){(const char *)&k, sizeof(k)}));
+            assert_true(postgres_batch_add(&batch, (struct slice){(const char *)&k, sizeof k}));
         if (cases[i].code)
             postgres_batch_failed(&batch, cases[i].code, SLICE_LITERAL("ERROR: first"));
         if (cases[i].code) /* what is only skipped after it */

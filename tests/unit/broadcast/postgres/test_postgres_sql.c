@@ -19,7 +19,7 @@ static void test_quoting(void **state)
         {"", "\"\"", "E''"},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct text out = {0};
         postgres_append_identifier(&out, cases[i].value);
         assert_string_equal(out.data, cases[i].identifier);
@@ -40,7 +40,7 @@ static void test_messages_become_one_line(void **state)
         {"\n", ""},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct text out = {0};
         postgres_append_message(&out, cases[i].message);
         assert_string_equal(out.data ? out.data : "", cases[i].line);
@@ -59,7 +59,7 @@ static void test_escaped_json(void **state)
         {"\"\xf0\x9f\x98\x80\"", "\"\\ud83d\\ude00\""},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct text out = {0};
         struct slice got = postgres_escape_json(&out, slice_from_string(cases[i].json));
         assert_string_equal(got.data, cases[i].ascii);

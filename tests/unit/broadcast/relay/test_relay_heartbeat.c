@@ -1,4 +1,5 @@
-/* Histories of signs of life, and what is decided at each tick. The deadline is 4 s: a tick each second, silence of 3 s is too long. */
+/* Histories of signs of life, and what is decided at each tick. The deadline is 4 s: a tick each second,
+ * silence of 3 s is too long. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -155,7 +156,7 @@ static bool same(const char *got, const char *expected)
 static void test_histories(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(histories) / sizeof(*histories); i++) {
+    for (size_t i = 0; i < sizeof histories / sizeof *histories; i++) {
         struct relay_heartbeat heartbeat;
         relay_heartbeat_init(&heartbeat, 4 * CLOCK_SECOND, CLOCK_SECOND);
         for (const struct step *step = histories[i].steps; step->input != END; step++) {

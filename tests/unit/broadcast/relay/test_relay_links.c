@@ -1,4 +1,5 @@
-/* Histories of the relay's two connections, and what is done at each step. Backoff 1 to 30 s, without its random part. */
+/* Histories of the relay's two connections, and what is done at each step. Backoff 1 to 30 s, without its
+ * random part. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -126,7 +127,7 @@ static bool run(struct relay_links *links, const struct step *step, struct relay
 static void test_histories(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(histories) / sizeof(*histories); i++) {
+    for (size_t i = 0; i < sizeof histories / sizeof *histories; i++) {
         struct relay_links links;
         relay_links_init(&links, &histories[i].settings);
         for (const struct step *step = histories[i].steps; step->input != END; step++) {

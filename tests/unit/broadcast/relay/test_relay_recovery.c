@@ -1,4 +1,5 @@
-/* Histories of a relay's connections, and what the recovery decides at each step. Times are milliseconds; the settle time is 2 s. */
+/* Histories of a relay's connections, and what the recovery decides at each step. Times are milliseconds; the
+ * settle time is 2 s. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -147,7 +148,7 @@ static struct relay_recovery_decision run(struct relay_recovery *recovery, const
 static void test_histories(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(histories) / sizeof(*histories); i++) {
+    for (size_t i = 0; i < sizeof histories / sizeof *histories; i++) {
         struct relay_recovery recovery;
         relay_recovery_init(&recovery, SETTLE_MS * CLOCK_MILLISECOND, 1 * CLOCK_MILLISECOND);
         for (const struct step *step = histories[i].steps; step->input != END; step++) {
