@@ -24,6 +24,7 @@
 #include "shm/common/loggers.h"
 #include "shm/figures.h"
 #include "worker/client/acceptor.h"
+#include "worker/client/peers.h"
 #include "worker/auth/auth.h"
 #include "worker/client/paced_closing.h"
 #include "worker/client/context.h"
@@ -260,6 +261,11 @@ static void worker_set_durations(struct worker *worker)
     deadlines_set_duration(deadlines, DEADLINE_STALL, config->client_queue_max_seconds);
 }
 
+static void worker_on_accepted(void *context, int fd)
+{
+    connection_open(context, fd);
+}
+
 static void worker_open(struct worker_process *process, const struct worker_descriptors *descriptors)
 {
     struct worker *worker = &process->worker;
@@ -294,6 +300,8 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     worker->webhook = webhook_params_load(worker->config, &err);
     if (!worker->webhook)
         log_write(LOG_ERROR, LOGGER_WORKER, "%s", err.text);
+    worker->peers = peers_open(
+        worker->base, descriptors->handoff_receive, descriptors->handoff_send, descriptors->slot_count);
     worker->inquiry = inquiry_open(worker);
     process->api = (struct api_services){
         .data_sources = worker->data_sources,
@@ -342,7 +350,18 @@ static void worker_open(struct worker_process *process, const struct worker_desc
     events->reload = process_event(process, SIGHUP, EV_SIGNAL | EV_PERSIST, worker_on_reload);
     event_add(events->reload, NULL);
 
-    worker->acceptor = acceptor_open(worker, descriptors);
+    worker->acceptor = acceptor_open(&(struct acceptor_settings){
+        .base = worker->base,
+        .segment = worker->segment,
+        .slot = worker->slot,
+        .slot_count = descriptors->slot_count,
+        .listeners = descriptors->listeners,
+        .listener_count = descriptors->listener_count,
+        .peers = worker->peers,
+        .connections_max = (uint64_t)worker->config->connections_max,
+        .accepted = worker_on_accepted,
+        .context = worker,
+    });
     worker_table_beat(worker->segment, worker->slot, clock_monotonic_ns());
     worker_table_set_connections(worker->segment, worker->slot, 0);
     worker_show(worker);
@@ -369,6 +388,7 @@ static void worker_close(struct worker_process *process)
     data_sources_free(worker->data_sources);
     http_docs_free(process->docs);
     inquiry_close(worker->inquiry);
+    peers_close(worker->peers);
     deadlines_close(worker->deadlines);
     subscriptions_close(worker->subscriptions);
     pool_close(worker->connection_pool);

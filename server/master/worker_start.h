@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 #include "shm/common/error.h"
-#include "worker/worker.h"
+#include "worker/worker_descriptors.h"
 
 /* The environment variable that carries the descriptor numbers; the program started with --as-worker reads it. */
 #define WORKER_START_VARIABLE "OPALD_WORKER_DESCRIPTORS"

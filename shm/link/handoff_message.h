@@ -14,6 +14,7 @@ enum handoff_kind {
     HANDOFF_ASK_CLIENTS, /* who is connected to you? `slot` asks */
     HANDOFF_CLIENTS,     /* the answer of `slot`, a list (worker/client/client_list.h) in a memfd */
     HANDOFF_STATISTICS,  /* the master's answer, JSON in a memfd */
+    HANDOFF_KINDS,
 };
 
 struct handoff_message {

@@ -20,6 +20,7 @@
 #define WORKER_READ_BUFFER (64 * 1024)
 
 struct acceptor;
+struct peers;
 struct auth;
 struct paced_closing;
 struct fanout;
@@ -42,6 +43,7 @@ struct worker {
     struct subscriptions *subscriptions;
     struct deadlines *deadlines;
     struct fanout *fanout;
+    struct peers *peers;
     struct acceptor *acceptor;
     struct paced_closing *paced_closing;
     struct data_sources *data_sources;

@@ -11,13 +11,14 @@
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "shm/worker_table.h"
-#include "worker/client/acceptor.h"
+#include "worker/client/peers.h"
 #include "worker/client/client_details.h"
 #include "worker/client/client_list.h"
 #include "worker/client/context.h"
 #include "worker/http/http_gzip.h"
 #include "worker/client/memory_budget.h"
 
+#define INQUIRY_MAGIC   UINT32_C(0x1290121e)
 #define INQUIRY_STEP    500 /* clients made JSON in one turn of the loop: about a millisecond */
 #define INQUIRY_SECONDS 2   /* a worker that does not answer in this time hangs, and will be replaced */
 
@@ -40,6 +41,7 @@ struct round {
 };
 
 struct inquiry {
+    uint32_t magic;
     struct worker *worker;
     uint32_t number; /* the last one given out */
     struct round rounds[INQUIRY_COUNT];
@@ -50,6 +52,7 @@ struct inquiry {
         *begin; /* rounds begin from the loop, not from within a handler, so that many requests make one */
     struct log_limiter limit_late;
     struct log_limiter limit_large;
+    struct log_limiter limit_unsent;
 };
 
 /* ---- what this worker knows ---- */
@@ -81,8 +84,9 @@ static void answer_clients(struct inquiry *inquiry, const struct handoff_message
     if (list.length <= (size_t)worker->config->client_info_max_bytes)
         fd = handoff_memory_make(text_slice(&list));
     answer.failed = fd < 0;
-    acceptor_send(
-        worker->acceptor, asked->slot, &answer, fd); /* not taken: the asker will not wait for ever */
+    if (!peers_send(worker->peers, asked->slot, &answer, fd))
+        log_write_limited(&inquiry->limit_unsent, LOG_WARNING, LOGGER_HTTP,
+            "worker %u does not take the list of this worker's clients: it will answer 503", asked->slot);
     if (fd >= 0)
         close(fd);
     text_free(&list);
@@ -164,7 +168,7 @@ static void round_fail(struct inquiry *inquiry, enum inquiry_question question,
 /* The clients' answers become JSON, a turn of the loop for each step. */
 static void inquiry_on_render(evutil_socket_t fd, short what, void *argument)
 {
-    struct inquiry *inquiry = argument;
+    struct inquiry *inquiry = object_cast(struct inquiry, INQUIRY_MAGIC, argument);
     struct http_reply reply = {0};
     struct slice json;
     (void)fd;
@@ -222,7 +226,8 @@ static void ask_workers(struct inquiry *inquiry, struct round *round)
             continue;
         round->expected[slot] = true;
         round->missing++;
-        acceptor_send(worker->acceptor, slot, &question, -1); /* not taken: it hangs, and is late */
+        if (!peers_send(worker->peers, slot, &question, -1))
+            continue; /* its buffer is full: it hangs, and this round ends at its deadline */
     }
 }
 
@@ -250,7 +255,7 @@ static void round_begin(struct inquiry *inquiry, enum inquiry_question question)
 
 static void inquiry_on_begin(evutil_socket_t fd, short what, void *argument)
 {
-    struct inquiry *inquiry = argument;
+    struct inquiry *inquiry = object_cast(struct inquiry, INQUIRY_MAGIC, argument);
     (void)fd;
     (void)what;
     for (unsigned question = 0; question < INQUIRY_COUNT; question++)
@@ -261,7 +266,7 @@ static void inquiry_on_begin(evutil_socket_t fd, short what, void *argument)
 /* A worker that died meanwhile has no clients and need not be waited for. */
 static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
 {
-    struct inquiry *inquiry = argument;
+    struct inquiry *inquiry = object_cast(struct inquiry, INQUIRY_MAGIC, argument);
     (void)fd;
     (void)what;
     for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
@@ -300,8 +305,10 @@ static void take_answer(struct inquiry *inquiry, struct round *round, const stru
     round->missing--;
 }
 
-void inquiry_received(struct inquiry *inquiry, const struct handoff_message *message, int fd)
+/* A question or an answer came in. */
+static void inquiry_received(void *context, const struct handoff_message *message, int fd)
 {
+    struct inquiry *inquiry = object_cast(struct inquiry, INQUIRY_MAGIC, context);
     if (message->kind == HANDOFF_ASK_CLIENTS) {
         answer_clients(inquiry, message);
     } else if (message->kind == HANDOFF_CLIENTS || message->kind == HANDOFF_STATISTICS) {
@@ -362,7 +369,11 @@ void inquiry_ask(struct inquiry *inquiry, struct http_exchange *exchange, enum i
 struct inquiry *inquiry_open(struct worker *worker)
 {
     struct inquiry *inquiry = memory_allocate(sizeof *inquiry);
+    inquiry->magic = INQUIRY_MAGIC;
     inquiry->worker = worker;
+    peers_register(worker->peers, HANDOFF_ASK_CLIENTS, inquiry_received, inquiry);
+    peers_register(worker->peers, HANDOFF_CLIENTS, inquiry_received, inquiry);
+    peers_register(worker->peers, HANDOFF_STATISTICS, inquiry_received, inquiry);
     inquiry->begin = event_new(worker->base, -1, 0, inquiry_on_begin, inquiry);
     for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         TAILQ_INIT(&inquiry->rounds[question].now);
@@ -387,5 +398,6 @@ void inquiry_close(struct inquiry *inquiry)
         for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
             text_free(&inquiry->rounds[question].answers[slot]);
     }
+    inquiry->magic = 0;
     free(inquiry);
 }

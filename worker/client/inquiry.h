@@ -10,7 +10,6 @@
 #ifndef OPALD_WORKER_CLIENT_INQUIRY_H
 #define OPALD_WORKER_CLIENT_INQUIRY_H
 
-#include "shm/link/handoff_message.h"
 #include "worker/api/api_services.h"
 #include "worker/http/http_exchange.h"
 
@@ -19,8 +18,6 @@ struct worker;
 
 struct inquiry *inquiry_open(struct worker *worker);
 void inquiry_close(struct inquiry *inquiry);
-/* A question or an answer came in; takes `fd` over. */
-void inquiry_received(struct inquiry *inquiry, const struct handoff_message *message, int fd);
 
 /* The exchange is pending from now on, and finished from the loop. */
 void inquiry_ask(struct inquiry *inquiry, struct http_exchange *exchange, enum inquiry_question question);
