@@ -2,34 +2,72 @@
  * The life of the consumer, and how the state that the master sees comes about:
  *
  *   open --> no word about the topic yet --.--> topic is there: read every partition from its END
- *                                          '--> topic is not there: ask again each KAFKA_POKE_MS; when it comes, read from
- *                                               its BEGINNING (nothing of it can have been heard before)
- *   UP      every partition's starting offset is known and its broker is connected. An end offset is known by the first
- *           message or by "end of partition at offset N"; nothing later than that can be missed.
+ *                                          '--> topic is not there: ask again each KAFKA_POKE_MS
+ *   UP      every partition's position is known and its broker is connected. An end offset is known by the first message or
+ *           by "end of partition at offset N"; nothing later than that can be missed.
  *   GAP     was UP; no broker, or the topic is gone. librdkafka keeps the next offset in memory and goes on there, so what
  *           was written meanwhile is read then: no `gap` callback.
- *   `gap`   only when events may be lost: the offset is no longer in the log (auto.offset.reset=error shows it), or the topic
- *           was made anew (kafka_consumer_incarnation.c tells the two from each other, and a new topic from the old). It is called once the new starting offset is known, so that what clients refetch on it can't be
- *           older than what we read.
+ *   `gap`   only when events may be lost: kafka_identity.h decides. It is called once the log's end is known, so that what
+ *           clients refetch can't be older than what is read next.
  *
- * How the topic's partitions are known without blocking: rd_kafka_metadata() with a time-out of 0 sends the request and returns; the
- * answer updates librdkafka's view, which its statistics event (each KAFKA_STATISTICS_MS) shows. See kafka_stats.h.
- *
- * The low-level consumer interface is used because the high-level one needs a group, and rights on it.
+ * How the topic's partitions are known without blocking: rd_kafka_metadata() with a timeout of 0 sends the request and returns;
+ * the answer updates librdkafka's view, which its statistics event (each KAFKA_STATISTICS_MS) shows. See kafka_stats.h.
  */
+#include "broadcast/kafka/kafka_consumer.h"
+
 #include <stdlib.h>
 
+#include "broadcast/kafka/kafka_admin.h"
 #include "broadcast/kafka/kafka_config.h"
-#include "broadcast/kafka/kafka_consumer_internal.h"
+#include "broadcast/kafka/kafka_delivery.h"
 #include "broadcast/kafka/kafka_extra.h"
+#include "broadcast/kafka/kafka_log.h"
+#include "broadcast/kafka/kafka_reader.h"
 #include "broadcast/kafka/kafka_stats.h"
+#include "broadcast/kafka/kafka_watch.h"
 #include "shm/common/clock.h"
-#include "shm/common/memory.h"
+#include "shm/common/log.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 
-#define KAFKA_POKE_MS       200 /* between questions for a topic that is not there */
+#define KAFKA_CONSUMER_MAGIC 0x6b636f6eu
+/* Between questions for a topic that is not there. */
+#define KAFKA_POKE_MS       200
 #define KAFKA_STATISTICS_MS 400
-#define KAFKA_DOWN_REPORTS  5 /* statistics in a row without a leader's connection: an outage (2 s) */
+/* Statistics in a row without a leader's connection: an outage (2 s). */
+#define KAFKA_DOWN_REPORTS 5
+/* A broker that just started denies topics that it has for a moment. */
+#define KAFKA_MISSING_NS (3 * CLOCK_SECOND)
+/* A position that is looked up or checked for longer than this is an outage. */
+#define KAFKA_UNSETTLED_NS (2 * CLOCK_SECOND)
+
+struct kafka_consumer {
+    uint32_t magic;
+    const struct broadcast_settings *settings;
+    const struct broadcast_callbacks *callbacks;
+    void *context;
+    const char *brokers;
+    rd_kafka_t *handle;
+    /* logs, errors, statistics */
+    struct kafka_watch main;
+    struct kafka_admin *admin;
+    struct kafka_reader *reader;
+    void (*limit_known)(void *owner, uint64_t bytes);
+    void *owner;
+    /* Runs while the topic's partitions are unknown. */
+    struct event *poke;
+    enum broadcast_state state;
+    bool connected;
+    unsigned down_reports;
+    /* Attempts to connect, when last connected. */
+    int64_t connects;
+    uint64_t gap_since_ns;
+    /* The brokers say the topic does not exist; 0: it does, or they have not said. */
+    uint64_t missing_since_ns;
+    bool missing_told;
+    struct kafka_log log;
+    struct log_limiter limit_error;
+};
 
 /* ---- state ---- */
 
@@ -75,54 +113,96 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
 /* The state's receiver asks for the limit each time. */
 static void kafka_consumer_on_limit(void *context)
 {
-    struct kafka_consumer *consumer = context;
+    struct kafka_consumer *consumer = object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, context);
     if (consumer->limit_known)
         consumer->limit_known(consumer->owner, kafka_admin_message_max(consumer->admin));
     consumer->callbacks->state(consumer->context, consumer->state);
 }
 
-void kafka_consumer_update_state(struct kafka_consumer *consumer)
+static bool kafka_consumer_is_settled(const struct kafka_consumer *consumer)
 {
-    bool up = consumer->connected && consumer->partition_count > 0;
-    for (int32_t i = 0; i < consumer->partition_count; i++)
-        up = up && consumer->partitions[i].known;
+    uint64_t since = kafka_reader_unsettled_ns(consumer->reader);
+    /* The first time, positions must be known: clients are taken from then on. */
+    return !since || (consumer->state == BROADCAST_UP && clock_monotonic_ns() - since < KAFKA_UNSETTLED_NS);
+}
+
+static void kafka_consumer_update_state(struct kafka_consumer *consumer)
+{
+    bool up = consumer->connected && kafka_reader_partition_count(consumer->reader) > 0 &&
+              kafka_consumer_is_settled(consumer);
     if (up)
         kafka_consumer_set_state(consumer, BROADCAST_UP);
     else if (consumer->state == BROADCAST_UP)
         kafka_consumer_set_state(consumer, BROADCAST_GAP);
 }
 
-/* Behind a lost connection the topic may be deleted and made anew. */
+static void kafka_consumer_on_reader_changed(void *owner)
+{
+    kafka_consumer_update_state(object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, owner));
+}
+
+/* Behind a lost connection the topic may be deleted and created again. */
 static void kafka_consumer_note_disconnect(struct kafka_consumer *consumer)
 {
     if (consumer->connected)
-        kafka_consumer_want_check(consumer);
+        kafka_reader_doubt(consumer->reader);
     consumer->connected = false;
 }
 
-void kafka_consumer_note_start(
-    struct kafka_consumer *consumer, struct kafka_partition *partition, int64_t offset)
+/* ---- the topic ---- */
+
+static void kafka_consumer_topic_there(struct kafka_consumer *consumer, int32_t count)
 {
-    if (partition->known)
+    if (consumer->missing_told)
+        log_write(LOG_INFO, LOGGER_BROADCAST, "topic '%s' is there now", consumer->settings->channel);
+    consumer->missing_since_ns = 0;
+    consumer->missing_told = false;
+    kafka_reader_topic_there(consumer->reader, count);
+}
+
+static void kafka_consumer_topic_missing(struct kafka_consumer *consumer)
+{
+    uint64_t now = clock_monotonic_ns();
+    if (!consumer->missing_since_ns)
+        consumer->missing_since_ns = now;
+    kafka_reader_topic_missing(consumer->reader);
+    /* A broker that denies a topic in error answers that it exists already. */
+    if (consumer->settings->kafka_create_topic)
+        kafka_admin_create_topic(consumer->admin);
+    if (now - consumer->missing_since_ns < KAFKA_MISSING_NS)
         return;
-    partition->known = true;
-    partition->next_offset = offset;
-    if (partition->lost_ns) {
-        uint64_t lost_ns = partition->lost_ns;
-        partition->lost_ns = 0;
-        consumer->callbacks->gap(consumer->context, clock_monotonic_ns() - lost_ns, partition->lost_why);
-    }
-    kafka_consumer_update_state(consumer);
+    consumer->connected = false;
+    if (consumer->missing_told)
+        return;
+    consumer->missing_told = true;
+    log_write(LOG_ERROR, LOGGER_BROADCAST,
+        "Kafka has no topic '%s' (or doesn't show it to this user), so no event gets to or from other "
+        "servers. Make it with: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions 1",
+        consumer->settings->channel, consumer->brokers, consumer->settings->channel);
+}
+
+static void kafka_consumer_on_poke(evutil_socket_t descriptor, short what, void *context)
+{
+    struct kafka_consumer *consumer = object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, context);
+    const struct rd_kafka_metadata *metadata = NULL;
+    (void)descriptor;
+    (void)what;
+    if (kafka_reader_partition_count(consumer->reader) && !consumer->missing_since_ns)
+        return;
+    /* A timeout of 0: the request goes out, nobody waits, the answer goes into librdkafka's own view. */
+    rd_kafka_topic_t *topic = kafka_reader_topic(consumer->reader);
+    if (rd_kafka_metadata(consumer->handle, 0, topic, &metadata, 0) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_metadata_destroy(metadata);
 }
 
 /* ---- librdkafka's callbacks, from rd_kafka_poll ---- */
 
 static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t length, void *opaque)
 {
-    struct kafka_consumer *consumer = opaque;
+    struct kafka_consumer *consumer = object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, opaque);
     struct kafka_stats stats;
     (void)handle;
-    if (!kafka_stats_read(&consumer->statistics, text, length, consumer->settings->channel, &stats)) {
+    if (!kafka_stats_read(text, length, consumer->settings->channel, &stats)) {
         log_write_limited(&consumer->limit_error, LOG_ERROR, LOGGER_BROADCAST,
             "Kafka consumer: librdkafka's statistics can't be read: %zu bytes", length);
         return 0;
@@ -152,7 +232,7 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
 
 static void kafka_consumer_on_error(rd_kafka_t *handle, int code, const char *reason, void *opaque)
 {
-    struct kafka_consumer *consumer = opaque;
+    struct kafka_consumer *consumer = object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, opaque);
     (void)handle;
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         kafka_consumer_note_disconnect(consumer);
@@ -168,13 +248,14 @@ static void kafka_consumer_on_error(rd_kafka_t *handle, int code, const char *re
 
 static void kafka_consumer_on_log(const rd_kafka_t *handle, int level, const char *facility, const char *text)
 {
-    struct kafka_consumer *consumer = rd_kafka_opaque(handle);
+    struct kafka_consumer *consumer =
+        object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, rd_kafka_opaque(handle));
     kafka_log_write(&consumer->log, "consumer", level, facility, text);
 }
 
 static void kafka_consumer_on_main(void *context)
 {
-    struct kafka_consumer *consumer = context;
+    struct kafka_consumer *consumer = object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, context);
     rd_kafka_poll(consumer->handle, 0);
 }
 
@@ -262,21 +343,19 @@ static int kafka_consumer_start(struct kafka_consumer *consumer, struct event_ba
         base, consumer->handle, consumer->settings->channel, kafka_consumer_on_limit, consumer, err);
     if (!consumer->admin)
         return -1;
-    consumer->resync = kafka_resync_open(base, consumer->callbacks, consumer->context);
-    if (!consumer->resync)
-        return error_set(err, -1, "Kafka consumer: the event loop takes no more events");
     rd_kafka_set_log_queue(consumer->handle, NULL);
-    consumer->topic = rd_kafka_topic_new(consumer->handle, consumer->settings->channel, NULL);
-    if (!consumer->topic)
-        return error_set(err, -1, "Kafka topic '%s': %s", consumer->settings->channel,
-            rd_kafka_err2str(rd_kafka_last_error()));
-    consumer->queue = rd_kafka_queue_new(consumer->handle);
+    struct kafka_reader_options reader = {.handle = consumer->handle,
+        .settings = consumer->settings,
+        .callbacks = consumer->callbacks,
+        .context = consumer->context,
+        .changed = kafka_consumer_on_reader_changed,
+        .owner = consumer};
+    consumer->reader = kafka_reader_open(base, &reader, err);
+    if (!consumer->reader)
+        return -1;
     consumer->poke = event_new(base, -1, EV_PERSIST, kafka_consumer_on_poke, consumer);
     if (!consumer->poke || event_add(consumer->poke, &poke) < 0)
         return error_set(err, -1, "Kafka consumer: the event loop takes no more events");
-    if (kafka_watch_open(
-            &consumer->messages, base, consumer->queue, kafka_consumer_on_messages, consumer, err) < 0)
-        return -1;
     return kafka_watch_open(&consumer->main, base, rd_kafka_queue_get_main(consumer->handle),
         kafka_consumer_on_main, consumer, err);
 }
@@ -294,7 +373,6 @@ struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct
     consumer->limit_known = options->limit_known;
     consumer->owner = options->owner;
     consumer->state = BROADCAST_CONNECTING;
-    consumer->decoder = notification_decoder_make(settings->json_max_depth);
     if (kafka_consumer_start(consumer, base, options, err) < 0) {
         kafka_consumer_close(consumer);
         return NULL;
@@ -307,25 +385,20 @@ uint64_t kafka_consumer_message_max(const struct kafka_consumer *consumer)
     return kafka_admin_message_max(consumer->admin);
 }
 
+void kafka_consumer_resume(struct kafka_consumer *consumer)
+{
+    kafka_reader_resume(consumer->reader);
+}
+
 void kafka_consumer_close(struct kafka_consumer *consumer)
 {
-    if (consumer->held)
-        rd_kafka_message_destroy(consumer->held);
-    for (int32_t i = 0; i < consumer->partition_count; i++)
-        rd_kafka_consume_stop(consumer->topic, i);
-    kafka_watch_close(&consumer->messages);
+    kafka_reader_close(consumer->reader);
     kafka_watch_close(&consumer->main);
     kafka_admin_close(consumer->admin);
-    kafka_resync_close(consumer->resync);
     if (consumer->poke)
         event_free(consumer->poke);
-    if (consumer->topic)
-        rd_kafka_topic_destroy(consumer->topic);
     if (consumer->handle)
         rd_kafka_destroy(consumer->handle);
-    notification_decoder_free(consumer->decoder);
-    json_free(&consumer->statistics);
-    free(consumer->partitions);
     consumer->magic = 0;
     free(consumer);
 }
