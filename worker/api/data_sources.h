@@ -1,7 +1,7 @@
 /*
  * Where clients fetch their base data: OPAL_DATA_CONFIG_SOURCES, a JSON text with exactly one of
- *   {"config": {"entries": [...]}}                    served as it is by GET /data/config
- *   {"external_source_url": "https://..."}            GET /data/config redirects there, with the caller's token
+ *   {"config": {"entries": [...]}}            served as it is by GET /data/config
+ *   {"external_source_url": "https://..."}    GET /data/config redirects there, with the caller's token
  * Without the option: one entry, all_data_url with the topic all_data_topic.
  */
 #ifndef OPALD_WORKER_API_DATA_SOURCES_H

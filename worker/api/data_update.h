@@ -1,8 +1,8 @@
 /*
  * DataUpdate, the body of POST /data/config: checked, coerced, its topics expanded, and written as the event
  * that clients get (websocket spacing, every key there):
- *   {"id": null, "entries": [{"url": "u", "config": null, "topics": ["o", "o/p"], "dst_path": "", "save_method": "PUT",
- *    "data": null}], "reason": null, "callback": {"callbacks": []}}
+ *   {"id": null, "entries": [{"url": "u", "config": null, "topics": ["o", "o/p"], "dst_path": "",
+ *    "save_method": "PUT", "data": null}], "reason": null, "callback": {"callbacks": []}}
  * `config` and `data` are the bytes the publisher sent, except JSON patch actions, which get all four keys.
  * Pure: no I/O.
  */

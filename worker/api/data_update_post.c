@@ -89,7 +89,7 @@ static void late(struct http_exchange *exchange, bool stopping)
 
 static void publish_decided(void *context, enum publish_outcome outcome)
 {
-    struct http_exchange *exchange = context;
+    struct http_exchange *exchange = http_exchange_of(context);
     reply_outcome(exchange, outcome);
     exchange->finished(exchange);
 }

@@ -43,7 +43,10 @@ static bool parse_port(struct slice text, uint16_t *port)
     return text.length > 0;
 }
 
-/* Address, address:port, [address]:port. Anything else is a host as a whole, so that no trust comes from guessing. */
+/*
+ * Address, address:port, [address]:port. Anything else is a host as a whole, so that no trust comes from
+ * guessing.
+ */
 static struct slice split_port(struct slice item, uint16_t *port)
 {
     const char *end = item.data + item.length;

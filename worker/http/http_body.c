@@ -7,7 +7,10 @@
 #include "shm/worker_table.h"
 #include "worker/http/http_validation.h"
 
-/* "application/json", "application/anything+json", with parameters or not; no content type at all counts as JSON. */
+/*
+ * "application/json", "application/anything+json", with parameters or not; no content type at all counts as
+ * JSON.
+ */
 static bool is_json(struct slice type)
 {
     if (type.length == 0)

@@ -1,16 +1,22 @@
 #include "worker/http/http_chunked.h"
 
 enum {
-    SIZE,      /* the first digit, or a further one */
-    EXTENSION, /* behind ';' */
-    SIZE_LF,   /* LF behind the size line's CR */
+    /* the first digit, or a further one */
+    SIZE,
+    /* behind ';' */
+    EXTENSION,
+    /* LF behind the size line's CR */
+    SIZE_LF,
     DATA,
-    DATA_CR, /* CRLF behind the data */
+    /* CRLF behind the data */
+    DATA_CR,
     DATA_LF,
-    TRAILER_START, /* at the start of a trailer line, or of the empty one */
+    /* at the start of a trailer line, or of the empty one */
+    TRAILER_START,
     TRAILER,
     TRAILER_LF,
-    LAST_LF, /* of the empty line */
+    /* of the empty line */
+    LAST_LF,
 };
 
 /* 16 TiB: far above any limit on bodies, far below an overflow. */

@@ -4,7 +4,8 @@
 #include <zlib.h>
 
 #define GZIP_WINDOW 31 /* zlib: 15 bits, with gzip's header */
-#define GZIP_LEVEL  1 /* JSON shrinks to a tenth at any level; this is several times faster than the default */
+/* JSON shrinks to a tenth at any level; this is several times faster than the default */
+#define GZIP_LEVEL 1
 
 /* Whether the parameters behind a coding give it the weight 0 ("q=0", "q=0.000"). */
 static bool weight_is_zero(struct slice parameters)

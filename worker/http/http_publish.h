@@ -7,8 +7,9 @@
 #include "worker/http/http_exchange.h"
 
 /*
- * Hands the request to the publisher. PUBLISH_ORDERED: it is under way, `request->done` will be called, and the handler must
- * answer HTTP_PENDING (`cancel` is set). Any other outcome: it was not published, `done` is never called.
+ * Hands the request to the publisher. PUBLISH_ORDERED: it is under way, `request->done` will be called, and
+ * the handler must answer HTTP_PENDING (`cancel` is set). Any other outcome: it was not published, `done` is
+ * never called.
  */
 MUST_CHECK enum publish_outcome http_publish(
     struct http_exchange *exchange, const struct publish_request *request);

@@ -1,7 +1,9 @@
 /*
- * A reply as uvicorn writes it: status line, `date`, `server`, then the application's headers. The order is kept to the byte:
+ * A reply as uvicorn writes it: status line, `date`, `server`, then the application's headers. The order is
+ * kept to the byte:
  *   before | content-length | content-type | after | connection: close
- * (most replies have nothing in `before`; the reference puts retry-after and allow there, location and CORS in `after`).
+ * (most replies have nothing in `before`; the reference puts retry-after and allow there, location and CORS
+ * in `after`).
  */
 #ifndef OPALD_WORKER_HTTP_HTTP_REPLY_H
 #define OPALD_WORKER_HTTP_HTTP_REPLY_H
@@ -16,12 +18,14 @@
 /* Zero-initialise; http_reply_free when done. */
 struct http_reply {
     unsigned status;
-    const char *content_type; /* static text; NULL: none is written */
-    struct text before;       /* whole header lines with CRLF */
+    /* static text; NULL: none is written */
+    const char *content_type;
+    /* whole header lines with CRLF */
+    struct text before;
     struct text after;
     struct text body;
-    struct output_block
-        *block; /* NULL, or the body in place of `body`, sent from where it lies; the reply's reference */
+    /* NULL, or the body instead of `body`, sent from where it lies; the reply's reference */
+    struct output_block *block;
 };
 
 void http_reply_free(struct http_reply *reply);

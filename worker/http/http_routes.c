@@ -83,7 +83,7 @@ unsigned http_route_number(const struct http_route_table *table, const struct ht
     uintptr_t first = (uintptr_t)table->routes;
     uintptr_t end = (uintptr_t)(table->routes + table->count);
     uintptr_t place = (uintptr_t)route;
-    return place >= first && place < end ? (unsigned)((place - first) / sizeof(*route)) : HTTP_ROUTE_NONE;
+    return place >= first && place < end ? (unsigned)((place - first) / sizeof *route) : HTTP_ROUTE_NONE;
 }
 
 bool http_route_takes_body(const struct http_route *route)

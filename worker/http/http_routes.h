@@ -1,7 +1,7 @@
 /*
- * Finds the route of a request in a table of routes. The table itself is given by http_services.routes (worker/api/routes.h
- * has the server's). What is no route has an answer too: 404, 405 with `allow`, 307 for a superfluous or missing slash at the
- * end, and the answer to a cross-origin preflight.
+ * Finds the route of a request in a table of routes. The table itself is given by http_services.routes
+ * (worker/api/routes.h has the server's). What is no route has an answer too: 404, 405 with `allow`, 307 for
+ * a superfluous or missing slash at the end, and the answer to a cross-origin preflight.
  */
 #ifndef OPALD_WORKER_HTTP_HTTP_ROUTES_H
 #define OPALD_WORKER_HTTP_HTTP_ROUTES_H
@@ -50,7 +50,10 @@ enum {
 /* The route of a request whose head is in; never NULL. */
 const struct http_route *http_routes_find(
     const struct http_services *services, const struct http_request *request);
-/* Whether the caller may use the route (its `need`, see http_gate.h). Returns the route, or one that answers 401. */
+/*
+ * Whether the caller may use the route (its `need`, see http_gate.h). Returns the route, or one that answers
+ * 401.
+ */
 const struct http_route *http_route_admit(const struct http_route *route, struct http_exchange *exchange);
 bool http_route_takes_body(const struct http_route *route);
 enum http_answer http_route_answer(const struct http_route *route, struct http_exchange *exchange);

@@ -21,7 +21,10 @@ struct http_services {
     /* NULL: open mode */
     struct auth *auth;
     struct publisher *publisher;
-    /* For the handlers of the routes: worker/api/api_services.h, worker/policy/policy_services.h. Opaque here. */
+    /*
+     * For the handlers of the routes: worker/api/api_services.h, worker/policy/policy_services.h. Opaque
+     * here.
+     */
     const struct api_services *api;
     const struct policy_services *policy;
 };

@@ -2,16 +2,15 @@
  * One connection's HTTP: reader -> route -> handler -> reply bytes, request after request.
  *
  *   WAIT ---head---> BODY ---message---> handler ---answered---> WAIT
- *     |                |                    `-----pending------> HELD ---publish has its place---> WAIT
- *     `--- no body wanted: answered at the head, the body is thrown away (the reference does so, and a client that
- *          waits for "100 Continue" must not wait for ever)
+ *     |                |                    `-----pending------> HELD ---finished---> WAIT
+ *     `--- no body wanted: answered at the head, the body is thrown away (the reference does so, and a client
+ *          that waits for "100 Continue" must not wait for ever)
  *
- * While a reply is pending nothing more is parsed: replies go out in order by construction. Bytes that came with the request
- * are kept, and the connection stops reading (http_session_wants_input).
+ * While a reply is pending nothing more is parsed: replies go out in order by construction. Bytes that came
+ * with the request are kept, and the connection stops reading (http_session_wants_input).
  */
 #include "worker/http/http_session.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,11 +19,12 @@
 #include "shm/common/memory.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
+#include "worker/http/http_access_log.h"
 #include "worker/http/http_cors.h"
 #include "worker/http/http_exchange.h"
 #include "worker/http/http_gzip.h"
-#include "shm/common/percent.h"
 #include "worker/http/http_reader.h"
+#include "worker/http/http_refusal.h"
 #include "worker/http/http_routes.h"
 
 #define HTTP_SESSION_MAGIC UINT32_C(0x68747365)
@@ -36,21 +36,34 @@ struct http_session {
     const struct http_connection_operations *operations;
     void *connection;
     struct http_reader *reader;
-    const struct http_route *route; /* of the request in hand, from its head on */
-    unsigned route_number;          /* ... for the figures */
+    /* of the request in hand, from its head on */
+    const struct http_route *route;
+    /* ... for the figures */
+    unsigned route_number;
     struct http_exchange exchange;
-    bool answered; /* the request in hand has its reply; its body is still coming */
-    bool pending;  /* the reply waits for a publish */
-    bool over;     /* nothing is read any more */
+    /* the request in hand has its reply; its body is still coming */
+    bool answered;
+    /* the reply waits for a publish */
+    bool pending;
+    /* nothing is read any more */
+    bool over;
     bool upgraded;
-    bool peer_done;      /* the peer ended its side while a reply was pending */
-    bool served;         /* at least one request was answered: idle is normal from now on */
-    int deadline;        /* the one last announced, or DEADLINE_UNSET */
-    struct text backlog; /* came in while a reply was pending */
+    /* the peer ended its side while a reply was pending */
+    bool peer_done;
+    /* at least one request was answered: idle is normal from now on */
+    bool served;
+    /* the one last announced, or DEADLINE_UNSET */
+    int deadline;
+    /* came in while a reply was pending */
+    struct text backlog;
 };
 
-static void session_run(struct http_session *session, const char *bytes, size_t length);
 static void exchange_finished(struct http_exchange *exchange);
+
+static void check(struct http_session *session)
+{
+    (void)object_cast(struct http_session, HTTP_SESSION_MAGIC, session);
+}
 
 struct http_session *http_session_open(const struct http_services *services,
     const struct http_connection_operations *operations, void *connection)
@@ -67,6 +80,7 @@ struct http_session *http_session_open(const struct http_services *services,
         .body_max_bytes = (size_t)config->http_body_max_bytes,
         .root_path = config->root_path,
     });
+    session->exchange.magic = HTTP_EXCHANGE_MAGIC;
     session->exchange.services = services;
     session->exchange.finished = exchange_finished;
     session->deadline = HTTP_DEADLINE_HEAD;
@@ -84,8 +98,7 @@ void http_session_free(struct http_session *session)
 {
     if (!session)
         return;
-    if (session->magic != HTTP_SESSION_MAGIC)
-        abort();
+    check(session);
     if (session->pending)
         session->exchange.cancel(&session->exchange);
     http_reader_free(session->reader);
@@ -113,24 +126,6 @@ static void session_count(const struct http_session *session, enum counter count
 
 /* ---- replies ---- */
 
-/* As uvicorn prints it: the path percent-encoded anew, then the query as it came. */
-static void log_access(const struct http_session *session, unsigned status)
-{
-    const struct http_request *request = http_reader_request(session->reader);
-    if (!log_enabled(LOG_INFO))
-        return;
-    struct text target = {0};
-    percent_encode(request->path, "/", &target);
-    if (request->query.length) {
-        text_append_char(&target, '?');
-        text_append_slice(&target, request->query);
-    }
-    log_write(LOG_INFO, LOGGER_HTTP, "%s - \"%.*s %s HTTP/1.%u\" %u", session_peer(session),
-        (int)request->method.length, request->method.data, target.data ? target.data : "",
-        request->version_minor, status);
-    text_free(&target);
-}
-
 static void session_end(struct http_session *session)
 {
     session->over = true;
@@ -153,7 +148,7 @@ static void session_reply(struct http_session *session)
         session->operations->send(session->connection, out.data, out.length);
     }
     text_free(&out);
-    log_access(session, exchange->reply.status);
+    http_access_log(request, session_peer(session), exchange->reply.status);
     figures_count_http(
         session->services->segment, session->services->slot, session->route_number, exchange->reply.status);
     http_reply_free(&exchange->reply);
@@ -164,7 +159,7 @@ static void session_reply(struct http_session *session)
         session_end(session);
 }
 
-/* A reply outside any route, after which the connection ends. `before` keeps uvicorn's order for its own 400. */
+/* A reply outside any route, after which the connection ends. */
 static void session_refuse(struct http_session *session, struct http_reply *reply)
 {
     struct text out = {0};
@@ -180,7 +175,6 @@ static void session_refuse(struct http_session *session, struct http_reply *repl
 static void session_fail(struct http_session *session)
 {
     static struct log_limiter limiters[HTTP_FAILURE_BODY_BYTES + 1];
-    const struct config *config = session->services->config;
     enum http_reader_failure failure = http_reader_failure(session->reader);
     struct http_reply reply = {0};
     session_count(session, COUNTER_HTTP_REFUSED);
@@ -190,24 +184,7 @@ static void session_fail(struct http_session *session)
         session_end(session);
         return;
     }
-    switch (failure) {
-    case HTTP_FAILURE_HEADER_BYTES:
-        http_reply_detail(
-            &reply, 431, "request head too long (limit %" PRId64 " bytes)", config->http_header_max_bytes);
-        break;
-    case HTTP_FAILURE_HEADER_COUNT:
-        http_reply_detail(&reply, 431, "too many headers (limit %" PRId64 ")", config->http_header_max_count);
-        break;
-    case HTTP_FAILURE_BODY_BYTES:
-        http_reply_detail(
-            &reply, 413, "request body too large (limit %" PRId64 " bytes)", config->http_body_max_bytes);
-        break;
-    case HTTP_FAILURE_NONE:
-    case HTTP_FAILURE_SYNTAX:
-        http_reply_header(&reply.before, "content-type", SLICE_LITERAL(HTTP_TEXT));
-        http_reply_set(&reply, 400, NULL, SLICE_LITERAL("Invalid HTTP request received."));
-        break;
-    }
+    http_refusal_reply(&reply, failure, session->services->config);
     session_refuse(session, &reply);
 }
 
@@ -312,7 +289,10 @@ static void session_run(struct http_session *session, const char *bytes, size_t 
         session->operations->finish(session->connection);
 }
 
-/* What may wait behind a pending reply. The connection was told to stop reading: one read's worth at most comes here. */
+/*
+ * What may wait behind a pending reply. The connection was told to stop reading: one read's worth at most
+ * comes here.
+ */
 static bool backlog_is_full(const struct http_session *session, size_t more)
 {
     const struct config *config = session->services->config;
@@ -322,8 +302,7 @@ static bool backlog_is_full(const struct http_session *session, size_t more)
 
 bool http_session_input(struct http_session *session, const void *bytes, size_t length)
 {
-    if (session->magic != HTTP_SESSION_MAGIC)
-        abort();
+    check(session);
     if (session->over)
         return false;
     if (!session->pending) {
@@ -343,13 +322,13 @@ bool http_session_input(struct http_session *session, const void *bytes, size_t 
     return false;
 }
 
-/* The reply of a pending exchange is set. Called from the worker's loop, not from within http_session_input. */
+/*
+ * The reply of a pending exchange is set. Called from the worker's loop, not from within http_session_input.
+ */
 static void exchange_finished(struct http_exchange *exchange)
 {
-    struct http_session *session =
-        (struct http_session *)((char *)exchange - offsetof(struct http_session, exchange));
-    if (session->magic != HTTP_SESSION_MAGIC)
-        abort();
+    struct http_session *session = object_cast(
+        struct http_session, HTTP_SESSION_MAGIC, (char *)exchange - offsetof(struct http_session, exchange));
     session->pending = false;
     exchange->cancel = NULL;
     exchange->late = NULL;
@@ -372,16 +351,14 @@ static void session_give_up_waiting(struct http_session *session, bool stopping)
 
 void http_session_backbone_late(struct http_session *session)
 {
-    if (session->magic != HTTP_SESSION_MAGIC)
-        abort();
+    check(session);
     if (session->pending && session->exchange.late)
         session_give_up_waiting(session, false);
 }
 
 void http_session_stop(struct http_session *session)
 {
-    if (session->magic != HTTP_SESSION_MAGIC)
-        abort();
+    check(session);
     if (!session->pending || !session->exchange.late)
         return;
     session->peer_done = true; /* what came behind it is not begun any more */
@@ -391,8 +368,7 @@ void http_session_stop(struct http_session *session)
 void http_session_timeout(struct http_session *session)
 {
     static struct log_limiter limiters[2]; /* the silent must not hide the slow */
-    if (session->magic != HTTP_SESSION_MAGIC)
-        abort();
+    check(session);
     if (session->over)
         return;
     if (session->pending) {

@@ -15,7 +15,8 @@
 #define VALIDATION_ERRORS_MAX 1000
 
 struct validation_place {
-    const char *name; /* static text; NULL: an index */
+    /* static text; NULL: an index */
+    const char *name;
     size_t index;
 };
 
@@ -23,9 +24,11 @@ struct validation_place {
 struct validation {
     struct validation_place places[VALIDATION_PLACES_MAX];
     size_t depth;
-    struct text errors; /* objects with commas between */
+    /* objects with commas between */
+    struct text errors;
     size_t count;
-    unsigned muted; /* > 0: errors are not recorded (an alternative is tried out) */
+    /* > 0: errors are not recorded (an alternative is tried out) */
+    unsigned muted;
 };
 
 void validation_free(struct validation *validation);

@@ -54,8 +54,10 @@ static int read_file(const char *path, struct text *out, struct error *err)
     return 0;
 }
 
-/* An environment variable can't easily hold line ends: underscores stand for them. A key of one line has none; what
- * stands for one at its end is dropped. */
+/*
+ * An environment variable can't easily hold line ends: underscores stand for them. A key of one line has
+ * none; what stands for one at its end is dropped.
+ */
 static void append_text(const char *value, bool one_line, struct text *out)
 {
     bool lines = one_line || strchr(value, '\n');

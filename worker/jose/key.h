@@ -1,7 +1,7 @@
 /*
  * Keys as the reference takes them: the path of a file, or the key itself; text without a line end has its
  * underscores for them.
- *   pem   PKCS#8, encrypted PKCS#8, PKCS#1 and SEC 1 private keys; SubjectPublicKeyInfo and PKCS#1 public keys
+ *   pem   private: PKCS#8, encrypted PKCS#8, PKCS#1, SEC 1; public: SubjectPublicKeyInfo, PKCS#1
  *   der   the same without the wrapping (in practice from a file)
  *   ssh   OpenSSH's private key file and one-line public keys; see ssh_key.h
  * What is returned is the caller's, for EVP_PKEY_free. Errors never hold any of the key.

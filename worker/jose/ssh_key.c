@@ -1,6 +1,7 @@
 /*
  * The file's inside (PROTOCOL.key), numbers big endian, a string is its length (4 bytes) and its bytes:
- *   "openssh-key-v1\0"  string cipher  string kdf  string kdf options  u32 keys (1)  string public key  string private part
+ *   "openssh-key-v1\0"  string cipher  string kdf  string kdf options  u32 keys (1)
+ *   string public key  string private part
  * and the private part, in clear when cipher and kdf are "none":
  *   u32 check  u32 the same check  string type  the type's numbers  string comment  padding 1 2 3 ...
  */

@@ -3,8 +3,8 @@
  * that many clients ask for crosses the link once and is sent from one mapping of shared memory.
  *
  *   asked --held, of the commit that is served: answered at once
- *         '-else--> PENDING (further requests for the same join) --answer--> HELD --> dropped: new commit, no room
- *                                      '--> time is over: 503
+ *         '-else--> PENDING (the same question joins) --answer--> HELD --> dropped: new commit, no room
+ *                      '--> time is over: 503
  *
  * The policy process may be replaced: until the next one has its clone, what is held is served, and what is
  * pending waits to be asked again. Worker's loop only.

@@ -1,6 +1,6 @@
 /*
- * A bundle in memory that all processes of the host share: this worker's mapping of it. Counted: the cache holds it, and so does
- * each reply that is still being sent. Worker's loop only.
+ * A bundle in memory that all processes of the host share: this worker's mapping of it. Counted: the cache
+ * holds it, and so does each reply that is still being sent. Worker's loop only.
  */
 #ifndef OPALD_WORKER_POLICY_BUNDLE_COPY_H
 #define OPALD_WORKER_POLICY_BUNDLE_COPY_H

@@ -131,7 +131,7 @@ static void set_reply(struct http_exchange *exchange, const struct bundle_outcom
 
 static void on_arrived(void *context, const struct bundle_outcome *outcome)
 {
-    struct http_exchange *exchange = context;
+    struct http_exchange *exchange = http_exchange_of(context);
     if (exchange->ticket == 0) { /* still within bundle_get */
         set_reply(exchange, outcome);
         return;

@@ -100,7 +100,7 @@ static void reply_taken(struct http_exchange *exchange, struct slice event, cons
 
 static void published(void *context, enum publish_outcome outcome)
 {
-    struct http_exchange *exchange = context;
+    struct http_exchange *exchange = http_exchange_of(context);
     (void)
         /* frozen or refused: this host's policy process knows, and the service can do nothing about it */
         outcome;
