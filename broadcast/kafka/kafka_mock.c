@@ -7,6 +7,7 @@
 #include <librdkafka/rdkafka_mock.h>
 
 #include "shm/common/memory.h"
+#include "shm/common/signals.h"
 
 struct kafka_mock {
     rd_kafka_t *owner; /* librdkafka wants a handle for the cluster; it connects to nothing */
@@ -16,7 +17,6 @@ struct kafka_mock {
 struct kafka_mock *kafka_mock_open(const char *topic, struct error *err)
 {
     char reason[256] = "";
-    sigset_t all;
     sigset_t before;
     struct kafka_mock *mock = memory_allocate(sizeof *mock);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -29,10 +29,9 @@ struct kafka_mock *kafka_mock_open(const char *topic, struct error *err)
         return NULL;
     }
     /* Unlike librdkafka's other threads, the mock's does not block signals by itself; ours must come to the loop. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    signals_hold(&before);
     mock->cluster = rd_kafka_mock_cluster_new(mock->owner, 1);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    signals_release(&before);
     if (!mock->cluster) {
         error_set(err, -1, "Kafka mock cluster: can't be started");
         kafka_mock_close(mock);

@@ -12,6 +12,7 @@
 
 #include "shm/common/memory.h"
 #include "shm/common/object.h"
+#include "shm/common/signals.h"
 
 #define RESOLVER_MAGIC       0x7265736fu
 #define RESOLVER_JOB_MAGIC   0x72736a62u
@@ -92,18 +93,16 @@ static int job_start_thread(struct resolver_job *job)
 {
     pthread_attr_t attributes;
     pthread_t thread;
-    sigset_t all;
     sigset_t before;
     int status;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, RESOLVER_STACK_BYTES);
     /* Signals belong to the main thread. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    signals_hold(&before);
     atomic_fetch_add_explicit(&job->references, 1, memory_order_relaxed);
     status = pthread_create(&thread, &attributes, job_thread, job);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    signals_release(&before);
     pthread_attr_destroy(&attributes);
     if (status != 0)
         job_release(job);

@@ -10,6 +10,7 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/signals.h"
 #include "worker/net/tls_store.h"
 
 struct tls_reload {
@@ -72,17 +73,16 @@ static void reload_on_done(evutil_socket_t fd, short what, void *argument)
 
 void tls_reload_start(struct tls_reload *reload)
 {
-    sigset_t all, before;
+    sigset_t before;
     if (reload->running) {
         reload->again = true;
         return;
     }
     reload->err = (struct error){0};
     /* signals are the loop's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    signals_hold(&before);
     int failure = pthread_create(&reload->thread, NULL, reload_run, reload);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    signals_release(&before);
     if (failure)
         log_write(LOG_ERROR, LOGGER_MASTER,
             "the certificate can't be read anew now (no thread), the old one stays");

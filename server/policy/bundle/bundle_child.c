@@ -5,9 +5,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "shm/common/child.h"
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
@@ -60,7 +60,6 @@ int bundle_child_main(const struct config *config)
 {
     const struct bundle_rules rules = bundle_rules_of(config);
     const struct bundle_limits limits = bundle_limits_of(config);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     fcntl(BUNDLE_CHILD_SOCKET, F_SETFD,
         FD_CLOEXEC); /* not git's, or its end would not be seen while git runs */
     signal(SIGPIPE, SIG_IGN);
@@ -70,30 +69,11 @@ int bundle_child_main(const struct config *config)
 
 /* ---- its start ---- */
 
-/* Async-signal-safe calls only. */
-static void execute(char *const *argv, int socket) __attribute__((noreturn));
-
-static void execute(char *const *argv, int socket)
-{
-    sigset_t none;
-    for (int number = 1; number < NSIG; number++)
-        if (number != SIGKILL && number != SIGSTOP && number != SIGPIPE)
-            signal(number, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (socket == BUNDLE_CHILD_SOCKET)
-        fcntl(socket, F_SETFD, 0);
-    else
-        dup2(socket, BUNDLE_CHILD_SOCKET);
-    execv("/proc/self/exe", argv);
-    _exit(127);
-}
-
 /* The arguments of this process with its --as-... replaced: from /proc, so that nobody has to carry them here. */
-static char **read_arguments(struct text *text)
+static const char **read_arguments(struct text *text)
 {
     size_t count = 0, capacity = 16;
-    char **argv = memory_allocate(capacity * sizeof *argv);
+    const char **argv = memory_allocate(capacity * sizeof *argv);
     int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
     ssize_t length;
     while (file >= 0 && (length = read(file, text_reserve(text, 4096), 4096)) > 0)
@@ -105,7 +85,7 @@ static char **read_arguments(struct text *text)
         if (count + 3 > capacity)
             argv = memory_resize(argv, (capacity *= 2) * sizeof *argv);
         bool flag = count == 1 && strncmp(text->data + at, "--as-", 5) == 0;
-        argv[count++] = flag ? (char *)(uintptr_t) "--as-bundle-builder" : text->data + at;
+        argv[count++] = flag ? "--as-bundle-builder" : text->data + at;
     }
     argv[count] = NULL;
     return argv;
@@ -114,16 +94,15 @@ static char **read_arguments(struct text *text)
 int bundle_child_start(int socket, struct error *err)
 {
     struct text text = {0};
-    sigset_t all, before;
-    char **argv = read_arguments(&text);
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    int failure = errno;
-    if (pid == 0)
-        execute(argv, socket);
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    const char **argv = read_arguments(&text);
+    const struct child_descriptor descriptor = {.from = socket, .to = BUNDLE_CHILD_SOCKET};
+    const struct child_settings settings = {.program = CHILD_THIS_PROGRAM,
+        .argv = argv,
+        .descriptors = &descriptor,
+        .descriptor_count = 1,
+        .dies_with_parent = true};
+    pid_t pid = child_start(&settings, err);
     free(argv);
     text_free(&text);
-    return pid < 0 ? error_set_errno(err, failure, "cannot start the bundle builder") : (int)pid;
+    return pid < 0 ? error_prefix(err, "the bundle builder") : (int)pid;
 }

@@ -5,17 +5,16 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/common/child.h"
 #include "shm/common/memory.h"
 #include "server/policy/bundle/child_environment.h"
 
 #define DIFF_READ 65536
 #define DIFF_BYTES_A_CHANGE \
     8400 /* two paths of 4096 bytes and the rest: more than that is no output of git */
-#define DIFF_STATUS_NONE 127
 
 /* ---- parsing ---- */
 
@@ -105,25 +104,30 @@ void bundle_diff_free(struct bundle_diff *diff)
 
 /* ---- running git ---- */
 
-static void execute(const char *repository, const char *old_hash, const char *new_hash, int output)
-    __attribute__((noreturn));
-
-static void execute(const char *repository, const char *old_hash, const char *new_hash, int output)
+/* What somebody has set for git elsewhere must not change what clients get. */
+static pid_t start(
+    const char *repository, const char *old_hash, const char *new_hash, int output, struct error *err)
 {
-    int nothing = open("/dev/null", O_RDONLY);
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a builder that is killed for its time limit takes git along */
-    dup2(nothing, STDIN_FILENO);
-    dup2(output, STDOUT_FILENO);
-    child_environment_clean();
-    setenv("GIT_DIR", repository, 1);
-    setenv("GIT_CONFIG_NOSYSTEM", "1", 1); /* somebody's diff.* settings must not change what clients get */
-    setenv("GIT_CONFIG_GLOBAL", "/dev/null", 1);
-    setenv("GIT_OPTIONAL_LOCKS", "0", 1);
-    setenv("GIT_NO_REPLACE_OBJECTS", "1", 1);
-    setenv("LC_ALL", "C", 1);
-    execlp("git", "git", "diff-tree", "-r", "-M", "--raw", "-z", "--no-color", "--abbrev=40", "--full-index",
-        old_hash, new_hash, "--", (char *)NULL);
-    _exit(DIFF_STATUS_NONE);
+    struct text directory = {0};
+    text_append_format(&directory, "GIT_DIR=%s", repository);
+    const char *const own[] = {directory.data, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
+        "GIT_OPTIONAL_LOCKS=0", "GIT_NO_REPLACE_OBJECTS=1", "LC_ALL=C", NULL};
+    const char **environment = child_make_environment(own, child_environment_keeps);
+    const char *const argv[] = {"git", "diff-tree", "-r", "-M", "--raw", "-z", "--no-color", "--abbrev=40",
+        "--full-index", old_hash, new_hash, "--", NULL};
+    const struct child_descriptor descriptors[] = {
+        {.from = CHILD_NOTHING, .to = STDIN_FILENO}, {.from = output, .to = STDOUT_FILENO}};
+    const struct child_settings settings = {.program = "git",
+        .argv = argv,
+        .environment = environment,
+        .descriptors = descriptors,
+        .descriptor_count = sizeof descriptors / sizeof *descriptors,
+        .dies_with_parent = true, /* a builder that is killed for its time limit takes git along */
+        .own_group = true};       /* a terminal's ^C is for the server alone */
+    pid_t pid = child_start(&settings, err);
+    free(environment);
+    text_free(&directory);
+    return pid;
 }
 
 static int read_output(int input, struct text *output, size_t bytes_max, struct error *err)
@@ -150,7 +154,7 @@ static int wait_for(pid_t pid, struct error *err)
             return error_set_errno(err, errno, "git diff-tree");
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == DIFF_STATUS_NONE)
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_STATUS_NO_START)
         return error_set(err, ENOENT, "the git program is not there");
     return error_set(
         err, EIO, "git diff-tree failed (status %d)", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
@@ -162,13 +166,11 @@ int bundle_diff_run(struct bundle_diff *diff, const char *repository, const char
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return error_set_errno(err, errno, "git diff-tree");
-    pid_t pid = fork();
-    if (pid == 0)
-        execute(repository, old_hash, new_hash, ends[1]);
+    pid_t pid = start(repository, old_hash, new_hash, ends[1], err);
     close(ends[1]);
     if (pid < 0) {
         close(ends[0]);
-        return error_set_errno(err, errno, "git diff-tree");
+        return -1;
     }
     int result = read_output(ends[0], &diff->output, changes_max * DIFF_BYTES_A_CHANGE, err);
     close(ends[0]);

@@ -3,8 +3,6 @@
 #include <stddef.h>
 #include <string.h>
 
-extern char **environ;
-
 bool child_environment_keeps(const char *variable)
 {
     static const char *const dropped[] = {"OPAL_", "UVICORN_", "GIT_DIR=", "GIT_WORK_TREE=",
@@ -15,14 +13,4 @@ bool child_environment_keeps(const char *variable)
         if (strncmp(variable, dropped[i], strlen(dropped[i])) == 0)
             return false;
     return true;
-}
-
-void child_environment_clean(void)
-{
-    char **kept = environ;
-    for (char **at = environ; at && *at; at++)
-        if (child_environment_keeps(*at))
-            *kept++ = *at;
-    if (kept)
-        *kept = NULL;
 }

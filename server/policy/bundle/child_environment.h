@@ -6,7 +6,4 @@
 
 /* False for what would point git elsewhere, and for everything that is this server's own (tokens, keys). `variable`: NAME=value. */
 bool child_environment_keeps(const char *variable);
-/* Takes the others out of this process's own environment: in a child that is about to execute git. */
-void child_environment_clean(void);
-
 #endif

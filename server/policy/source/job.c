@@ -6,24 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/common/child.h"
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
 #include "server/policy/bundle/child_environment.h"
 #include "server/policy/source/policy_context.h"
 
-#define READ_BYTES    (64 * 1024)
-#define REASON_MAX    (8 * 1024) /* the last of the error output that is kept */
-#define REASON_LINES  3
-#define CHECK_MS      100
-#define STATUS_NO_EXE 127
-
-extern char **environ;
+#define READ_BYTES   (64 * 1024)
+#define REASON_MAX   (8 * 1024) /* the last of the error output that is kept */
+#define REASON_LINES 3
+#define CHECK_MS     100
 
 struct job {
     LIST_ENTRY(job) link;
@@ -170,7 +166,7 @@ static void job_reason(const struct job *job, int status, struct text *out)
             text_append_string(out, "; ");
         text_append_slice(out, lines[i]);
     }
-    if (count == 0 && WIFEXITED(status) && WEXITSTATUS(status) == STATUS_NO_EXE)
+    if (count == 0 && WIFEXITED(status) && WEXITSTATUS(status) == CHILD_STATUS_NO_START)
         text_append_format(out, "%s: the program can't be started", job->name);
     else if (count == 0 && WIFEXITED(status))
         text_append_format(out, "%s ended with status %d", job->name, WEXITSTATUS(status));
@@ -225,53 +221,23 @@ static void job_on_check(evutil_socket_t descriptor, short what, void *context)
 
 /* ---- its start ---- */
 
-static char **job_environment(const struct job_settings *settings)
+static const char **job_environment(const struct job_settings *settings)
 {
-    static const char *const own[] = {
+    /* git and ssh must not speak another language, and must not ask */
+    static const char *const quiet[] = {
         "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "SSH_ASKPASS_REQUIRE=never"};
-    size_t count = 0;
+    const size_t quiet_count = settings->keep_secrets ? 0 : sizeof quiet / sizeof *quiet;
     size_t given = 0;
-    while (environ[count])
-        count++;
     while (settings->environment && settings->environment[given])
         given++;
-    char **made = memory_allocate(sizeof *made * (count + given + sizeof own / sizeof *own + 1));
-    size_t at = 0;
+    const char **own = memory_allocate((given + quiet_count + 1) * sizeof *own);
     for (size_t i = 0; i < given; i++)
-        made[at++] = (char *)(uintptr_t)settings->environment[i];
-    for (size_t i = 0; !settings->keep_secrets && i < sizeof own / sizeof *own; i++)
-        made[at++] = (char *)(uintptr_t)own[i];
-    for (size_t i = 0; i < count; i++)
-        if (settings->keep_secrets || child_environment_keeps(environ[i]))
-            made[at++] = environ[i];
+        own[i] = settings->environment[i]; /* in front: they win */
+    for (size_t i = 0; i < quiet_count; i++)
+        own[given + i] = quiet[i];
+    const char **made = child_make_environment(own, settings->keep_secrets ? NULL : child_environment_keeps);
+    free(own);
     return made;
-}
-
-static void child_execute(const struct job_settings *settings, char **environment, pid_t parent, int output,
-    int errors) __attribute__((noreturn));
-
-static void child_execute(
-    const struct job_settings *settings, char **environment, pid_t parent, int output, int errors)
-{
-    sigset_t none;
-    int nothing = open("/dev/null", O_RDWR);
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(1);
-    dup2(nothing, STDIN_FILENO);
-    dup2(output, STDOUT_FILENO);
-    dup2(errors, STDERR_FILENO);
-    signal(SIGPIPE, SIG_DFL);
-    if (settings->file_bytes_max > 0) {
-        const struct rlimit limit = {settings->file_bytes_max, settings->file_bytes_max};
-        signal(SIGXFSZ, SIG_IGN); /* the write fails instead, and the program cleans up and says why */
-        setrlimit(RLIMIT_FSIZE, &limit);
-    }
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    execvpe(settings->argv[0], (char *const *)(uintptr_t)settings->argv, environment);
-    _exit(STATUS_NO_EXE);
 }
 
 static int job_fork(struct job *job, const struct job_settings *settings, struct error *err)
@@ -288,29 +254,26 @@ static int job_fork(struct job *job, const struct job_settings *settings, struct
     /* The child's ends block, as programs expect. */
     fcntl(output[1], F_SETFL, 0);
     fcntl(errors[1], F_SETFL, 0);
-    char **environment = job_environment(settings);
-    pid_t parent = getpid();
-    sigset_t all, before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before); /* libevent's handlers must not run in the child */
-    job->pid = fork();
-    int failure = errno;
-    if (job->pid == 0) {
-        for (int number = 1; number < NSIG; number++)
-            if (number != SIGKILL && number != SIGSTOP)
-                signal(number, SIG_DFL);
-        child_execute(settings, environment, parent, output[1], errors[1]);
-    }
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    const char **environment = job_environment(settings);
+    const struct child_descriptor descriptors[] = {{.from = CHILD_NOTHING, .to = STDIN_FILENO},
+        {.from = output[1], .to = STDOUT_FILENO}, {.from = errors[1], .to = STDERR_FILENO}};
+    const struct child_settings child = {.program = settings->argv[0],
+        .argv = settings->argv,
+        .environment = environment,
+        .descriptors = descriptors,
+        .descriptor_count = sizeof descriptors / sizeof *descriptors,
+        .dies_with_parent = true,
+        .own_group = true,
+        .file_bytes_max = settings->file_bytes_max};
+    job->pid = child_start(&child, err);
     free(environment);
     close(output[1]);
     close(errors[1]);
     if (job->pid < 0) {
         close(output[0]);
         close(errors[0]);
-        return error_set_errno(err, failure, "cannot start %s", settings->argv[0]);
+        return -1;
     }
-    setpgid(job->pid, job->pid); /* whoever comes first */
     job->output = output[0];
     job->errors = errors[0];
     return 0;
