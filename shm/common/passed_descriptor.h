@@ -1,18 +1,27 @@
-/* A descriptor that comes with a message of a local socket (SCM_RIGHTS, unix(7)). */
+/*
+ * A message of a local socket with a descriptor beside its bytes, or without one (SCM_RIGHTS, unix(7)). The sender may be a worker gone
+ * mad: whatever else comes along is closed here.
+ */
 #ifndef OPALD_SHM_COMMON_PASSED_DESCRIPTOR_H
 #define OPALD_SHM_COMMON_PASSED_DESCRIPTOR_H
 
-#include <sys/socket.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include "shm/common/object.h"
 
-/* For a message that carries one at most. The buffer ends in padding for alignment, in which the kernel puts a second one if it was sent: so
- * passed_descriptor_take must be called after every recvmsg. */
-union passed_descriptor_buffer {
-    struct cmsghdr header; /* for alignment */
-    char bytes[CMSG_SPACE(sizeof(int))];
-};
+/* sendmsg(2) with MSG_NOSIGNAL and `flags`, begun anew when a signal interrupts it. `descriptor` stays the caller's; negative: none.
+ * Async-signal-safe. */
+MUST_CHECK ssize_t passed_descriptor_send(
+    int socket, const struct iovec *parts, size_t count, int descriptor, int flags);
 
-/* After recvmsg: the one descriptor that came, the caller's; -1: none. When several came, or the kernel could not give all (no room, or none left
- * for this process), all are closed, the result is -1, and MSG_CTRUNC is set in msg_flags. */
-int passed_descriptor_take(struct msghdr *message);
+/*
+ * recvmsg(2) with `flags`, begun anew when a signal interrupts it. `*descriptor` is the caller's (close-on-exec), -1 when none came.
+ * `*cut` (may be NULL) says that the message was longer than `size`, or that it had more than one descriptor, or one for which this
+ * process has no room; in the last two cases none is left open and `*descriptor` is -1.
+ */
+MUST_CHECK ssize_t passed_descriptor_receive(
+    int socket, void *buffer, size_t size, int flags, int *descriptor, bool *cut);
 
 #endif

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,35 +13,14 @@
 bool handoff_message_send(int socket, const struct handoff_message *message, int fd)
 {
     size_t length = message->kind == HANDOFF_CONNECTION ? 1 : sizeof *message;
-    struct iovec piece = {(void *)(uintptr_t)message, length};
-    union passed_descriptor_buffer control = {0};
-    struct msghdr packet = {.msg_iov = &piece, .msg_iovlen = 1};
-    if (fd >= 0) {
-        packet.msg_control = control.bytes;
-        packet.msg_controllen = sizeof control.bytes;
-        struct cmsghdr *rights = CMSG_FIRSTHDR(&packet);
-        rights->cmsg_level = SOL_SOCKET;
-        rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(rights), &fd, sizeof(int));
-    }
-    return sendmsg(socket, &packet, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)length;
+    const struct iovec part = {(void *)(uintptr_t)message, length};
+    return passed_descriptor_send(socket, &part, 1, fd, MSG_DONTWAIT) == (ssize_t)length;
 }
 
 bool handoff_message_receive(int socket, struct handoff_message *message, int *fd)
 {
-    struct iovec piece = {message, sizeof *message};
-    union passed_descriptor_buffer control;
-    struct msghdr packet = {.msg_iov = &piece,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof control.bytes};
-    memset(message, 0, sizeof *message);
-    *fd = -1;
-    if (recvmsg(socket, &packet, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
-        return false;
-    *fd = passed_descriptor_take(&packet);
-    return true;
+    *message = (struct handoff_message){0};
+    return passed_descriptor_receive(socket, message, sizeof *message, MSG_DONTWAIT, fd, NULL) > 0;
 }
 
 int handoff_memory_make(struct slice bytes)

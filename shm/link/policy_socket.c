@@ -83,24 +83,10 @@ enum policy_sent policy_socket_send(
     int socket, enum policy_message_type type, uint64_t id, struct slice body, int descriptor)
 {
     struct policy_message_head head = {.type = (uint32_t)type, .version = POLICY_LINK_VERSION, .id = id};
-    struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body.data, body.length}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    union passed_descriptor_buffer control = {.bytes = {0}};
+    const struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body.data, body.length}};
     if (body.length > POLICY_BODY_MAX)
         return POLICY_SEND_FAILED;
-    if (descriptor >= 0) {
-        message.msg_control = &control;
-        message.msg_controllen = sizeof control;
-        struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-        rights->cmsg_level = SOL_SOCKET;
-        rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(sizeof descriptor);
-        memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-    }
-    ssize_t sent;
-    do
-        sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
+    ssize_t sent = passed_descriptor_send(socket, parts, 2, descriptor, MSG_DONTWAIT);
     if (sent >= 0)
         return POLICY_SENT;
     /* ETOOMANYREFS: descriptors on their way that the peer has not taken yet; the limit is per user (unix(7)). */
@@ -110,18 +96,12 @@ enum policy_sent policy_socket_send(
 
 enum policy_received policy_socket_receive(int socket, void *buffer, struct policy_message *message)
 {
-    union passed_descriptor_buffer control;
-    struct iovec part = {buffer, POLICY_PACKET_MAX};
-    struct msghdr header = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t length;
-    do
-        length = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (length < 0 && errno == EINTR);
+    bool cut;
+    ssize_t length = passed_descriptor_receive(
+        socket, buffer, POLICY_PACKET_MAX, MSG_DONTWAIT, &message->descriptor, &cut);
     if (length < 0 && errno == EAGAIN)
         return POLICY_NOTHING_NOW;
-    message->descriptor = length > 0 ? passed_descriptor_take(&header) : -1;
-    if (length < (ssize_t)sizeof message->head || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+    if (length < (ssize_t)sizeof message->head || cut)
         goto nonsense;
     memcpy(&message->head, buffer, sizeof message->head);
     if (message->head.version != POLICY_LINK_VERSION)

@@ -110,43 +110,16 @@ int bundle_wire_reply_read(struct slice message, int descriptor, struct bundle_r
 
 int bundle_wire_send(int socket, struct slice message, int descriptor)
 {
-    struct iovec vector = {(void *)(uintptr_t)message.data, message.length};
-    union passed_descriptor_buffer control;
-    struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
-    if (descriptor >= 0) {
-        memset(&control, 0, sizeof control);
-        header.msg_control = control.bytes;
-        header.msg_controllen = sizeof control.bytes;
-        struct cmsghdr *part = CMSG_FIRSTHDR(&header);
-        part->cmsg_level = SOL_SOCKET;
-        part->cmsg_type = SCM_RIGHTS;
-        part->cmsg_len = CMSG_LEN(sizeof descriptor);
-        memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
-    }
-    ssize_t sent;
-    do
-        sent = sendmsg(socket, &header, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent < 0 ? -1 : 0;
+    const struct iovec part = {(void *)(uintptr_t)message.data, message.length};
+    return passed_descriptor_send(socket, &part, 1, descriptor, 0) < 0 ? -1 : 0;
 }
 
 ssize_t bundle_wire_receive(int socket, struct text *buffer, int *descriptor)
 {
-    union passed_descriptor_buffer control;
     text_clear(buffer);
-    *descriptor = -1;
-    struct iovec vector = {text_reserve(buffer, BUNDLE_WIRE_BYTES_MAX), BUNDLE_WIRE_BYTES_MAX};
-    struct msghdr header = {.msg_iov = &vector,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof control.bytes};
-    ssize_t length;
-    do
-        length = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-    while (length < 0 && errno == EINTR);
-    if (length <= 0)
-        return length;
-    *descriptor = passed_descriptor_take(&header);
-    buffer->length = (size_t)length;
+    char *into = text_reserve(buffer, BUNDLE_WIRE_BYTES_MAX);
+    ssize_t length = passed_descriptor_receive(socket, into, BUNDLE_WIRE_BYTES_MAX, 0, descriptor, NULL);
+    if (length > 0)
+        buffer->length = (size_t)length;
     return length;
 }

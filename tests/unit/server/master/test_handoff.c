@@ -108,6 +108,33 @@ static void test_full_receiver_closes(void **state)
     assert_false(is_open(client[0]));
 }
 
+/* A worker gone mad: two descriptors in one message, of which the kernel delivers both. */
+static void test_two_descriptors_are_closed(void **state)
+{
+    int gone[2], living[2], client[2];
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+    } control = {.bytes = {0}};
+    (void)state;
+    open_pair(gone);
+    open_pair(living);
+    open_pair(client);
+    const int both[2] = {client[1], client[1]};
+    struct iovec part = {(void *)(uintptr_t) "peer", 5};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof both);
+    memcpy(CMSG_DATA(rights), both, sizeof both);
+    assert_int_equal(sendmsg(gone[1], &message, 0), 5);
+    close(client[1]);
+    assert_int_equal(handoff_rescue(gone[0], living[1]), 0);
+    assert_false(is_open(client[0]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -115,6 +142,7 @@ int main(void)
         cmocka_unit_test(test_closes_when_nobody_lives),
         cmocka_unit_test(test_nothing_waiting),
         cmocka_unit_test(test_full_receiver_closes),
+        cmocka_unit_test(test_two_descriptors_are_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
