@@ -6,7 +6,7 @@
 #define OPALD_BROADCAST_KAFKA_KAFKA_DELIVERY_H
 
 #include <event2/event.h>
-#include "broadcast/broadcast.h"
+#include "broadcast/backend/backend.h"
 #include "shm/common/object.h"
 
 struct kafka_delivery;

@@ -1,7 +1,7 @@
 /*
  * Events out to Kafka: one idempotent producer, always partition 0, key null, so that what one server sends stays in order
  * whatever happens. Every message is numbered; what librdkafka gives back without having sent it (topic not there, fatal
- * error) waits here in an outbox in that order and is sent again. Master's loop only.
+ * error) waits here in that order and is sent again. Master's loop only.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_PRODUCER_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_PRODUCER_H
@@ -27,6 +27,6 @@ size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms);
 /* -1 when a producer can't be made with these settings. Connects to nothing. */
 int kafka_producer_check(const struct broadcast_settings *settings, bool secure, struct error *err);
 /* The handle, for tests that inject errors. */
-rd_kafka_t *kafka_producer_handle(struct kafka_producer *producer);
+rd_kafka_t *kafka_producer_handle(const struct kafka_producer *producer);
 
 #endif

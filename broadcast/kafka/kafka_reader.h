@@ -8,7 +8,7 @@
 
 #include <event2/event.h>
 #include <librdkafka/rdkafka.h>
-#include "broadcast/broadcast.h"
+#include "broadcast/backend/backend.h"
 #include "broadcast/kafka/kafka_identity.h"
 #include "shm/common/object.h"
 

@@ -1,4 +1,4 @@
-/* URIs, the KAFKA_* environment; the outbox; the reading of librdkafka's statistics. */
+/* URIs, the KAFKA_* environment; messages that wait; the reading of librdkafka's statistics. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +10,7 @@
 #include "broadcast/kafka/kafka.h"
 #include "broadcast/kafka/kafka_config.h"
 #include "broadcast/kafka/kafka_extra.h"
-#include "broadcast/kafka/kafka_outbox.h"
+#include "broadcast/kafka/kafka_pending.h"
 #include "broadcast/kafka/kafka_stats.h"
 
 static void test_good_uris(void **state)
@@ -155,28 +155,39 @@ static void test_security(void **state)
     forget_environment();
 }
 
-/* ---- outbox ---- */
+/* ---- pending messages ---- */
 
-static void test_outbox_order(void **state)
+static void test_pending(void **state)
 {
-    static const uint64_t numbers[] = {5, 6, 9, 1, 2, 7, 8, 3, 10, 4};
-    struct kafka_outbox outbox;
+    struct kafka_pending pending;
+    struct kafka_pending_item *items[5];
     (void)state;
-    kafka_outbox_init(&outbox);
-    assert_null(kafka_outbox_first(&outbox));
-    for (size_t i = 0; i < 10; i++)
-        kafka_outbox_put(&outbox, numbers[i], (struct slice){(const char *)&numbers[i], sizeof *numbers});
-    kafka_outbox_put(&outbox, 11, (struct slice){NULL, 0});
-    for (uint64_t number = 1; number <= 10; number++) {
-        struct kafka_outbox_item *item = kafka_outbox_first(&outbox);
-        assert_int_equal(item->number, number);
-        assert_int_equal(item->length, sizeof number);
-        assert_memory_equal(item->bytes, &number, sizeof number);
-        kafka_outbox_drop_first(&outbox);
-    }
-    assert_int_equal(outbox.count, 1);
-    kafka_outbox_clear(&outbox);
-    assert_int_equal(outbox.count, 0);
+    kafka_pending_init(&pending);
+    assert_null(kafka_pending_first(&pending));
+    assert_int_equal(kafka_pending_oldest_ns(&pending), 0);
+    for (uint64_t i = 0; i < 5; i++)
+        items[i] = kafka_pending_add(&pending, i, 0, 10 * i, 1000 + i);
+    assert_int_equal(kafka_pending_in_flight(&pending), 5);
+    assert_int_equal(pending.bytes, 100);
+    /* They come back in any order, some are acknowledged meanwhile, one is empty. */
+    kafka_pending_wait(&pending, items[3], (struct slice){"third...third...third...third.", 30});
+    kafka_pending_remove(&pending, items[1]);
+    kafka_pending_wait(&pending, items[0], (struct slice){NULL, 0});
+    kafka_pending_wait(&pending, items[2], (struct slice){"second..second..sec.", 20});
+    kafka_pending_remove(&pending, items[4]);
+    assert_int_equal(kafka_pending_in_flight(&pending), 0);
+    assert_int_equal(kafka_pending_oldest_ns(&pending), 1000);
+    assert_ptr_equal(kafka_pending_first(&pending), items[0]);
+    assert_ptr_equal(TAILQ_NEXT(items[0], link), items[2]);
+    assert_memory_equal(items[3]->bytes, "third", 5);
+    kafka_pending_go(&pending, items[0]);
+    assert_int_equal(kafka_pending_in_flight(&pending), 1);
+    kafka_pending_remove(&pending, items[0]);
+    assert_int_equal(pending.count, 2);
+    assert_int_equal(pending.bytes, 50);
+    kafka_pending_clear(&pending);
+    assert_int_equal(pending.waiting, 0);
+    assert_int_equal(pending.bytes, 0);
 }
 
 /* ---- statistics ---- */
@@ -313,7 +324,7 @@ int main(void)
         cmocka_unit_test(test_good_uris),
         cmocka_unit_test(test_bad_uris),
         cmocka_unit_test(test_security),
-        cmocka_unit_test(test_outbox_order),
+        cmocka_unit_test(test_pending),
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_extra_settings),
         cmocka_unit_test(test_extra_refused),
