@@ -151,6 +151,23 @@ def test_another_branch(opald, work):
     assert git(clone, "rev-parse", "refs/heads/master") == git(repo.remote, "rev-parse", "master") != head
 
 
+def test_a_repository_with_another_branch_only(opald, work):
+    """The first contact of many: the branch is main, the default of the option is master."""
+    PolicyRemote(work, branch="main")
+    server = opald(env=policy_env(work, work / "remotes/policies.git"))
+    server.wait_for_log("cannot clone policy repo: the repository has no branch 'master'; OPAL_POLICY_REPO_MAIN_BRANCH names the branch, "
+                        "and the repository's default branch is 'main'")
+
+
+def test_a_branch_that_is_removed(opald, work):
+    repo = PolicyRemote(work)
+    server = opald(env=policy_env(work, repo.remote))
+    server.wait_for_log("Clone succeeded")
+    git(repo.remote, "branch", "-m", "master", "other")
+    trigger(server, repo.remote)
+    server.wait_for_log("cannot pull changes of the policy repo: .*the repository has no branch 'master' .OPAL_POLICY_REPO_MAIN_BRANCH")
+
+
 def test_a_repository_that_is_not_there_yet(opald, work):
     """Everything else is served meanwhile; the clone comes when the repository does, and half of one never gets its place."""
     server = opald(env=policy_env(work, work / "remotes/policies.git"))
@@ -199,7 +216,8 @@ def test_git_gets_nothing_that_is_none_of_its_business(opald, work):
     (folder / "git").chmod(0o755)
     old = repo.head
     server = opald(env={**policy_env(work, repo.remote), "PATH": f"{folder}:{os.environ['PATH']}", "OPAL_AUTH_MASTER_TOKEN": "for-nobody-else",
-                        "GIT_OBJECT_DIRECTORY": "/nowhere", "GIT_TRACE": str(work / "trace")})
+                        "DATABASE_PASSWORD": "not-for-git", "VAULT_ADDR": "for-git", "VAULT_TOKEN": "for-git-too", "https_proxy": "http://proxy.invalid",
+                        "OPAL_POLICY_REPO_ENVIRONMENT": "VAULT_*", "GIT_OBJECT_DIRECTORY": "/nowhere", "GIT_TRACE": str(work / "trace")})
     server.wait_for_log("Clone succeeded")
     head = repo.commit({"a/n.rego": "package n\n"})
     trigger(server, repo.remote)
@@ -212,8 +230,10 @@ def test_git_gets_nothing_that_is_none_of_its_business(opald, work):
         assert any(f"{command} " in one.splitlines()[0] for one in told), command
     assert sum("diff-tree " in one.splitlines()[0] for one in told) == 2  # what changed, and the bundle
     for one in told:
-        for word in ("for-nobody-else", "OPAL_", "GIT_OBJECT_DIRECTORY", "GIT_TRACE", "socket:", "memfd:", "eventfd"):
+        for word in ("for-nobody-else", "not-for-git", "DATABASE_", "OPAL_", "GIT_OBJECT_DIRECTORY", "GIT_TRACE", "socket:", "memfd:", "eventfd"):
             assert word not in one, f"{word} in {one}"
+    (clone,) = [one for one in told if "clone " in one.splitlines()[0]]
+    assert "VAULT_ADDR=for-git\n" in clone and "VAULT_TOKEN=for-git-too\n" in clone and "https_proxy=http://proxy.invalid\n" in clone
     assert not (work / "trace").exists()
 
 
@@ -227,7 +247,7 @@ def test_wrong_password_is_a_clear_line_and_no_prompt(opald, work):
 
 
 def ssh_env(work, sshd, **more):
-    return policy_env(work, sshd.url, POLICY_REPO_SSH_KEY=sshd.client_key.replace("\n", "_"), GIT_SSH_KEY_FILE=work / "keys/key", **more)
+    return policy_env(work, sshd.url, **{"POLICY_REPO_SSH_KEY": sshd.client_key.replace("\n", "_"), "GIT_SSH_KEY_FILE": work / "keys/key", **more})
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd"), reason="no sshd here")
@@ -266,6 +286,16 @@ def test_an_ssh_key_that_lost_its_line_ends(opald, work, line_end):
     env = ssh_env(work, sshd)
     env["OPAL_POLICY_REPO_SSH_KEY"] = sshd.client_key.replace("\n", line_end)
     opald(env=env).wait_for_log("Clone succeeded", 20)
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd"), reason="no sshd here")
+def test_the_reason_of_ssh_reaches_the_log(opald, work):
+    """A key that is well formed and no key: ssh's own line says why, not only git's about its consequence."""
+    sshd = Sshd(work / "sshd", PolicyRemote(work))
+    key = sshd.client_key.splitlines()
+    key[2] = key[2][::-1]
+    server = opald(env=ssh_env(work, sshd, POLICY_REPO_SSH_KEY="_".join(key)))
+    server.wait_for_log("cannot clone policy repo: .*Load key .*: \\S.*Permission denied", 20)
 
 
 @pytest.mark.parametrize("key, says", [

@@ -113,7 +113,7 @@ static void api_on_fetched(void *context, const struct job_result *result)
         source_base_idle(&source->base);
         return;
     }
-    if (commit.length != POLICY_HASH_LENGTH || !source_base_take_hash(commit, source->base.fetched)) {
+    if (commit.length != POLICY_HASH_LENGTH || !git_command_take_hash(commit, source->base.fetched)) {
         api_failed(source, SLICE_LITERAL("the fetcher named no commit"));
         return;
     }
@@ -155,7 +155,7 @@ static void api_fetch(struct api_source *source)
         .environment = (const char *const *)environment,
         .stall_seconds = policy->config->policy_repo_stall_seconds,
         .output_max = GIT_OUTPUT_SMALL,
-        .keep_secrets = true,
+        .whole_environment = true,
         .done = api_on_fetched,
         .context = source};
     source->base.job = job_start(source->base.policy, &settings);
@@ -170,7 +170,7 @@ static void api_on_opened(void *context, const struct job_result *result)
 {
     struct api_source *source = context;
     source->base.job = NULL;
-    if (result->ok && source_base_take_hash(result->output, source->base.head)) {
+    if (result->ok && git_command_take_hash(result->output, source->base.head)) {
         source_base_serve(&source->base, source->base.head);
         source_base_remove_leftovers(&source->base);
     } else {

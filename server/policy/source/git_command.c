@@ -7,17 +7,17 @@
 #include "server/policy/source/policy_context.h"
 
 #define ARGUMENTS_MAX 48
-/* For work on the local disk: long, because a disk may be slow, and still an end. */
+/* For work on the local disk, which may be slow. */
 #define LOCAL_SECONDS 600.0
 
 struct job *git_command_start(struct policy *policy, const struct git_command *command)
 {
-    /* What git says of the local repository must not depend on somebody's settings. */
+    /* What git reports of the local repository must not depend on the user's settings. */
     static const char *const local[] = {"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
         "GIT_NO_REPLACE_OBJECTS=1", "GIT_OPTIONAL_LOCKS=0", NULL};
     struct text safe = {0};
     const char *argv[ARGUMENTS_MAX] = {"git",
-        /* No program that a repository or somebody's configuration names runs here; nothing goes on in the background. */
+        /* No program that a repository or a configuration names runs here, and nothing runs in the background. */
         "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c",
         "maintenance.auto=false", "-c", "gc.autoDetach=false", "-c", "advice.detachedHead=false", "-c",
         "core.quotePath=false", "-c", "commit.gpgSign=false"};
@@ -32,8 +32,11 @@ struct job *git_command_start(struct policy *policy, const struct git_command *c
         argv[count++] = "-C";
         argv[count++] = command->repository;
     }
-    for (size_t i = 0; command->arguments[i] && count + 1 < ARGUMENTS_MAX; i++)
+    for (size_t i = 0; command->arguments[i]; i++) {
+        if (count + 1 == ARGUMENTS_MAX)
+            abort(); /* ARGUMENTS_MAX is too small */
         argv[count++] = command->arguments[i];
+    }
     const struct job_settings settings = {.argv = argv,
         .environment = command->environment || command->remote ? command->environment : local,
         .stall_seconds = command->remote ? policy->config->policy_repo_stall_seconds : LOCAL_SECONDS,
@@ -46,7 +49,21 @@ struct job *git_command_start(struct policy *policy, const struct git_command *c
     return job;
 }
 
-/* `name: KIBIBYTES` in what git count-objects -v prints; 0: not there. */
+/* ---- what git prints ---- */
+
+bool git_command_take_hash(struct slice output, char *hash)
+{
+    if (output.length < POLICY_HASH_LENGTH)
+        return false;
+    for (size_t i = 0; i < POLICY_HASH_LENGTH; i++)
+        if (text_hex_value(output.data[i]) < 0)
+            return false;
+    memcpy(hash, output.data, POLICY_HASH_LENGTH);
+    hash[POLICY_HASH_LENGTH] = '\0';
+    return true;
+}
+
+/* The number behind `name` in the output of git count-objects -v, in bytes; 0: not there. */
 static uint64_t counted_bytes(struct slice output, const char *name)
 {
     const char *at = output.length ? memmem(output.data, output.length, name, strlen(name)) : NULL;
@@ -60,4 +77,28 @@ static uint64_t counted_bytes(struct slice output, const char *name)
 uint64_t git_command_counted_bytes(struct slice output)
 {
     return counted_bytes(output, "\nsize: ") + counted_bytes(output, "\nsize-pack: ");
+}
+
+static bool holds(struct slice text, const char *words)
+{
+    return text.length > 0 && memmem(text.data, text.length, words, strlen(words));
+}
+
+bool git_command_lacks_branch(struct slice reason)
+{
+    /* of git clone, and of git fetch */
+    return (holds(reason, "Remote branch ") && holds(reason, " not found in upstream")) ||
+           holds(reason, "couldn't find remote ref refs/heads/");
+}
+
+struct slice git_command_default_branch(struct slice output)
+{
+    static const char before[] = "ref: refs/heads/";
+    static const char behind[] = "\tHEAD\n";
+    const size_t length = sizeof before - 1;
+    if (output.length <= length || memcmp(output.data, before, length) != 0)
+        return SLICE_LITERAL("");
+    const char *begin = output.data + length;
+    const char *end = memmem(begin, output.length - length, behind, sizeof behind - 1);
+    return end ? (struct slice){begin, (size_t)(end - begin)} : SLICE_LITERAL("");
 }

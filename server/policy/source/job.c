@@ -13,15 +13,18 @@
 #include "shm/common/child.h"
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/object.h"
 #include "server/policy/bundle/child_environment.h"
+#include "server/policy/source/job_reason.h"
 #include "server/policy/source/policy_context.h"
 
-#define READ_BYTES   (64 * 1024)
-#define REASON_MAX   (8 * 1024) /* the last of the error output that is kept */
-#define REASON_LINES 3
-#define CHECK_MS     100
+#define JOB_MAGIC  UINT32_C(0x6a6f6273)
+#define READ_BYTES (64 * 1024)
+#define REASON_MAX (8 * 1024) /* the last of the error output that is kept */
+#define CHECK_MS   100
 
 struct job {
+    uint32_t magic;
     LIST_ENTRY(job) link;
     struct policy *policy;
     pid_t pid;
@@ -30,8 +33,10 @@ struct job {
     size_t output_max;
     bool limits_files;
     uint64_t stall_ns;
-    uint64_t progress_ns; /* the last byte */
-    uint64_t deadline_ns; /* 0: none */
+    /* When the last byte came. */
+    uint64_t progress_ns;
+    /* 0: none. */
+    uint64_t deadline_ns;
     bool killed;
     bool late;
     bool too_much;
@@ -53,7 +58,7 @@ static void job_kill(struct job *job)
         return;
     job->killed = true;
     kill(-job->pid, SIGKILL);
-    kill(job->pid, SIGKILL); /* should it not have made its group yet */
+    kill(job->pid, SIGKILL); /* it may not have made its group yet */
 }
 
 static void job_free(struct job *job)
@@ -69,6 +74,7 @@ static void job_free(struct job *job)
         close(job->errors);
     text_free(&job->output_text);
     text_free(&job->errors_text);
+    job->magic = 0;
     free(job);
 }
 
@@ -100,85 +106,23 @@ static void job_read(struct job *job, int descriptor, struct text *into, bool ke
 
 static void job_on_output(evutil_socket_t descriptor, short what, void *context)
 {
-    struct job *job = context;
+    struct job *job = object_cast(struct job, JOB_MAGIC, context);
     (void)what;
     job_read(job, descriptor, &job->output_text, false);
 }
 
 static void job_on_errors(evutil_socket_t descriptor, short what, void *context)
 {
-    struct job *job = context;
+    struct job *job = object_cast(struct job, JOB_MAGIC, context);
     (void)what;
     job_read(job, descriptor, &job->errors_text, true);
-}
-
-static bool line_tells(struct slice line)
-{
-    static const char *const words[] = {"fatal:", "error:", "ERROR:", "remote: ", "ssh:", "Host key",
-        "Permission denied", "No space left", "opald:"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (memmem(line.data, line.length, words[i], strlen(words[i])))
-            /* "remote: Counting objects: 100% (3/3)" is progress, not a reason */
-            return !memmem(line.data, line.length, "%", 1) && !memmem(line.data, line.length, "objects: ", 9);
-    return false;
-}
-
-/* The kernel has refused a write above file_bytes_max: the program says so in the C locale's words, which job_environment gives it. */
-static bool job_file_too_large(const struct job *job)
-{
-    static const char words[] = "File too large";
-    return job->limits_files && job->errors_text.length > 0 &&
-           memmem(job->errors_text.data, job->errors_text.length, words, sizeof words - 1);
-}
-
-/* The last few lines of the error output that tell something, oldest first. */
-static void job_reason(const struct job *job, int status, struct text *out)
-{
-    struct slice lines[REASON_LINES];
-    size_t count = 0;
-    struct slice last = {0};
-    const char *at = job->errors_text.data;
-    const char *end = at ? at + job->errors_text.length : NULL;
-    while (at && at < end) {
-        const char *stop = at;
-        while (stop < end && *stop != '\n' && *stop != '\r')
-            stop++;
-        struct slice line = {at, (size_t)(stop - at)};
-        if (line.length > 0)
-            last = line;
-        if (line_tells(line)) {
-            if (count == REASON_LINES)
-                memmove(lines, lines + 1, sizeof *lines * (REASON_LINES - 1));
-            else
-                count++;
-            lines[count - 1] = line;
-        }
-        at = stop + 1;
-    }
-    if (job->too_much)
-        text_append_format(out, "%s wrote more than %zu bytes; ", job->name, job->output_max);
-    else if (job->late)
-        text_append_format(out, "%s made no progress in time and was killed; ", job->name);
-    if (count == 0 && last.length > 0)
-        lines[count++] = last;
-    for (size_t i = 0; i < count; i++) {
-        if (i > 0)
-            text_append_string(out, "; ");
-        text_append_slice(out, lines[i]);
-    }
-    if (count == 0 && WIFEXITED(status) && WEXITSTATUS(status) == CHILD_STATUS_NO_START)
-        text_append_format(out, "%s: the program can't be started", job->name);
-    else if (count == 0 && WIFEXITED(status))
-        text_append_format(out, "%s ended with status %d", job->name, WEXITSTATUS(status));
-    else if (count == 0)
-        text_append_format(out, "%s was killed by signal %d", job->name, WTERMSIG(status));
 }
 
 /* ---- its end ---- */
 
 static void job_on_child(evutil_socket_t number, short what, void *context)
 {
-    struct job *job = context;
+    struct job *job = object_cast(struct job, JOB_MAGIC, context);
     int status;
     (void)number;
     (void)what;
@@ -192,13 +136,19 @@ static void job_on_child(evutil_socket_t number, short what, void *context)
         job_read(job, job->output, &job->output_text, false);
         job_read(job, job->errors, &job->errors_text, true);
         bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !job->too_much;
+        const struct job_end end = {.name = job->name,
+            .status = status,
+            .too_much = job->too_much,
+            .output_max = job->output_max,
+            .late = job->late};
         if (!ok)
-            job_reason(job, status, &reason);
+            job_reason_append(&reason, text_slice(&job->errors_text), &end);
         struct job_result result = {.ok = ok,
             .status = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
             .too_much = job->too_much,
             .late = job->late,
-            .file_too_large = !ok && job_file_too_large(job),
+            .file_too_large =
+                !ok && job->limits_files && job_reason_is_file_too_large(text_slice(&job->errors_text)),
             .output = text_slice(&job->output_text),
             .reason = text_slice(&reason)};
         job->done(job->context, &result);
@@ -209,7 +159,7 @@ static void job_on_child(evutil_socket_t number, short what, void *context)
 
 static void job_on_check(evutil_socket_t descriptor, short what, void *context)
 {
-    struct job *job = context;
+    struct job *job = object_cast(struct job, JOB_MAGIC, context);
     uint64_t now = clock_monotonic_ns();
     (void)descriptor;
     (void)what;
@@ -226,7 +176,7 @@ static const char **job_environment(const struct job_settings *settings)
     /* git and ssh must not speak another language, and must not ask */
     static const char *const quiet[] = {
         "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "SSH_ASKPASS_REQUIRE=never"};
-    const size_t quiet_count = settings->keep_secrets ? 0 : sizeof quiet / sizeof *quiet;
+    const size_t quiet_count = settings->whole_environment ? 0 : sizeof quiet / sizeof *quiet;
     size_t given = 0;
     while (settings->environment && settings->environment[given])
         given++;
@@ -235,7 +185,8 @@ static const char **job_environment(const struct job_settings *settings)
         own[i] = settings->environment[i]; /* in front: they win */
     for (size_t i = 0; i < quiet_count; i++)
         own[given + i] = quiet[i];
-    const char **made = child_make_environment(own, settings->keep_secrets ? NULL : child_environment_keeps);
+    const char **made =
+        child_make_environment(own, settings->whole_environment ? NULL : child_environment_keeps);
     free(own);
     return made;
 }
@@ -282,7 +233,7 @@ static int job_fork(struct job *job, const struct job_settings *settings, struct
 /* It never was a process. */
 static void job_on_unstarted(evutil_socket_t descriptor, short what, void *context)
 {
-    struct job *job = context;
+    struct job *job = object_cast(struct job, JOB_MAGIC, context);
     const struct job_result result = {
         .status = -1, .output = SLICE_LITERAL(""), .reason = text_slice(&job->errors_text)};
     (void)descriptor;
@@ -296,6 +247,7 @@ struct job *job_start(struct policy *policy, const struct job_settings *settings
 {
     struct error err = {0};
     struct job *job = memory_allocate(sizeof *job);
+    job->magic = JOB_MAGIC;
     const struct timeval interval = {0, CHECK_MS * 1000};
     uint64_t now = clock_monotonic_ns();
     job->policy = policy;

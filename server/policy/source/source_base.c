@@ -22,18 +22,6 @@ void source_base_git(struct source_base *base, const char *repository, const cha
     base->job = git_command_start(base->policy, &command);
 }
 
-bool source_base_take_hash(struct slice output, char *hash)
-{
-    if (output.length < POLICY_HASH_LENGTH)
-        return false;
-    for (size_t i = 0; i < POLICY_HASH_LENGTH; i++)
-        if (text_hex_value(output.data[i]) < 0)
-            return false;
-    memcpy(hash, output.data, POLICY_HASH_LENGTH);
-    hash[POLICY_HASH_LENGTH] = '\0';
-    return true;
-}
-
 /* ---- the folder ---- */
 
 static void base_on_removed(void *context, const struct job_result *result)

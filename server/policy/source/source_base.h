@@ -87,7 +87,4 @@ void source_base_check(struct source_base *base);
 /* Removes all in the folder that is no use, as a child. */
 void source_base_remove_leftovers(struct source_base *base);
 
-/* Whether `output` begins with a commit's hash; then it is copied to `hash`, POLICY_HASH_LENGTH + 1 bytes. */
-bool source_base_take_hash(struct slice output, char *hash);
-
 #endif
