@@ -17,7 +17,7 @@ pid_t process_start(char **argv, int argc, const struct process_start *start, st
     for (int i = 1; i < argc; i++)
         child_argv[i + 1] = argv[i];
     const char *const own[] = {start->assignment, NULL};
-    const char **environment = child_make_environment(own, NULL);
+    const char **environment = child_make_environment(own, NULL, NULL);
     struct child_descriptor *descriptors = memory_allocate(sizeof *descriptors * start->descriptor_count);
     for (size_t i = 0; i < start->descriptor_count; i++)
         if (start->descriptors[i] >= 0)

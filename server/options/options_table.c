@@ -323,6 +323,10 @@ const struct option options_table[] = {
         .help = "with POLICY_REPO_SSH_KEY: accept-new takes a host's first key and refuses another one "
                 "later; strict: only "
                 "keys in known_hosts; accept-any: no check, as opal-server"},
+    {LIST("POLICY_REPO_ENVIRONMENT", SECTION_POLICY, "", policy_repo_environment,
+        "environment variables that git and ssh get besides those for paths, locale, proxies, certificates, "
+        "git's "
+        "settings and the SSH agent: NAME or BEGINNING*, comma separated")},
     {INT("POLICY_REPO_POLLING_INTERVAL", SECTION_POLICY, "0", 0, 30 * DAY, policy_repo_polling_interval,
         "seconds between looks for changes; 0: only webhooks")},
     {INT("POLICY_REPO_CLONE_TIMEOUT", SECTION_POLICY, "0", 0, 30 * DAY, policy_repo_clone_timeout,

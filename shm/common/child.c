@@ -97,7 +97,8 @@ static bool is_overridden(const char *assignment, const char *const *own)
     return false;
 }
 
-const char **child_make_environment(const char *const *own, bool (*keeps)(const char *assignment))
+const char **child_make_environment(
+    const char *const *own, bool (*keeps)(const char *assignment, const void *context), const void *context)
 {
     size_t own_count = 0, count = 0, made_count = 0;
     while (own[own_count])
@@ -108,7 +109,7 @@ const char **child_make_environment(const char *const *own, bool (*keeps)(const 
     for (size_t i = 0; i < own_count; i++)
         made[made_count++] = own[i];
     for (size_t i = 0; i < count; i++)
-        if ((!keeps || keeps(environ[i])) && !is_overridden(environ[i], own))
+        if ((!keeps || keeps(environ[i], context)) && !is_overridden(environ[i], own))
             made[made_count++] = environ[i];
     return made;
 }

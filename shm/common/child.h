@@ -50,9 +50,10 @@ MUST_CHECK pid_t child_start(const struct child_settings *settings, struct error
 
 /*
  * An environment for `child_settings`: `own` ("NAME=value", NULL at the end), and of this process's environment those variables that
- * `own` does not set and that `keeps` (NULL: all) returns true for. The array is the caller's to free; its strings belong
+ * `own` does not set and that `keeps` (NULL: all) returns true for; `context` goes to `keeps`. The array is the caller's to free; its strings belong
  * to `own` and to this process.
  */
-const char **child_make_environment(const char *const *own, bool (*keeps)(const char *assignment));
+const char **child_make_environment(
+    const char *const *own, bool (*keeps)(const char *assignment, const void *context), const void *context);
 
 #endif

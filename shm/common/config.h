@@ -123,10 +123,11 @@ struct config {
     const char *policy_repo_url;    /* NULL: none */
     const char *policy_repo_main_branch;
     const char *policy_repo_ssh_key;
-    const char *git_ssh_key_file;          /* NULL: ~/.ssh/opal_repo_ssh_key */
-    const char *policy_repo_ssh_host_keys; /* "accept-new", "strict" or "accept-any" */
-    int64_t policy_repo_polling_interval;  /* 0: none */
-    int64_t policy_repo_clone_timeout;     /* 0: none */
+    const char *git_ssh_key_file;               /* NULL: ~/.ssh/opal_repo_ssh_key */
+    struct config_list policy_repo_environment; /* further variables for git and ssh: NAME or BEGINNING* */
+    const char *policy_repo_ssh_host_keys;      /* "accept-new", "strict" or "accept-any" */
+    int64_t policy_repo_polling_interval;       /* 0: none */
+    int64_t policy_repo_clone_timeout;          /* 0: none */
     double policy_repo_stall_seconds;
     int64_t policy_repo_max_bytes;      /* of the clone; 0: no limit */
     const char *policy_repo_clone_path; /* NULL: <working directory>/regoclone */

@@ -112,7 +112,7 @@ static pid_t start(
     text_append_format(&directory, "GIT_DIR=%s", repository);
     const char *const own[] = {directory.data, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
         "GIT_OPTIONAL_LOCKS=0", "GIT_NO_REPLACE_OBJECTS=1", "LC_ALL=C", NULL};
-    const char **environment = child_make_environment(own, child_environment_keeps);
+    const char **environment = child_make_environment(own, child_environment_keeps, NULL);
     const char *const argv[] = {"git", "diff-tree", "-r", "-M", "--raw", "-z", "--no-color", "--abbrev=40",
         "--full-index", old_hash, new_hash, "--", NULL};
     const struct child_descriptor descriptors[] = {

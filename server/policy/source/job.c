@@ -171,7 +171,7 @@ static void job_on_check(evutil_socket_t descriptor, short what, void *context)
 
 /* ---- its start ---- */
 
-static const char **job_environment(const struct job_settings *settings)
+static const char **job_environment(const struct job *job, const struct job_settings *settings)
 {
     /* git and ssh must not speak another language, and must not ask */
     static const char *const quiet[] = {
@@ -186,7 +186,8 @@ static const char **job_environment(const struct job_settings *settings)
     for (size_t i = 0; i < quiet_count; i++)
         own[given + i] = quiet[i];
     const char **made =
-        child_make_environment(own, settings->whole_environment ? NULL : child_environment_keeps);
+        child_make_environment(own, settings->whole_environment ? NULL : child_environment_keeps,
+            &job->policy->config->policy_repo_environment);
     free(own);
     return made;
 }
@@ -205,7 +206,7 @@ static int job_fork(struct job *job, const struct job_settings *settings, struct
     /* The child's ends block, as programs expect. */
     fcntl(output[1], F_SETFL, 0);
     fcntl(errors[1], F_SETFL, 0);
-    const char **environment = job_environment(settings);
+    const char **environment = job_environment(job, settings);
     const struct child_descriptor descriptors[] = {{.from = CHILD_NOTHING, .to = STDIN_FILENO},
         {.from = output[1], .to = STDOUT_FILENO}, {.from = errors[1], .to = STDERR_FILENO}};
     const struct child_settings child = {.program = settings->argv[0],

@@ -51,9 +51,9 @@ static void arguments_output_and_status(void **state)
     assert_string_equal(out, "hello\n"); /* and nothing came from standard input */
 }
 
-static bool keeps_path(const char *assignment)
+static bool keeps_path(const char *assignment, const void *name)
 {
-    return strncmp(assignment, "PATH=", 5) == 0;
+    return strncmp(assignment, name, strlen(name)) == 0;
 }
 
 static void the_environment_is_what_is_kept_and_ours_wins(void **state)
@@ -64,12 +64,12 @@ static void the_environment_is_what_is_kept_and_ours_wins(void **state)
     setenv("SHM_TEST", "from outside", 1);
     setenv("SHM_TESTS", "another name", 1);
     struct child_settings settings = shell(NULL);
-    const char **environment = child_make_environment(own, NULL);
+    const char **environment = child_make_environment(own, NULL, NULL);
     settings.environment = environment;
     assert_int_equal(run(settings, "echo $A $SHM_TEST $SHM_TESTS", out, sizeof out), 0);
     assert_string_equal(out, "1 ours another name\n");
     free(environment);
-    environment = child_make_environment(own, keeps_path);
+    environment = child_make_environment(own, keeps_path, "PATH=");
     settings.environment = environment;
     assert_int_equal(run(settings, "echo $A $SHM_TEST $SHM_TESTS", out, sizeof out), 0);
     assert_string_equal(out, "1 ours\n");
