@@ -32,7 +32,7 @@ HARDEN   += -D_FORTIFY_SOURCE=2
 endif
 # Debian keeps libpq's headers in a folder of their own.
 CPPFLAGS += -I. -isystem $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql) -D_GNU_SOURCE -DOPALD_VERSION='"$(VERSION)"'
-CFLAGS   += -std=gnu11 $(OPTIMIZE) -g -fno-omit-frame-pointer $(WARNINGS) $(HARDEN)
+CFLAGS   += -std=gnu11 -funsigned-char $(OPTIMIZE) -g -fno-omit-frame-pointer $(WARNINGS) $(HARDEN)
 LDFLAGS  += -pie -Wl,-z,relro,-z,now
 SANITIZE := $(if $(filter fuzz,$(SAN)),fuzzer-no-link$(comma)address$(comma)undefined,$(SAN))
 ifneq ($(SAN),)

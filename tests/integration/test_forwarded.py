@@ -136,7 +136,7 @@ def test_limits_and_log_lines(opald):
         own = "%s:%d" % http.socket.getsockname()
 
         def address(number, value):
-            http.send(f"GET /healthcheck?{number}z HTTP/1.1\r\nX-Forwarded-For: {value}\r\n\r\n".encode("latin-1"))
+            http.send(f"GET /healthcheck?{number}z HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {value}\r\n\r\n".encode("latin-1"))
             assert http.read_response().status == 200
             return logged(server, rf'(\S+) - "GET /healthcheck\?{number}z HTTP')
 

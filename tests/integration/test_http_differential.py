@@ -25,6 +25,8 @@ BAD_REQUEST = ["400", "Invalid HTTP request received."]
 DIFFERENT = {
     "http 0.9": ("http-two-ways", "a request without a version is refused", BAD_REQUEST),
     "http 2.0": ("http-version", "only HTTP/1.0 and 1.1 are known", BAD_REQUEST),
+    "no host": ("http-two-ways", "RFC 9112 3.2: refused", BAD_REQUEST),
+    "authorization twice": ("http-two-ways", "refused, two readers could take different ones", BAD_REQUEST),
     "host twice": ("http-two-ways", "RFC 9112 3.2: refused, two readers could take different ones", BAD_REQUEST),
     "gzip chunked": ("http-two-ways", "a coding that nobody here decodes is refused", BAD_REQUEST),
     "h2c with a body": ("h2c-body", "the body is read, whatever Upgrade says", ["422", '{"detail":[{"loc":["body","entries"],"msg":"field required","type":"value_error.missing"}]}']),
@@ -58,7 +60,13 @@ check_ids((entry[0] for entry in DIFFERENT.values()), "test_http_differential.py
 RAW: dict[str, list] = {}
 
 
-def raw(name: str, *pieces):
+def with_host(text: str) -> str:
+    """HTTP/1.1 needs a Host: for the requests that name none."""
+    return re.sub(r" HTTP/1\.1\r\n(?!Ho|[^\n]*\r\nHost)", " HTTP/1.1\r\nHost: x\r\n", text)
+
+
+def raw(name: str, *pieces, host: bool = True):
+    pieces = [with_host(p) if host and isinstance(p, str) else p for p in pieces]
     RAW[name] = [p.encode("latin-1") if isinstance(p, str) else p for p in pieces]
 
 
@@ -117,7 +125,7 @@ get("get star", "*")
 # slashes
 get("slash", "/data/config/", "Host: abc:1")
 get("slash with query", "/data/config/?a=b&c=%20d", "Host: abc:1")
-get("slash without host", "/data/config/")
+raw("slash without host", "GET /data/config/ HTTP/1.0\r\n\r\n")
 get("slash post", "/data/config/", "Host: abc:1", "Content-Length: 0", method="POST")
 get("slash delete", "/healthcheck//", "Host: abc:1", method="DELETE")
 get("slash percent", "/data%2Fconfig/", "Host: abc:1")
@@ -125,6 +133,8 @@ get("slash behind https", "/data/config/", "Host: abc:1", "X-Forwarded-Proto: ht
 get("slash head", "/data/config/", "Host: abc:1", method="HEAD")
 get("slash of nothing", "/nope/")
 # connection
+raw("no host", "GET / HTTP/1.1\r\n\r\n", host=False)
+get("authorization twice", "/", "Authorization: Bearer a", "Authorization: Bearer b")
 raw("http 1.0", "GET / HTTP/1.0\r\n\r\n")
 raw("http 1.0 keep-alive", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
 get("close", "/", "Connection: close")
@@ -475,7 +485,7 @@ def test_log_lines(reference, opald):
 def compare_with_options(reference, opald, environment: dict, requests: dict):
     servers = reference(env=environment), opald(env=environment)
     for name, request in requests.items():
-        theirs, ours = (exchange(server.port, [request.encode()]) for server in servers)
+        theirs, ours = (exchange(server.port, [with_host(request).encode()]) for server in servers)
         assert ours == theirs, name
     return servers
 

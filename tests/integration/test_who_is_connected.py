@@ -131,7 +131,7 @@ def test_client_info_of_the_whole_host(opald):
     # many at once, each is answered whole
     connections = [server.connection() for _ in range(30)]
     for connection in connections:
-        connection.send(b"GET /pubsub_client_info HTTP/1.1\r\n\r\n" * 2)
+        connection.send(b"GET /pubsub_client_info HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
     connections.pop().close()
     for connection in connections:
         assert all(len(connection.read_response().json()) == 20 for _ in range(2))

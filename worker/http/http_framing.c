@@ -39,6 +39,7 @@ struct header_counts {
     unsigned lengths;
     unsigned encodings;
     unsigned hosts;
+    unsigned authorizations;
 };
 
 static const char *check_header(const struct http_header *header, struct header_counts *counts)
@@ -57,6 +58,7 @@ static const char *check_header(const struct http_header *header, struct header_
         return chunked ? NULL : "transfer-encoding other than chunked";
     }
     counts->hosts += slice_equals_ignoring_case(header->name, "host");
+    counts->authorizations += slice_equals_ignoring_case(header->name, "authorization");
     return NULL;
 }
 
@@ -74,6 +76,10 @@ const char *http_framing_read(const struct http_request *request, struct http_fr
         return "transfer-encoding in HTTP/1.0";
     if (counts.hosts > 1)
         return "several host headers";
+    if (counts.hosts == 0 && request->version_minor >= 1)
+        return "no host header";
+    if (counts.authorizations > 1)
+        return "several authorization headers";
     *framing = (struct http_framing){.chunked = counts.encodings > 0, .has_length = counts.lengths > 0};
     return NULL;
 }
@@ -89,7 +95,7 @@ const char *http_framing_check_line(const struct http_request *request, const ch
     if (strncmp(version, " HTTP/1.1\r", 10) != 0 && strncmp(version, " HTTP/1.0\r", 10) != 0)
         return "unknown HTTP version";
     for (size_t i = 0; i < target.length; i++)
-        if (target.data[i] <= ' ' || target.data[i] == 0x7f)
+        if ((unsigned char)target.data[i] <= ' ' || (unsigned char)target.data[i] >= 0x7f)
             return "invalid character in the target";
     if (slice_equals_string(method, "CONNECT"))
         return "CONNECT is not served";

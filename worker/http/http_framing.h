@@ -21,8 +21,9 @@ struct http_framing {
 
 /*
  * Checks the headers and reads how the body is framed (all but `length`). NULL: all is well; else the reason
- * for a 400, static text. Refused: names and values that are none, several Content-Length or Host, any
- * Transfer-Encoding but a single "chunked", both of them, Transfer-Encoding in HTTP/1.0.
+ * for a 400, static text. Refused: names and values that are none; several Content-Length, Host or
+ * Authorization; HTTP/1.1 without Host; any Transfer-Encoding but a single "chunked"; Transfer-Encoding
+ * together with Content-Length or in HTTP/1.0.
  */
 MUST_CHECK const char *http_framing_read(const struct http_request *request, struct http_framing *framing);
 

@@ -11,7 +11,7 @@ static void expect_get(const char *sources, const char *headers, const char *rep
     struct text request = {0};
     api_test_open(&test);
     test.http.config.data_config_sources = sources;
-    text_append_format(&request, "GET /data/config HTTP/1.1\r\n%s\r\n", headers);
+    text_append_format(&request, "GET /data/config HTTP/1.1\r\nhost: x\r\n%s\r\n", headers);
     http_test_exchange(&test.http, request.data, reply); /* read at the request */
     assert_int_equal(data_sources_load(&test.http.config, &loaded, &err), 0);
     test.api.data_sources = loaded;

@@ -153,7 +153,7 @@ static void expect_detail(const char *headers, const char *body, const char *sta
     assert_int_equal(test.publisher.published, 0);
     assert_false(test.http.over); /* the connection goes on */
     free(taken);
-    http_test_exchange(&test.http, "GET / HTTP/1.1\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test.http, "GET / HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     api_test_close(&test);
 }
 
@@ -402,9 +402,9 @@ static void test_late(void **state)
     api_test_open(&test);
     uint64_t before = counter_read(test.http.services.segment, 0, COUNTER_ACKNOWLEDGEMENTS_LATE);
     http_test_input(&test.http,
-        "POST /data/config?wait=backbone HTTP/1.1\r\ncontent-length: "
+        "POST /data/config?wait=backbone HTTP/1.1\r\nhost: x\r\ncontent-length: "
         "25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}"
-        "POST /data/config HTTP/1.1\r\ncontent-length: 25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}");
+        "POST /data/config HTTP/1.1\r\nhost: x\r\ncontent-length: 25\r\n\r\n{\"entries\":[{\"url\":\"u\"}]}");
     assert_int_equal(test.http.deadline, HTTP_DEADLINE_BACKBONE);
     assert_int_equal(test.publisher.published, 1);
     http_session_backbone_late(test.http.session);

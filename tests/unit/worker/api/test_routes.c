@@ -6,20 +6,22 @@ static void test_routes(void **state)
     struct api_test test;
     (void)state;
     api_test_open(&test);
-    http_test_exchange(&test.http, "GET / HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test.http, "GET /healthcheck HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test.http, "GET /livez HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test.http, "GET /loadlimit HTTP/1.1\r\n\r\n", JSON_REPLY("200 OK", "4", "null"));
-    http_test_exchange(&test.http, "GET /policy HTTP/1.1\r\n\r\n",
-        JSON_REPLY("503 Service Unavailable", "38", "{\"detail\":\"policy repo was not found\"}"));
-    http_test_exchange(&test.http, "GET /policy-data HTTP/1.1\r\n\r\n", JSON_REPLY("200 OK", "2", "{}"));
+    http_test_exchange(&test.http, "GET / HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test.http, "GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test.http, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     http_test_exchange(
-        &test.http, "GET /.well-known/jwks.json HTTP/1.1\r\n\r\n", JSON_REPLY("200 OK", "2", "{}"));
-    http_test_exchange(&test.http, "GET /stats HTTP/1.1\r\n\r\n",
+        &test.http, "GET /loadlimit HTTP/1.1\r\nhost: x\r\n\r\n", JSON_REPLY("200 OK", "4", "null"));
+    http_test_exchange(&test.http, "GET /policy HTTP/1.1\r\nhost: x\r\n\r\n",
+        JSON_REPLY("503 Service Unavailable", "38", "{\"detail\":\"policy repo was not found\"}"));
+    http_test_exchange(
+        &test.http, "GET /policy-data HTTP/1.1\r\nhost: x\r\n\r\n", JSON_REPLY("200 OK", "2", "{}"));
+    http_test_exchange(&test.http, "GET /.well-known/jwks.json HTTP/1.1\r\nhost: x\r\n\r\n",
+        JSON_REPLY("200 OK", "2", "{}"));
+    http_test_exchange(&test.http, "GET /stats HTTP/1.1\r\nhost: x\r\n\r\n",
         JSON_REPLY("501 Not Implemented", "137",
             "{\"detail\":{\"error\":\"This OPAL server does not have statistics turned on. To turn on, set "
             "this config var: OPAL_STATISTICS_ENABLED=true\"}}"));
-    http_test_exchange(&test.http, "PUT /data/config HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test.http, "PUT /data/config HTTP/1.1\r\nhost: x\r\n\r\n",
         "HTTP/1.1 405 Method Not Allowed\r\nserver: uvicorn\r\nallow: GET\r\ncontent-length: 31\r\n"
         "content-type: application/json\r\n\r\n{\"detail\":\"Method Not Allowed\"}");
     api_test_close(&test);
@@ -30,17 +32,17 @@ static void test_readiness(void **state)
     struct api_test test;
     (void)state;
     api_test_open(&test);
-    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     backbone_state_write(test.http.services.segment, BACKBONE_CONNECTING);
-    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n",
         JSON_REPLY("503 Service Unavailable", "45", "{\"status\":\"error\",\"broadcaster\":\"connecting\"}"));
     backbone_state_write(test.http.services.segment, BACKBONE_GAP);
-    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n",
         JSON_REPLY(
             "503 Service Unavailable", "47", "{\"status\":\"error\",\"broadcaster\":\"disconnected\"}"));
-    http_test_exchange(&test.http, "GET /healthcheck HTTP/1.1\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test.http, "GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     backbone_state_write(test.http.services.segment, BACKBONE_UP);
-    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     api_test_close(&test);
 }
 

@@ -80,18 +80,18 @@ static void test_routes(void **state)
     (void)state;
     open_session(&test);
     http_test_exchange(&test, "GET / HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test, "GET /healthcheck?a=b HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test, "GET /health%63heck HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test, "GET http://foo/healthcheck HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test, "\r\n\r\nGET /healthcheck#f HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(
-        &test, "GET /nope HTTP/1.1\r\n\r\n", JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
-    http_test_exchange(&test, "GET //healthcheck HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test, "GET /healthcheck?a=b HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "GET /health%63heck HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "GET http://foo/healthcheck HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "\r\n\r\nGET /healthcheck#f HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "GET /nope HTTP/1.1\r\nhost: x\r\n\r\n",
         JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
-    http_test_exchange(
-        &test, "OPTIONS * HTTP/1.1\r\n\r\n", JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
-    http_test_exchange(
-        &test, "POST /data/config HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}", JSON_REPLY("200 OK", "1", "2"));
+    http_test_exchange(&test, "GET //healthcheck HTTP/1.1\r\nhost: x\r\n\r\n",
+        JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
+    http_test_exchange(&test, "OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+        JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
+    http_test_exchange(&test, "POST /data/config HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}",
+        JSON_REPLY("200 OK", "1", "2"));
     assert_false(test.over || test.finished);
     assert_int_equal(test.deadline, HTTP_DEADLINE_IDLE);
     http_test_close(&test);
@@ -102,20 +102,20 @@ static void test_wrong_methods(void **state)
     struct http_test test;
     (void)state;
     open_session(&test);
-    http_test_exchange(&test, "HEAD / HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test, "HEAD / HTTP/1.1\r\nhost: x\r\n\r\n",
         "HTTP/1.1 405 Method Not Allowed\r\nserver: uvicorn\r\nallow: GET\r\ncontent-length: 31\r\n"
         "content-type: application/json\r\n\r\n");
-    http_test_exchange(&test, "DELETE /data/config HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test, "DELETE /data/config HTTP/1.1\r\nhost: x\r\n\r\n",
         "HTTP/1.1 405 Method Not Allowed\r\nserver: uvicorn\r\nallow: GET\r\ncontent-length: 31\r\n"
         "content-type: application/json\r\n\r\n{\"detail\":\"Method Not Allowed\"}");
-    http_test_exchange(&test, "GET /token HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test, "GET /token HTTP/1.1\r\nhost: x\r\n\r\n",
         "HTTP/1.1 405 Method Not Allowed\r\nserver: uvicorn\r\nallow: POST\r\ncontent-length: 31\r\n"
         "content-type: application/json\r\n\r\n{\"detail\":\"Method Not Allowed\"}");
-    http_test_exchange(&test, "HEAD /file HTTP/1.1\r\n\r\n", JSON_REPLY("200 OK", "2", ""));
-    http_test_exchange(&test, "PUT /file HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test, "HEAD /file HTTP/1.1\r\nhost: x\r\n\r\n", JSON_REPLY("200 OK", "2", ""));
+    http_test_exchange(&test, "PUT /file HTTP/1.1\r\nhost: x\r\n\r\n",
         JSON_REPLY("405 Method Not Allowed", "31", "{\"detail\":\"Method Not Allowed\"}"));
-    http_test_exchange(&test, "HEAD /page HTTP/1.1\r\n\r\n", JSON_REPLY("200 OK", "15", ""));
-    http_test_exchange(&test, "PUT /page HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test, "HEAD /page HTTP/1.1\r\nhost: x\r\n\r\n", JSON_REPLY("200 OK", "15", ""));
+    http_test_exchange(&test, "PUT /page HTTP/1.1\r\nhost: x\r\n\r\n",
         "HTTP/1.1 405 Method Not Allowed\r\nserver: uvicorn\r\nallow: GET, HEAD\r\ncontent-length: 31\r\n"
         "content-type: application/json\r\n\r\n{\"detail\":\"Method Not Allowed\"}");
     http_test_close(&test);
@@ -132,12 +132,16 @@ static void test_slashes(void **state)
         &test, "DELETE /healthcheck// HTTP/1.1\r\nHost: a\r\n\r\n", REDIRECT("http://a/healthcheck"));
     http_test_exchange(&test, "GET /data%2Fconfig/?a=b&c=%20d HTTP/1.1\r\nHost: a\r\n\r\n",
         REDIRECT("http://a/data/config?a=b&c=%20d"));
-    http_test_exchange(
-        &test, "GET /healthcheck/ HTTP/1.1\r\n\r\n", REDIRECT("http://127.0.0.1:7002/healthcheck"));
     http_test_exchange(&test, "GET /healthcheck/ HTTP/1.1\r\nhost: a\r\nx-forwarded-proto: https\r\n\r\n",
         REDIRECT("https://a/healthcheck"));
-    http_test_exchange(
-        &test, "GET // HTTP/1.1\r\n\r\n", JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
+    http_test_exchange(&test, "GET // HTTP/1.1\r\nhost: x\r\n\r\n",
+        JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
+    http_test_close(&test);
+
+    /* HTTP/1.0 needs no host */
+    open_session(&test);
+    http_test_input(&test, "GET /healthcheck/ HTTP/1.0\r\n\r\n");
+    http_test_expect_part(&test, "HTTP/1.1 307 ", "\r\nlocation: http://127.0.0.1:7002/healthcheck\r\n");
     http_test_close(&test);
 }
 
@@ -147,10 +151,10 @@ static void test_keep_alive(void **state)
         "HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 15\r\ncontent-type: application/json\r\n"
         "connection: close\r\n\r\n{\"status\":\"ok\"}";
     static const char *const requests[] = {
-        "GET / HTTP/1.1\r\nConnection: Close\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nConnection: Close\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-        "GET / HTTP/1.1\r\nConnection: x, close\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nConnection: x, close\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
     };
     (void)state;
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
@@ -159,7 +163,7 @@ static void test_keep_alive(void **state)
         http_test_exchange(&test, requests[i], closing);
         assert_true(test.over && test.finished);
         assert_int_equal(test.deadline, HTTP_DEADLINE_NONE);
-        http_test_input(&test, "GET / HTTP/1.1\r\n\r\n");
+        http_test_input(&test, "GET / HTTP/1.1\r\nhost: x\r\n\r\n");
         assert_true(test.over);
         assert_int_equal(test.sent.length, 0);
         http_test_close(&test);
@@ -170,10 +174,10 @@ static void test_keep_alive(void **state)
 static void test_bytewise(void **state)
 {
     static const char requests[] = "GET / HTTP/1.1\r\nhost: x\r\n\r\n"
-                                   "POST /token HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+                                   "POST /token HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
                                    "4;x=y\r\n{\"re\r\nb\r\nports\":[]} \r\n0\r\nX: trailer\r\n\r\n"
-                                   "POST /nope HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc"
-                                   "GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
+                                   "POST /nope HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc"
+                                   "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     struct http_test whole, bytes;
     (void)state;
     open_session(&whole);
@@ -197,14 +201,16 @@ static void test_continue(void **state)
     struct http_test test;
     (void)state;
     open_session(&test);
-    http_test_exchange(&test, "POST /token HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 14\r\n\r\n",
+    http_test_exchange(&test,
+        "POST /token HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 14\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\n");
     assert_int_equal(test.deadline, HTTP_DEADLINE_BODY);
     http_test_exchange(&test, "{\"reports\":[]}", JSON_REPLY("200 OK", "2", "14"));
     /* nobody reads the body: the answer comes at once, the body is passed over */
-    http_test_exchange(&test, "POST /nope HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+    http_test_exchange(&test,
+        "POST /nope HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
         JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
-    http_test_exchange(&test, "xxGET / HTTP/1.1\r\nexpect: 100-continue\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "xxGET / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\r\n", OK_REPLY);
     http_test_close(&test);
 }
 
@@ -213,9 +219,9 @@ static void test_upgrades(void **state)
     struct http_test test;
     (void)state;
     open_session(&test);
-    http_test_input(&test,
-        "GET / HTTP/1.1\r\n\r\n"
-        "GET /ws?t=1 HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\nrest");
+    http_test_input(&test, "GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+                           "GET /ws?t=1 HTTP/1.1\r\nhost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: "
+                           "WebSocket\r\n\r\nrest");
     http_test_expect(&test, OK_REPLY);
     assert_true(test.over);
     assert_false(test.finished);
@@ -225,18 +231,19 @@ static void test_upgrades(void **state)
 
     /* none: another protocol, no connection header, a body */
     open_session(&test);
-    http_test_exchange(&test, "GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n",
+    http_test_exchange(&test, "GET /ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\n\r\n",
         JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
-    http_test_exchange(&test, "GET /ws HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
-        JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
-    http_test_exchange(&test,
-        "GET /ws HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 1\r\n\r\nx",
+    http_test_exchange(&test, "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
         JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
     http_test_exchange(&test,
-        "POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 1\r\n\r\nx",
+        "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: "
+        "1\r\n\r\nx",
+        JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
+    http_test_exchange(&test,
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 1\r\n\r\nx",
         "HTTP/1.1 405 Method Not Allowed\r\nserver: uvicorn\r\nallow: GET\r\ncontent-length: 31\r\n"
         "content-type: application/json\r\n\r\n{\"detail\":\"Method Not Allowed\"}");
-    http_test_exchange(&test, "GET / HTTP/1.1\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "GET / HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     http_test_close(&test);
 }
 
@@ -246,53 +253,57 @@ static void test_malformed(void **state)
     static const char *const requests[] = {
         "\x16\x03\x01",
         "GARBAGE\r\n\r\n",
-        "get / HTTP/1.1\r\n\r\n",
-        "FOO / HTTP/1.1\r\n\r\n",
-        "CONNECT a:1 HTTP/1.1\r\n\r\n",
+        "get / HTTP/1.1\r\nhost: x\r\n\r\n",
+        "FOO / HTTP/1.1\r\nhost: x\r\n\r\n",
+        "CONNECT a:1 HTTP/1.1\r\nhost: x\r\n\r\n",
         "GET /\r\n\r\n",
         "GET / HTTP/1.2\r\n\r\n",
         "GET / HTTP/2.0\r\n\r\n",
-        "GET  / HTTP/1.1\r\n\r\n",
-        "GET healthcheck HTTP/1.1\r\n\r\n",
-        "GET ftp://a/ HTTP/1.1\r\n\r\n",
-        "GET http://a HTTP/1.1\r\n\r\n",
-        "GET /\xe9 HTTP/1.1\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET healthcheck HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET ftp://a/ HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET http://a HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /\xe9 HTTP/1.1\r\nhost: x\r\n\r\n",
         "GET / HTTP/1.1 \r\n\r\n",
         "SOURCE / ICE/1.0\r\n\r\n",
         "GET / HTTP/1.1\nHost: x\n\n",
         "GET / HTTP/1.1\r\nHost: x\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\n\n",
-        "GET / HTTP/1.1\r\nX: a\rb\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nX: a\rb\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
-        "GET / HTTP/1.1\r\n Host: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
-        "GET / HTTP/1.1\r\nX: a\x01\r\n\r\n",
-        "GET / HTTP/1.1\r\nX: \x01\r\n\r\n", /* http-parser lets these two through */
-        "GET / HTTP/1.1\r\nX: \x7f\r\n\r\n",
-        "GET / HTTP/1.1\r\nX(y): a\r\n\r\n",
-        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\n Host: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nX: a\r\n b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nX: a\x01\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nX: \x01\r\n\r\n", /* http-parser lets these two through */
+        "GET / HTTP/1.1\r\nhost: x\r\nX: \x7f\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nX(y): a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\nno colon\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "POST / HTTP/1.1\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nxx",
-        "POST / HTTP/1.1\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nxx",
-        "POST / HTTP/1.1\r\ncontent-length: 2, 2\r\n\r\nxx",
-        "POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
-        "POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\nx",
-        "POST / HTTP/1.1\r\ncontent-length: 0x1\r\n\r\nx",
-        "POST / HTTP/1.1\r\ncontent-length:\r\n\r\n",
-        "POST / HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\n",
-        "POST / HTTP/1.1\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: identity\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: \x0b chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
+        "GET / HTTP/1.0\r\nAuthorization: Bearer a\r\nauthorization: Bearer a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nxx",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nxx",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2, 2\r\n\r\nxx",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: +1\r\n\r\nx",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0x1\r\n\r\nx",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length:\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: identity\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ntransfer-encoding: "
+        "chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: \x0b chunked\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST /data/config HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        "POST /data/config HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}x",
-        "POST /data/config HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-        "POST /data/config HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
+        "POST /data/config HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        "POST /data/config HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}x",
+        "POST /data/config HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        "POST /data/config HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
     };
     (void)state;
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
@@ -312,9 +323,9 @@ static void test_malformed(void **state)
 /* A NUL needs a length of its own. */
 static void test_nul_bytes(void **state)
 {
-    static const char in_value[] = "GET / HTTP/1.1\r\nX: a\0b\r\n\r\n";
-    static const char in_target[] = "GET /\0 HTTP/1.1\r\n\r\n";
-    static const char in_name[] = "GET / HTTP/1.1\r\nX\0: a\r\n\r\n";
+    static const char in_value[] = "GET / HTTP/1.1\r\nhost: x\r\nX: a\0b\r\n\r\n";
+    static const char in_target[] = "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n";
+    static const char in_name[] = "GET / HTTP/1.1\r\nhost: x\r\nX\0: a\r\n\r\n";
     static const struct slice requests[] = {
         {in_value, sizeof in_value - 1}, {in_target, sizeof in_target - 1}, {in_name, sizeof in_name - 1}};
     (void)state;
@@ -327,7 +338,7 @@ static void test_nul_bytes(void **state)
     }
     struct http_test test;
     open_session(&test);
-    http_test_exchange(&test, "GET /health%00check HTTP/1.1\r\n\r\n",
+    http_test_exchange(&test, "GET /health%00check HTTP/1.1\r\nhost: x\r\n\r\n",
         JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
     http_test_close(&test);
 }
@@ -362,18 +373,18 @@ static void test_limits(void **state)
 {
     char *request;
     (void)state;
-    request = repeat("GET / HTTP/1.1\r\nX: ", "a", 5000, "\r\n\r\n");
+    request = repeat("GET / HTTP/1.1\r\nhost: x\r\nX: ", "a", 5000, "\r\n\r\n");
     expect_refusal(request, "HTTP/1.1 431 ", "{\"detail\":\"request head too long (limit 4096 bytes)\"}");
     free(request);
     request = repeat("GET /", "a", 5000, " HTTP/1.1\r\n\r\n");
     expect_refusal(request, "HTTP/1.1 431 ", "(limit 4096 bytes)");
     free(request);
-    request = repeat("GET / HTTP/1.1\r\n", "a: b\r\n", 21, "\r\n");
+    request = repeat("GET / HTTP/1.1\r\nhost: x\r\n", "a: b\r\n", 20, "\r\n");
     expect_refusal(request, "HTTP/1.1 431 ", "{\"detail\":\"too many headers (limit 20)\"}");
     free(request);
-    expect_refusal("POST /data/config HTTP/1.1\r\ncontent-length: 100001\r\n\r\n", "HTTP/1.1 413 ",
+    expect_refusal("POST /data/config HTTP/1.1\r\nhost: x\r\ncontent-length: 100001\r\n\r\n", "HTTP/1.1 413 ",
         "{\"detail\":\"request body too large (limit 100000 bytes)\"}");
-    request = repeat("POST /data/config HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+    request = repeat("POST /data/config HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
         "a\r\n0123456789\r\n", 10001, "0\r\n\r\n");
     expect_refusal(request, "HTTP/1.1 413 ", "(limit 100000 bytes)");
     free(request);
@@ -381,14 +392,15 @@ static void test_limits(void **state)
     /* exactly at the limits all is well */
     struct http_test test;
     open_session(&test);
-    request = repeat("GET / HTTP/1.1\r\n", "a: b\r\n", 20, "\r\n");
+    request = repeat("GET / HTTP/1.1\r\nhost: x\r\n", "a: b\r\n", 19, "\r\n");
     http_test_exchange(&test, request, OK_REPLY);
     free(request);
-    static const char before[] = "GET / HTTP/1.1\r\nX: ";
+    static const char before[] = "GET / HTTP/1.1\r\nhost: x\r\nX: ";
     request = repeat(before, "a", 4096 - strlen(before) - 4, "\r\n\r\n");
     http_test_exchange(&test, request, OK_REPLY);
     free(request);
-    request = repeat("POST /nope HTTP/1.1\r\ncontent-length: 100000\r\n\r\n", "0123456789", 10000, "");
+    request =
+        repeat("POST /nope HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n", "0123456789", 10000, "");
     http_test_exchange(&test, request, JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
     free(request);
     http_test_close(&test);
@@ -400,7 +412,8 @@ static void test_thrown_away_body(void **state)
     struct http_test test;
     (void)state;
     open_session(&test);
-    http_test_exchange(&test, "POST /nope HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxx\r\n",
+    http_test_exchange(&test,
+        "POST /nope HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxx\r\n",
         JSON_REPLY("404 Not Found", "22", "{\"detail\":\"Not Found\"}"));
     http_test_exchange(&test, "zz\r\n", "");
     assert_true(test.over && test.finished);
@@ -430,7 +443,7 @@ static void test_timeouts(void **state)
     http_test_close(&test);
 
     open_session(&test); /* within a body */
-    http_test_input(&test, "POST /data/config HTTP/1.1\r\ncontent-length: 9\r\n\r\n{");
+    http_test_input(&test, "POST /data/config HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{");
     assert_int_equal(test.deadline, HTTP_DEADLINE_BODY);
     http_session_timeout(test.session);
     http_test_expect(&test, timeout);
@@ -438,8 +451,8 @@ static void test_timeouts(void **state)
 
     open_session(&test); /* idle between requests is no offence */
     uint64_t before = counter_read(test.services.segment, 0, COUNTER_HTTP_TIMEOUTS);
-    http_test_exchange(&test, "GET / HTTP/1.1\r\n\r\n", OK_REPLY);
-    http_test_exchange(&test, "GET / HTTP/1.1\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "GET / HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    http_test_exchange(&test, "GET / HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     assert_int_equal(test.deadline, HTTP_DEADLINE_IDLE);
     assert_int_equal(test.deadlines_set, 3); /* set anew after each reply */
     http_session_timeout(test.session);
@@ -455,7 +468,7 @@ static void test_cross_origin(void **state)
     struct http_test test;
     (void)state;
     open_session(&test);
-    http_test_exchange(&test, "GET / HTTP/1.1\r\nOrigin: http://a\r\n\r\n",
+    http_test_exchange(&test, "GET / HTTP/1.1\r\nhost: x\r\nOrigin: http://a\r\n\r\n",
         "HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 15\r\ncontent-type: application/json\r\n"
         "access-control-allow-origin: *\r\naccess-control-allow-credentials: "
         "true\r\n\r\n{\"status\":\"ok\"}");
@@ -466,7 +479,7 @@ static void test_cross_origin(void **state)
         "access-control-allow-origin: http://a\r\naccess-control-allow-credentials: true\r\nvary: "
         "Origin\r\n\r\n");
     http_test_exchange(&test,
-        "OPTIONS /zz HTTP/1.1\r\nOrigin: http://a\r\nAccess-Control-Request-Method: GET\r\n"
+        "OPTIONS /zz HTTP/1.1\r\nhost: x\r\nOrigin: http://a\r\nAccess-Control-Request-Method: GET\r\n"
         "Access-Control-Request-Headers: X-A, b\r\n\r\n",
         "HTTP/1.1 200 OK\r\nserver: uvicorn\r\nvary: Origin\r\n"
         "access-control-allow-methods: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n"
@@ -474,16 +487,16 @@ static void test_cross_origin(void **state)
         "access-control-allow-origin: http://a\r\naccess-control-allow-headers: X-A, b\r\n"
         "content-length: 2\r\ncontent-type: text/plain; charset=utf-8\r\n\r\nOK");
     test.config.allowed_origins = (struct config_list){two, 2};
-    http_test_exchange(&test, "GET / HTTP/1.1\r\nOrigin: http://ok2\r\n\r\n",
+    http_test_exchange(&test, "GET / HTTP/1.1\r\nhost: x\r\nOrigin: http://ok2\r\n\r\n",
         "HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 15\r\ncontent-type: application/json\r\n"
         "access-control-allow-credentials: true\r\naccess-control-allow-origin: http://ok2\r\nvary: "
         "Origin\r\n\r\n"
         "{\"status\":\"ok\"}");
-    http_test_exchange(&test, "GET / HTTP/1.1\r\nOrigin: http://bad\r\n\r\n",
+    http_test_exchange(&test, "GET / HTTP/1.1\r\nhost: x\r\nOrigin: http://bad\r\n\r\n",
         "HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 15\r\ncontent-type: application/json\r\n"
         "access-control-allow-credentials: true\r\n\r\n{\"status\":\"ok\"}");
     http_test_exchange(&test,
-        "OPTIONS / HTTP/1.1\r\nOrigin: http://bad\r\nAccess-Control-Request-Method: FOO\r\n\r\n",
+        "OPTIONS / HTTP/1.1\r\nhost: x\r\nOrigin: http://bad\r\nAccess-Control-Request-Method: FOO\r\n\r\n",
         "HTTP/1.1 400 Bad Request\r\nserver: uvicorn\r\nvary: Origin\r\n"
         "access-control-allow-methods: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n"
         "access-control-max-age: 600\r\naccess-control-allow-credentials: true\r\n"
@@ -495,8 +508,8 @@ static void test_cross_origin(void **state)
 /* ---- replies that come later ---- */
 
 #define NULL_REPLY JSON_REPLY("200 OK", "4", "null")
-#define WAIT       "POST /wait HTTP/1.1\r\ncontent-length: 1\r\n\r\nx"
-#define WAIT_LATE  "POST /wait HTTP/1.1\r\nx-wait: 1\r\ncontent-length: 1\r\n\r\nx"
+#define WAIT       "POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx"
+#define WAIT_LATE  "POST /wait HTTP/1.1\r\nhost: x\r\nx-wait: 1\r\ncontent-length: 1\r\n\r\nx"
 
 /* Requests behind a pending reply wait for it; replies come in order. */
 static void test_pipelining(void **state)
@@ -504,8 +517,8 @@ static void test_pipelining(void **state)
     struct http_test test;
     (void)state;
     open_session(&test);
-    http_test_input(
-        &test, "GET / HTTP/1.1\r\n\r\n" WAIT WAIT "GET /file HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\ncon");
+    http_test_input(&test, "GET / HTTP/1.1\r\nhost: x\r\n\r\n" WAIT WAIT
+                           "GET /file HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\ncon");
     http_test_expect(&test, OK_REPLY);
     assert_false(http_session_wants_input(test.session));
     assert_int_equal(test.deadline, HTTP_DEADLINE_NONE);
@@ -527,7 +540,8 @@ static void test_upgrade_behind(void **state)
     struct http_test test;
     (void)state;
     open_session(&test);
-    http_test_input(&test, WAIT "GET /ws HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nab");
+    http_test_input(
+        &test, WAIT "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nab");
     assert_null(test.upgrade_path.data);
     finish();
     assert_string_equal(test.upgrade_path.data, "/ws");
