@@ -104,33 +104,31 @@ def test_one_connection_and_many(opald, kafka, topic):
 
 @pytest.mark.sanitize
 @pytest.mark.limit(120)
-def test_frozen_broker(opald, own_kafka, topic):
+async def test_frozen_broker(opald, own_kafka, topic):
     """504 in time; the event is not lost for it: it goes out when the broker runs again, once and in order."""
     own_kafka.create_topic(topic)
     server = opald(workers=2, broadcast_uri=own_kafka.uri, channel=topic, env={"OPAL_PUBLISH_WAIT_SECONDS": "1.5"})
     assert ask(server, 0)[0].status == 200
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("t")
-            own_kafka.pause()
-            try:
-                for number in (1, 2):
-                    response, took = await asyncio.to_thread(ask, server, number)
-                    assert response.status == 504
-                    assert "has not acknowledged the update within 1.5 s" in response.json()["detail"]
-                    assert 1.4 < took < 1.5 + scaled(2)
-                assert [n.data["entries"][0]["data"]["n"] for n in await client.expect(2)] == [1, 2], "local clients did not wait"
-                response = await asyncio.to_thread(server.publish, "t", {"n": 3})
-                assert response.status == 200, "without the wish nobody waits"
-                # the broker comes back while the publisher waits
-                waiting = asyncio.create_task(asyncio.to_thread(ask, server, 4))
-                await asyncio.sleep(0.7)
-            finally:
-                own_kafka.resume()
-            assert (await waiting)[0].status in (200, 504)
-            assert (await asyncio.to_thread(ask, server, 5))[0].status == 200
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("t")
+        own_kafka.pause()
+        try:
+            for number in (1, 2):
+                response, took = await asyncio.to_thread(ask, server, number)
+                assert response.status == 504
+                assert "has not acknowledged the update within 1.5 s" in response.json()["detail"]
+                assert 1.4 < took < 1.5 + scaled(2)
+            assert [n.data["entries"][0]["data"]["n"] for n in await client.expect(2)] == [1, 2], "local clients did not wait"
+            response = await asyncio.to_thread(server.publish, "t", {"n": 3})
+            assert response.status == 200, "without the wish nobody waits"
+            # the broker comes back while the publisher waits
+            waiting = asyncio.create_task(asyncio.to_thread(ask, server, 4))
+            await asyncio.sleep(0.7)
+        finally:
+            own_kafka.resume()
+        assert (await waiting)[0].status in (200, 504)
+        assert (await asyncio.to_thread(ask, server, 5))[0].status == 200
     assert datas(own_kafka.read(topic, 6)) == [0, 1, 2, 3, 4, 5]
     assert counter(server, "backbone_acknowledgements_late") >= 2
     assert "the backbone has not acknowledged a data update within 1.5 s" in server.log()
@@ -331,53 +329,51 @@ FREEZE = {"OPAL_BROADCAST_FREEZE_ON_DISCONNECT": "true", "OPAL_BROADCAST_RESYNC_
 FIRST = r"WARNING.*Broadcaster backbone gap; freezing publish to preserve fleet consistency .*topics=\['t'\] \(suppressed 1 so far this gap\)"
 
 
-def freeze_story(server, backbone):
-    async def go():
-        async with RawClient.open(server.port) as client, RawClient.open(server.port) as publisher:
-            await client.subscribe("t", "__internal", "webhook")
-            assert (await asyncio.to_thread(server.publish, "t", {"n": 0})).status == 200
-            await client.expect(1)
-            await asyncio.to_thread(backbone.kill)
-            await asyncio.to_thread(wait_backbone, server, "away")
-            for number in range(3):
-                response = await asyncio.to_thread(server.publish, "t", {"n": number})
-                assert (response.status, response.body) == (200, OK)
-            response, took = await asyncio.to_thread(ask, server, 9)
-            assert response.status == 504 and "frozen" in response.json()["detail"] and took < scaled(3)
-            await client.barrier()
-            assert len(client.notifies) == 1, "dropped"
-            assert (await asyncio.to_thread(server.publish, "__internal", {"n": 1})).status == 200
-            assert (await asyncio.to_thread(server.publish, "webhook", {"n": 1})).status == 200
-            assert await publisher.publish("t", "by websocket") is True
-            assert [n.topic for n in await client.expect(4)] == ["t", "__internal", "webhook", "t"]
-            assert counter(server, "events_dropped", reason="frozen") == 4
-            assert len(re.findall(FIRST, server.log())) == 1
-            assert "Backbone recovered; froze" not in server.log()
-            await asyncio.to_thread(backbone.start)
-            await asyncio.to_thread(wait_backbone, server, "back")
-            assert await client.wait_closed(30) == 1012, "what was dropped has to be refetched"
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("t")
-            assert (await asyncio.to_thread(server.publish, "t", {"n": 10})).status == 200
-            await client.expect(1)
-            server.wait_for_log(r"WARNING.*Backbone recovered; froze 4 publish\(es\) during the gap")
-            assert await asyncio.to_thread(lambda: ask(server, 11)[0].status) == 200
-            await client.expect(2)
-    asyncio.run(go())
+async def freeze_story(server, backbone):
+    async with RawClient.open(server.port) as client, RawClient.open(server.port) as publisher:
+        await client.subscribe("t", "__internal", "webhook")
+        assert (await asyncio.to_thread(server.publish, "t", {"n": 0})).status == 200
+        await client.expect(1)
+        await asyncio.to_thread(backbone.kill)
+        await asyncio.to_thread(wait_backbone, server, "away")
+        for number in range(3):
+            response = await asyncio.to_thread(server.publish, "t", {"n": number})
+            assert (response.status, response.body) == (200, OK)
+        response, took = await asyncio.to_thread(ask, server, 9)
+        assert response.status == 504 and "frozen" in response.json()["detail"] and took < scaled(3)
+        await client.barrier()
+        assert len(client.notifies) == 1, "dropped"
+        assert (await asyncio.to_thread(server.publish, "__internal", {"n": 1})).status == 200
+        assert (await asyncio.to_thread(server.publish, "webhook", {"n": 1})).status == 200
+        assert await publisher.publish("t", "by websocket") is True
+        assert [n.topic for n in await client.expect(4)] == ["t", "__internal", "webhook", "t"]
+        assert counter(server, "events_dropped", reason="frozen") == 4
+        assert len(re.findall(FIRST, server.log())) == 1
+        assert "Backbone recovered; froze" not in server.log()
+        await asyncio.to_thread(backbone.start)
+        await asyncio.to_thread(wait_backbone, server, "back")
+        assert await client.wait_closed(30) == 1012, "what was dropped has to be refetched"
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("t")
+        assert (await asyncio.to_thread(server.publish, "t", {"n": 10})).status == 200
+        await client.expect(1)
+        server.wait_for_log(r"WARNING.*Backbone recovered; froze 4 publish\(es\) during the gap")
+        assert await asyncio.to_thread(lambda: ask(server, 11)[0].status) == 200
+        await client.expect(2)
 
 
 @pytest.mark.limit(120)
-def test_freeze_kafka(opald, own_kafka, topic):
+async def test_freeze_kafka(opald, own_kafka, topic):
     own_kafka.create_topic(topic)
-    freeze_story(opald(workers=2, broadcast_uri=own_kafka.uri, channel=topic, env=FREEZE), own_kafka)
+    await freeze_story(opald(workers=2, broadcast_uri=own_kafka.uri, channel=topic, env=FREEZE), own_kafka)
     carried = [json.loads(r.value) for r in own_kafka.read(topic, 6)]
     assert [c["topics"][0] for c in carried] == ["t", "__internal", "webhook", "t", "t", "t"]
 
 
 @pytest.mark.sanitize
 @pytest.mark.limit(90)
-def test_freeze_redis(opald, own_redis, topic):
-    freeze_story(opald(workers=2, broadcast_uri=own_redis.uri, channel=topic, env=FREEZE), own_redis)
+async def test_freeze_redis(opald, own_redis, topic):
+    await freeze_story(opald(workers=2, broadcast_uri=own_redis.uri, channel=topic, env=FREEZE), own_redis)
 
 
 @pytest.mark.limit(60)
@@ -386,16 +382,14 @@ def test_freeze_redis(opald, own_redis, topic):
     ({**FREEZE, "OPAL_BROADCAST_RESYNC_ON_RECONNECT": "false"}, "OPAL_BROADCAST_FREEZE_ON_DISCONNECT has no effect"),
     ({**FREEZE, "OPAL_BROADCAST_RECONNECT_ENABLED": "false"}, "OPAL_BROADCAST_FREEZE_ON_DISCONNECT has no effect"),
 ], ids=["default", "no-resync", "no-reconnect"])
-def test_not_frozen(opald, own_redis, topic, env, line):
+async def test_not_frozen(opald, own_redis, topic, env, line):
     server = opald(broadcast_uri=own_redis.uri, channel=topic, env=env)
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("t")
-            await asyncio.to_thread(own_redis.kill)
-            await asyncio.to_thread(wait_backbone, server, "away")
-            assert (await asyncio.to_thread(server.publish, "t", {"n": 1})).status == 200
-            await client.expect(1)
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("t")
+        await asyncio.to_thread(own_redis.kill)
+        await asyncio.to_thread(wait_backbone, server, "away")
+        assert (await asyncio.to_thread(server.publish, "t", {"n": 1})).status == 200
+        await client.expect(1)
     assert counter(server, "events_dropped", reason="frozen") == 0
     assert (line in server.log()) if line else ("FREEZE" not in server.log())

@@ -1,6 +1,5 @@
 """Secure mode from end to end: key formats, algorithms, the command line, the real opal-client, permitted topics, tokens that expire."""
 
-import asyncio
 import json
 import os
 import socket
@@ -224,7 +223,7 @@ def secure(pairs, tmp_path_factory):
     assert server.stop() == 0 and not server.sanitizer_report()
 
 
-def test_permitted_topics_on_the_websocket(secure, pairs):
+async def test_permitted_topics_on_the_websocket(secure, pairs):
     async def main():
         token = pairs["rsa"].token(permitted_topics=["a", "p/q"])
         async with RawClient.open(secure.port, headers=bearer(token)) as client, RawClient.open(secure.port, headers=bearer(pairs["rsa"].token())) as free:
@@ -244,11 +243,11 @@ def test_permitted_topics_on_the_websocket(secure, pairs):
             # unsubscribing is never refused
             assert await client.unsubscribe("b") is True
             assert not client.is_closed
-    asyncio.run(main())
+    await main()
     assert "subscribe of the client on port" in secure.log() and "not permit" in secure.log()
 
 
-def test_a_connection_ends_with_its_token(pairs, opald, secure):
+async def test_a_connection_ends_with_its_token(pairs, opald, secure):
     lasting = opald(env=pairs["rsa"].environment(OPAL_AUTH_CLOSE_EXPIRED="false"))
 
     async def main():
@@ -262,7 +261,7 @@ def test_a_connection_ends_with_its_token(pairs, opald, secure):
         assert await clients[1].call("ping") == "pong" and await forever.call("ping") == "pong"
         for client in (*clients, forever):
             await client.close()
-    asyncio.run(main())
+    await main()
     assert secure.request("GET", "/data/config", headers=bearer(pairs["rsa"].token(exp=int(time.time()) - 1))).status == 401
 
 
@@ -448,7 +447,7 @@ def test_real_client(secure, pairs, opal_client, source):
     assert secure.request("POST", "/data/config", json=update, headers=bearer(publisher)).json() == {"detail": {"error": "Invalid 'topics' to publish {'policy_data'}"}}
 
 
-def test_a_client_with_a_bad_token_is_slowed_down(pairs, opald, opal_client):
+async def test_a_client_with_a_bad_token_is_slowed_down(pairs, opald, opal_client):
     """It comes back a hundred times a second; a good one from the same address does not wait."""
     server = opald(env=pairs["rsa"].environment())
     client = opal_client(server.port, env={"OPAL_CLIENT_TOKEN": "THIS_IS_A_DEV_SECRET"})
@@ -463,7 +462,7 @@ def test_a_client_with_a_bad_token_is_slowed_down(pairs, opald, opal_client):
             assert await good.subscribe("a") is True
         assert time.monotonic() - started < scaled(0.8)
         # a stop does not wait for those that are held
-    asyncio.run(main())
+    await main()
     started = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - started < scaled(4)

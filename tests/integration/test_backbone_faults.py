@@ -104,27 +104,24 @@ def check_kafka(fleet, sent, logs):
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "cut", "half_open"])
 @pytest.mark.parametrize("kind", ["kafka", "redis", "postgres"])
-def test_fleet(opald, reference, work, topic, kind, fault):
+async def test_fleet(opald, reference, work, topic, kind, fault):
     fleet = Fleet(kind, work, opald, reference, topic, fault)
     try:
-        run(fleet, kind, fault)
+        await run(fleet, kind, fault)
     finally:
         fleet.close()
 
 
-def run(fleet, kind, fault):
+async def run(fleet, kind, fault):
     one, two = fleet.ours
     recorder = fleet.recorder
     seconds = SECONDS + 2 * CALM
     sent = {"a": EVENTS, "b": EVENTS // 10}
     theirs = max(20, EVENTS // 100)
 
-    async def go():
-        await asyncio.gather(
-            publish(one.port, "n", "a", 0, sent["a"], seconds), publish(two.port, "n", "b", 0, sent["b"], seconds),
-            publish(fleet.theirs.port, "n", "r", 0, theirs, seconds), act(steps_of(fault, fleet)))
-
-    asyncio.run(go())
+    await asyncio.gather(
+        publish(one.port, "n", "a", 0, sent["a"], seconds), publish(two.port, "n", "b", 0, sent["b"], seconds),
+        publish(fleet.theirs.port, "n", "r", 0, theirs, seconds), act(steps_of(fault, fleet)))
     ended = {source: count - 1 for source, count in sent.items()}
     gap = kind != "kafka" and fault != "frozen"
     if gap:
@@ -137,12 +134,8 @@ def run(fleet, kind, fault):
             assert time.monotonic() < deadline, recorder.ask("status")
             time.sleep(0.2)
     recorder.wait_quiet(SETTLE + 1)  # a resync, if there is one more, is behind us
-
-    async def last():
-        await asyncio.gather(*(publish(server.port, "n", source, sent.get(source, theirs), LAST, 2)
-                               for source, server in (("a", one), ("b", two), ("r", fleet.theirs))))
-
-    asyncio.run(last())
+    await asyncio.gather(*(publish(server.port, "n", source, sent.get(source, theirs), LAST, 2)
+                           for source, server in (("a", one), ("b", two), ("r", fleet.theirs))))
     sent = {source: count + LAST for source, count in sent.items()}
     # everything works for everybody again, in both directions, the reference's clients included
     recorder.wait_for({**{source: count - 1 for source, count in sent.items()}, "r": theirs + LAST - 1}, 30)

@@ -69,10 +69,10 @@ async def published(server, *data):
 
 
 @pytest.mark.parametrize("channel", [None, "Other.Channel"])
-def test_channel(opald, redis, channel):
+async def test_channel(opald, redis, channel):
     listener = redis.listen(channel or "EventNotifier")
     server = up(opald(broadcast_uri=redis.uri, channel=channel, env=QUICK))
-    asyncio.run(published(server, 1))
+    await published(server, 1)
     assert events(listener, 1)[0]["data"] == 1
 
 
@@ -106,20 +106,18 @@ def test_reconnecting_switched_off_and_the_health_check(opald, proxy, topic, ena
     assert proxy.accepted == accepted and server.is_running()
 
 
-def test_attempts_used_up(opald, proxy, topic):
+async def test_attempts_used_up(opald, proxy, topic):
     """Three failures in a row: clients are sent away with 1012, the server ends with status 1. Fewer, and it is healthy all along."""
     server = up(opald(broadcast_uri=by(proxy), channel=topic, env={**QUICK, "OPAL_BROADCAST_RECONNECT_MAX_RETRIES": "3", "OPAL_GRACE_SECONDS": "3",
                                                                   "OPAL_BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS": "0.5",
                                                                   "OPAL_BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS": "0.5"}))
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("t")
-            lose(proxy)
-            await asyncio.to_thread(server.wait_for_log, r"listener error \(attempt 1\)")
-            assert (await asyncio.to_thread(server.request, "GET", "/healthcheck")).status == 200, "it is being tried again"
-            assert await client.wait_closed(15) == 1012
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("t")
+        lose(proxy)
+        await asyncio.to_thread(server.wait_for_log, r"listener error \(attempt 1\)")
+        assert (await asyncio.to_thread(server.request, "GET", "/healthcheck")).status == 200, "it is being tried again"
+        assert await client.wait_closed(15) == 1012
     assert server.wait(10) == 1
     assert "Broadcaster reconnect exhausted after 3 attempts; giving up so the server can restart" in server.log()
     assert "Broadcaster gave up reconnecting to the backbone; restarting this server" in server.log()
@@ -147,59 +145,54 @@ def test_backoff(opald, proxy, topic):
 
 
 @pytest.mark.parametrize("size, arrives", [(5, 5), (0, 0)])
-def test_replay_buffer(opald, redis, proxy, topic, size, arrives):
+async def test_replay_buffer(opald, redis, proxy, topic, size, arrives):
     listener = redis.listen(topic)
     server = up(opald(broadcast_uri=by(proxy), channel=topic, env={**QUICK, "OPAL_BROADCAST_REPLAY_BUFFER_SIZE": size}))
     lose(proxy)
     server.wait_for_log(r"listener error \(attempt 1\)")
-    asyncio.run(published(server, *range(20)))
+    await published(server, *range(20))
     server.wait_until(lambda: counter(server, "events_dropped", reason="send_failed") == 20 - arrives, 5, "count")
     proxy.refuse(False)
     up(server, 2)
     server.wait_for_log("asking the other servers to have their clients refetch")
-    asyncio.run(published(server, "after"))
+    await published(server, "after")
     assert [m["data"] for m in events(listener, arrives + 1)] == [*range(20 - arrives, 20), "after"]
 
 
 @pytest.mark.parametrize("resync", [True, False])
-def test_resync(opald, proxy, topic, resync):
+async def test_resync(opald, proxy, topic, resync):
     env = {**QUICK, "OPAL_BROADCAST_RESYNC_ON_RECONNECT": str(resync).lower()}
     server = up(opald(broadcast_uri=by(proxy), channel=topic, env=env))
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("t")
-            proxy.cut()
-            if resync:
-                assert await client.wait_closed(10) == 1012
-            else:
-                await asyncio.to_thread(server.wait_for_log, "clients stay as they are, because OPAL_BROADCAST_RESYNC_ON_RECONNECT is false")
-                await asyncio.sleep(0.5)
-                await client.barrier()
-                assert not client.is_closed
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("t")
+        proxy.cut()
+        if resync:
+            assert await client.wait_closed(10) == 1012
+        else:
+            await asyncio.to_thread(server.wait_for_log, "clients stay as they are, because OPAL_BROADCAST_RESYNC_ON_RECONNECT is false")
+            await asyncio.sleep(0.5)
+            await client.barrier()
+            assert not client.is_closed
 
 
 @pytest.mark.parametrize("settle", [0, 1.5])
-def test_settle(opald, redis, proxy, topic, settle):
+async def test_settle(opald, redis, proxy, topic, settle):
     """What was published meanwhile goes out one settle time after the return, the clients refetch after a second one."""
     listener = redis.listen(topic)
     server = up(opald(broadcast_uri=by(proxy), channel=topic, env={**QUICK, "OPAL_BROADCAST_RESYNC_SETTLE_SECONDS": settle}))
-
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("t")
-            lose(proxy)
-            await asyncio.to_thread(server.wait_for_log, r"listener error \(attempt 1\)")
-            await published(server, 1)
-            proxy.refuse(False)
-            await asyncio.to_thread(up, server, 2)
-            back = time.monotonic()
-            await asyncio.to_thread(events, listener, 1)
-            replayed = time.monotonic() - back
-            assert await client.wait_closed(10) == 1012
-            return replayed, time.monotonic() - back
-    replayed, closed = asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("t")
+        lose(proxy)
+        await asyncio.to_thread(server.wait_for_log, r"listener error \(attempt 1\)")
+        await published(server, 1)
+        proxy.refuse(False)
+        await asyncio.to_thread(up, server, 2)
+        back = time.monotonic()
+        await asyncio.to_thread(events, listener, 1)
+        replayed = time.monotonic() - back
+        assert await client.wait_closed(10) == 1012
+        closed = time.monotonic() - back
     assert settle - 0.1 <= replayed < settle + scaled(0.8), replayed
     assert 2 * settle - 0.1 <= closed < 2 * settle + scaled(1), closed
 
@@ -238,25 +231,23 @@ def without_messages(deaf):
 
 
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
-def test_deaf(opald, redis, postgres, topic, kind):
+async def test_deaf(opald, redis, postgres, topic, kind):
     """The channel stays open, the server at its other end answers, but messages no longer come: only the heartbeat notices, within its limit."""
     deaf = [False]
     backbone, filter = (redis, without_messages(deaf)) if kind == "redis" else (postgres, without_notifications(deaf))
     proxy = Proxy(backbone.port, filter)
     server = up(opald(broadcast_uri=backbone.uri_by(proxy.port), channel=topic, env={**QUICK, "OPAL_BROADCAST_HEARTBEAT_SECONDS": "2"}))
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("t")
-            await asyncio.sleep(2.5)
-            assert "listener error" not in server.log(), "it hears itself"
-            deaf[0] = True
-            began = time.monotonic()
-            await asyncio.to_thread(server.wait_for_log, "deaf: the backbone took our heartbeat but did not deliver it", 5)
-            assert time.monotonic() - began < scaled(2.6)
-            deaf[0] = False
-            assert await client.wait_closed(10) == 1012
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("t")
+        await asyncio.sleep(2.5)
+        assert "listener error" not in server.log(), "it hears itself"
+        deaf[0] = True
+        began = time.monotonic()
+        await asyncio.to_thread(server.wait_for_log, "deaf: the backbone took our heartbeat but did not deliver it", 5)
+        assert time.monotonic() - began < scaled(2.6)
+        deaf[0] = False
+        assert await client.wait_closed(10) == 1012
     up(server, 2)
     proxy.close()
 
@@ -268,34 +259,32 @@ def test_start_wait(opald, topic):
     assert "the backbone is not there after 1.5 s: taking clients without it" in server.log()
 
 
-def test_pace_of_the_resync(opald, proxy, topic):
+async def test_pace_of_the_resync(opald, proxy, topic):
     server = up(opald(workers=2, broadcast_uri=by(proxy), channel=topic, env={**QUICK, "OPAL_RESYNC_CLOSES_PER_SECOND": "10"}))
 
-    async def go():
-        clients = await connect_many(server.port, 20, "t")
-        proxy.cut()
-        at = []
+    clients = await connect_many(server.port, 20, "t")
+    proxy.cut()
+    at = []
 
-        async def end(client):
-            assert await client.wait_closed(15) == 1012
-            at.append(time.monotonic())
-        await asyncio.gather(*(end(client) for client in clients))
-        assert 1.2 < max(at) - min(at) < scaled(4), "20 clients at 10 a second"
-        await close_all(clients)
-    asyncio.run(go())
+    async def end(client):
+        assert await client.wait_closed(15) == 1012
+        at.append(time.monotonic())
+    await asyncio.gather(*(end(client) for client in clients))
+    assert 1.2 < max(at) - min(at) < scaled(4), "20 clients at 10 a second"
+    await close_all(clients)
     assert counter(server, "resync_closes") == 20
 
 
-def test_postgres_schema(opald, postgres, topic):
+async def test_postgres_schema(opald, postgres, topic):
     server = up(opald(broadcast_uri=postgres.uri, channel=topic, env={**QUICK, "OPAL_BROADCAST_POSTGRES_SCHEMA": "fleet_7"}))
-    asyncio.run(published(server, "x" * 9000))
+    await published(server, "x" * 9000)
     server.wait_until(lambda: postgres.sql("SELECT count(*) FROM fleet_7.events", check=False) == "1", 5, "row")
 
 
 @pytest.mark.parametrize("option", [{"OPAL_KAFKA_QUEUE_MAX_BYTES": "1m"}, {"OPAL_KAFKA_QUEUE_MAX_MESSAGES": "3"}])
-def test_bounds_of_the_kafka_queue(opald, topic, option):
+async def test_bounds_of_the_kafka_queue(opald, topic, option):
     server = opald(broadcast_uri=f"kafka://127.0.0.1:{free_port()}", channel=topic, env={**NOT_THERE, **option}, args=["--grace-seconds", "1"])
-    asyncio.run(published(server, *["x" * 300000] * 10))
+    await published(server, *["x" * 300000] * 10)
     failed = counter(server, "events_dropped", reason="send_failed")
     assert failed == 7, "three of 300,000 bytes find room in either bound"
 
@@ -309,47 +298,41 @@ def foreign(data: str) -> bytes:
 DEEP = "[" * 600 + "]" * 600
 
 
-def test_events_above_the_limits_in_kafka_make_clients_refetch(opald, kafka, topic):
+async def test_events_above_the_limits_in_kafka_make_clients_refetch(opald, kafka, topic):
     """The other servers' clients hear such an event; ours, who can't, must not go on with what they have."""
     kafka.create_topic(topic)
     small = opald(broadcast_uri=kafka.uri, channel=topic, env={"OPAL_EVENT_MAX_BYTES": "8192"}, name="small")
     usual = opald(broadcast_uri=kafka.uri, channel=topic, name="usual")
 
-    async def go():
-        here, there = await RawClient.connect(small.port), await RawClient.connect(usual.port)
-        for client in (here, there):
-            assert await client.subscribe("t")
-        await kafka.produce_async(topic, foreign('"%s"' % ("x" * 600000)))  # so large that it is not even looked at
-        assert await here.wait_closed(10) == 1012
-        await there.expect(1)
-        here = await RawClient.connect(small.port)
-        assert await here.subscribe("t")
-        await kafka.produce_async(topic, foreign('"%s"' % ("x" * 9000)))
-        assert await here.wait_closed(20) == 1012  # the second one within ten seconds waits for their end
-        await there.expect(2)
-        await kafka.produce_async(topic, foreign(DEEP))
-        assert await there.wait_closed(10) == 1012
-        assert not here.notifies and len(there.notifies) == 2
-
-    asyncio.run(go())
+    here, there = await RawClient.connect(small.port), await RawClient.connect(usual.port)
+    for client in (here, there):
+        assert await client.subscribe("t")
+    await kafka.produce_async(topic, foreign('"%s"' % ("x" * 600000)))  # so large that it is not even looked at
+    assert await here.wait_closed(10) == 1012
+    await there.expect(1)
+    here = await RawClient.connect(small.port)
+    assert await here.subscribe("t")
+    await kafka.produce_async(topic, foreign('"%s"' % ("x" * 9000)))
+    assert await here.wait_closed(20) == 1012  # the second one within ten seconds waits for their end
+    await there.expect(2)
+    await kafka.produce_async(topic, foreign(DEEP))
+    assert await there.wait_closed(10) == 1012
+    assert not here.notifies and len(there.notifies) == 2
     assert counter(small, "events_dropped", reason="too_large") == 2
     assert "an event was above this server's limits" in usual.log()
 
 
-def test_events_above_the_limits_in_redis_make_clients_refetch(opald, redis, topic):
+async def test_events_above_the_limits_in_redis_make_clients_refetch(opald, redis, topic):
     server = opald(broadcast_uri=redis.uri, channel=topic, env=QUICK)
 
-    async def go():
-        first, second = await RawClient.connect(server.port), None
-        assert await first.subscribe("t")
-        await asyncio.to_thread(redis.publish, topic, foreign('"%s"' % ("x" * (9 << 20))))  # larger than the ring takes
-        assert await first.wait_closed(15) == 1012
-        second = await RawClient.connect(server.port)
-        assert await second.subscribe("t")
-        await asyncio.to_thread(redis.publish, topic, foreign(DEEP))
-        assert await second.wait_closed(15) == 1012
-        assert not first.notifies and not second.notifies
-
-    asyncio.run(go())
+    first, second = await RawClient.connect(server.port), None
+    assert await first.subscribe("t")
+    await asyncio.to_thread(redis.publish, topic, foreign('"%s"' % ("x" * (9 << 20))))  # larger than the ring takes
+    assert await first.wait_closed(15) == 1012
+    second = await RawClient.connect(server.port)
+    assert await second.subscribe("t")
+    await asyncio.to_thread(redis.publish, topic, foreign(DEEP))
+    assert await second.wait_closed(15) == 1012
+    assert not first.notifies and not second.notifies
     assert counter(server, "events_dropped", reason="too_large") == 1
     assert counter(server, "resync_closes") == 2

@@ -11,6 +11,7 @@ import pytest
 
 from harness.backbone_cases import memory_kib
 from harness.backbone_driver import A, B, driver  # noqa: F401 (a fixture)
+from harness.coroutines import run_to_end
 from harness.kafka import KafkaBroker, kcat
 from harness.paths import SANITIZER, scaled
 from harness.process import freeze
@@ -228,7 +229,6 @@ def test_partitions(strict_kafka, topic, driver):
 
 
 def admin(broker, action):
-    import asyncio
     from aiokafka.admin import AIOKafkaAdminClient
 
     async def run():
@@ -238,7 +238,7 @@ def admin(broker, action):
             return await action(client)
         finally:
             await client.close()
-    return asyncio.run(run())
+    return run_to_end(run())
 
 
 def test_lost_offset(strict_kafka, topic, driver):

@@ -100,10 +100,10 @@ def by_settings(broker, authority, work):
     ("SASL_SSL", by_settings),
     ("SSL", lambda broker, authority, work: {"env": {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CAFILE": authority.ca}}),
 ], ids=["sasl-plain", "sasl-scram", "sasl-ssl", "sasl-ssl-by-settings", "ssl"])
-def test_secured(opald, broker, authority, topic, work, protocol, options):
+async def test_secured(opald, broker, authority, topic, work, protocol, options):
     broker.create_topic(topic)
     server = backbone_up(opald(broadcast_uri=uri(broker, protocol), channel=topic, **options(broker, authority, work)))
-    asyncio.run(both_ways(broker, topic, server))
+    await both_ways(broker, topic, server)
     assert PASSWORD not in server.log() and SCRAM_PASSWORD not in server.log()
 
 
@@ -112,7 +112,7 @@ def processor_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_refused_by_the_broker(opald, broker, authority, topic, tmp_path):
+async def test_refused_by_the_broker(opald, broker, authority, topic, tmp_path):
     """Wrong password, wrong CA, wrong host: one line that says so, then backoff; clients are served meanwhile."""
     broker.create_topic(topic)
     other = Authority(tmp_path / "other-ca")
@@ -148,7 +148,7 @@ def test_refused_by_the_broker(opald, broker, authority, topic, tmp_path):
             assert await publisher.publish("t", 1) is True
             await client.expect(1)
     for server in servers.values():
-        asyncio.run(local(server))
+        await local(server)
         server.any_exit = True
         server.send_signal(signal.SIGINT)
 
@@ -194,7 +194,7 @@ def test_settings_are_secret(work):
 
 
 # ---------------------------------------------------------------- the topic
-def test_missing_topic(opald, broker, topic):
+async def test_missing_topic(opald, broker, topic):
     waits = opald(broadcast_uri=broker.uri, channel=topic, env={"OPAL_BROADCAST_START_WAIT_SECONDS": "0"}, name="waits")
     command = f"kafka-topics.sh --bootstrap-server {broker.bootstrap} --create --topic {topic} --partitions 1"
     waits.wait_for_log(re.escape(command), 15)
@@ -203,17 +203,15 @@ def test_missing_topic(opald, broker, topic):
     backbone_up(waits)
     waits.wait_for_log("resyncing this worker's clients", 10)  # which would end one that connects before
 
-    async def go():
-        async with RawClient.open(waits.port) as client:
-            await client.subscribe("t")
-            async with RawClient.open(makes.port) as publisher:
-                assert await publisher.publish("t", 1) is True
-            assert (await client.expect(1))[0].data == 1
-    asyncio.run(go())
+    async with RawClient.open(waits.port) as client:
+        await client.subscribe("t")
+        async with RawClient.open(makes.port) as publisher:
+            assert await publisher.publish("t", 1) is True
+        assert (await client.expect(1))[0].data == 1
     assert {r.partition for r in broker.read(topic, 1)} == {0}
 
 
-def test_limit_of_the_topic(opald, broker, topic):
+async def test_limit_of_the_topic(opald, broker, topic):
     """What the topic can't carry is refused at the door: 413, RPC false. What it can just carry arrives."""
     limit = 20000
     broker.create_topic(topic, config={"max.message.bytes": limit})
@@ -222,47 +220,42 @@ def test_limit_of_the_topic(opald, broker, topic):
     taken = int(gauge(one, "event_limit_bytes"))
     assert taken == limit
 
-    async def go():
-        here, there, publisher = [await RawClient.connect(server.port) for server in (one, two, one)]
-        await here.subscribe("t", "policy_data")
-        await there.subscribe("t", "policy_data")
-        await publisher.publish("t", "")
-        envelope = len((await here.expect(1))[0].raw) - len('""')
-        assert await publisher.publish("t", "x" * (taken - envelope - 2)) is True
-        assert await publisher.publish("t", "x" * (taken - envelope - 1)) is False
-        # around the edge, byte by byte: whoever is told true is heard on the other server
-        told = [size for size in range(limit - 500, limit, 7) if await publisher.publish("t", "y" * size) is True]
-        assert told and told[-1] < limit - envelope
-        refused = await asyncio.to_thread(one.publish, "policy_data", ["z" * limit])
-        assert refused.status == 413 and str(taken) in refused.text, refused.text
-        assert (await asyncio.to_thread(one.publish, "policy_data", ["fits"])).status == 200
-        await there.expect(3 + len(told))
-        assert [len(n.data) for n in there.notifies[2:-1]] == told
-        await close_all([here, there, publisher])
-    asyncio.run(go())
+    here, there, publisher = [await RawClient.connect(server.port) for server in (one, two, one)]
+    await here.subscribe("t", "policy_data")
+    await there.subscribe("t", "policy_data")
+    await publisher.publish("t", "")
+    envelope = len((await here.expect(1))[0].raw) - len('""')
+    assert await publisher.publish("t", "x" * (taken - envelope - 2)) is True
+    assert await publisher.publish("t", "x" * (taken - envelope - 1)) is False
+    # around the edge, byte by byte: whoever is told true is heard on the other server
+    told = [size for size in range(limit - 500, limit, 7) if await publisher.publish("t", "y" * size) is True]
+    assert told and told[-1] < limit - envelope
+    refused = await asyncio.to_thread(one.publish, "policy_data", ["z" * limit])
+    assert refused.status == 413 and str(taken) in refused.text, refused.text
+    assert (await asyncio.to_thread(one.publish, "policy_data", ["fits"])).status == 200
+    await there.expect(3 + len(told))
+    assert [len(n.data) for n in there.notifies[2:-1]] == told
+    await close_all([here, there, publisher])
     assert counter(one, "events_dropped", reason="too_large") == 0
     assert "Kafka producer: fatal error" not in one.log(), "a batch of several was larger than the topic takes"
 
 
-def test_a_user_with_few_rights(opald, broker, topic):
+async def test_a_user_with_few_rights(opald, broker, topic):
     """Read, Write and Describe on the topic are enough. The limit can't be learned then: what is too large is refused by the broker, counted,
     takes nothing else with it, and the other servers' clients are asked to refetch."""
     broker.create_topic(topic, config={"max.message.bytes": 20000})
     broker.allow(topic, "bob", "Read", "Write", "Describe")
     server = backbone_up(opald(broadcast_uri=uri(broker, "SASL_PLAINTEXT"), channel=topic, env=sasl("SASL_PLAINTEXT", "bob", SCRAM_PASSWORD, "SCRAM-SHA-256")))
     server.wait_for_log(r"INFO .*Kafka doesn't tell the message limit of topic '[-t0-9a-f]+' \(.*[Aa]uthorization failed", 5)
-    asyncio.run(both_ways(broker, topic, server))
+    await both_ways(broker, topic, server)
 
     two = backbone_up(opald(broadcast_uri=broker.uri, channel=topic, name="two"))
-
-    async def go():
-        async with RawClient.open(two.port) as there, RawClient.open(server.port) as publisher:
-            await there.subscribe("t")
-            for data in ("x" * 30000, "behind it"):
-                assert await publisher.publish("t", data) is True
-            assert await there.wait_closed(20) == 1012
-            assert [n.data for n in there.notifies] in (["behind it"], [])
-    asyncio.run(go())
+    async with RawClient.open(two.port) as there, RawClient.open(server.port) as publisher:
+        await there.subscribe("t")
+        for data in ("x" * 30000, "behind it"):
+            assert await publisher.publish("t", data) is True
+        assert await there.wait_closed(20) == 1012
+        assert [n.data for n in there.notifies] in (["behind it"], [])
     records = [json.loads(r.value) for r in broker.read(topic, 4)]
     assert [r["data"] for r in records if r["topics"]] == ["in", "out", "behind it"]
     server.wait_until(lambda: counter(server, "events_dropped", reason="too_large") == 1, 5, "a count of one")
@@ -270,7 +263,7 @@ def test_a_user_with_few_rights(opald, broker, topic):
 
 
 # ---------------------------------------------------------------- a queue that overflows
-def test_overflow_is_made_up_for(opald, reference, broker, topic):
+async def test_overflow_is_made_up_for(opald, reference, broker, topic):
     """What found no room while Kafka was frozen: own clients heard it, those of other opald servers are told to refetch, the reference is
     not troubled by the message that says so."""
     broker.create_topic(topic)
@@ -278,40 +271,38 @@ def test_overflow_is_made_up_for(opald, reference, broker, topic):
     two = backbone_up(opald(broadcast_uri=broker.uri, channel=topic, name="two"))
     theirs = reference(broadcast_uri=broker.uri, channel=topic)
 
-    async def go():
-        here = await connect_many(one.port, 5, "t")
-        there = await connect_many(two.port, 5, "t")
-        publisher = await RawClient.connect(one.port)
-        old = await RawClient.connect(theirs.port)
-        await old.subscribe("t")
-        await asyncio.to_thread(theirs.wait_for_log, "Broadcaster listener connected", 30)
-        await asyncio.sleep(1.5)
-        await publisher.publish("t", -1)
-        for client in [*here, *there, old]:
-            await client.expect(1)
-        broker.pause()
-        try:
-            for i in range(100):
-                assert await publisher.publish("t", i) is True
-            for client in here:
-                await client.expect(101)
-        finally:
-            broker.resume()
-        for client in there:
-            assert await client.wait_closed(30) == 1012
-            assert [n.data for n in client.notifies] == list(range(-1, len(client.notifies) - 1)), "what had room came first, in order"
-        again = await RawClient.connect(two.port)
-        await again.subscribe("t")
-        await publisher.publish("t", "after")
-        await again.expect(1)
-        await old.until(lambda c: c.notifies[-1].data == "after", what="the next event at the reference")
+    here = await connect_many(one.port, 5, "t")
+    there = await connect_many(two.port, 5, "t")
+    publisher = await RawClient.connect(one.port)
+    old = await RawClient.connect(theirs.port)
+    await old.subscribe("t")
+    await asyncio.to_thread(theirs.wait_for_log, "Broadcaster listener connected", 30)
+    await asyncio.sleep(1.5)
+    await publisher.publish("t", -1)
+    for client in [*here, *there, old]:
+        await client.expect(1)
+    broker.pause()
+    try:
+        for i in range(100):
+            assert await publisher.publish("t", i) is True
         for client in here:
-            await client.expect(102)
-            assert not client.is_closed and [n.data for n in client.notifies] == [-1, *range(100), "after"]
-        assert not old.is_closed
-        assert "Failed handling" not in theirs.log() and "Traceback" not in theirs.log()
-        await close_all([*here, publisher, again, old])
-    asyncio.run(go())
+            await client.expect(101)
+    finally:
+        broker.resume()
+    for client in there:
+        assert await client.wait_closed(30) == 1012
+        assert [n.data for n in client.notifies] == list(range(-1, len(client.notifies) - 1)), "what had room came first, in order"
+    again = await RawClient.connect(two.port)
+    await again.subscribe("t")
+    await publisher.publish("t", "after")
+    await again.expect(1)
+    await old.until(lambda c: c.notifies[-1].data == "after", what="the next event at the reference")
+    for client in here:
+        await client.expect(102)
+        assert not client.is_closed and [n.data for n in client.notifies] == [-1, *range(100), "after"]
+    assert not old.is_closed
+    assert "Failed handling" not in theirs.log() and "Traceback" not in theirs.log()
+    await close_all([*here, publisher, again, old])
     lost = counter(one, "events_dropped", reason="send_failed")
     assert lost >= 70
     assert re.search(rf"{lost} events could not be sent to Kafka: other servers are told to have their clients refetch", one.log())
@@ -323,7 +314,7 @@ def test_overflow_is_made_up_for(opald, reference, broker, topic):
 
 # ---------------------------------------------------------------- outages (last: the broker is killed)
 @pytest.mark.limit(120)
-def test_three_thousand_events_through_outages(opald, broker, topic):
+async def test_three_thousand_events_through_outages(opald, broker, topic):
     """Numbered events of both servers while the broker is killed, started again, and frozen for ten seconds: every client gets each
     once and in order, and none is dropped."""
     broker.create_topic(topic)
@@ -350,19 +341,17 @@ def test_three_thousand_events_through_outages(opald, broker, topic):
         await asyncio.sleep(10)
         broker.resume()
 
-    async def go():
-        clients = [*await connect_many(servers[0].port, 10, "t"), *await connect_many(servers[1].port, 10, "t")]
-        await asyncio.gather(*(publish(s, who, n) for who, (s, n) in enumerate(zip(servers, counts))), trouble())
-        for client in clients:
-            await client.expect(sum(counts), 60)
-        await asyncio.sleep(0.5)
-        for client in clients:
-            assert not client.is_closed
-            for who, count in enumerate(counts):
-                assert [n.data[1] for n in client.notifies if n.data[0] == who] == list(range(count))
-            assert len(client.notifies) == sum(counts)
-        await close_all(clients)
-    asyncio.run(go())
+    clients = [*await connect_many(servers[0].port, 10, "t"), *await connect_many(servers[1].port, 10, "t")]
+    await asyncio.gather(*(publish(s, who, n) for who, (s, n) in enumerate(zip(servers, counts))), trouble())
+    for client in clients:
+        await client.expect(sum(counts), 60)
+    await asyncio.sleep(0.5)
+    for client in clients:
+        assert not client.is_closed
+        for who, count in enumerate(counts):
+            assert [n.data[1] for n in client.notifies if n.data[0] == who] == list(range(count))
+        assert len(client.notifies) == sum(counts)
+    await close_all(clients)
     for server in servers:
         assert counter(server, "events_dropped", reason="send_failed") == 0
         assert counter(server, "resync_closes") == 0

@@ -203,119 +203,107 @@ def test_websocket_message_limit(opald):
         assert client.read()[0] == "text"
 
 
-def test_subscription_and_topic_limits(opald):
+async def test_subscription_and_topic_limits(opald):
     server = opald(args=["--subscriptions-max", "50", "--topics-max", "20", "--topic-max-bytes", "100"])
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            assert await client.subscribe("x" * 100) is True
-            assert await client.subscribe("x" * 101) is False
-            assert await client.subscribe(*(f"a{i}" for i in range(20))) is True
-            assert await client.subscribe(*(f"b{i}" for i in range(21))) is False
-            assert await client.subscribe(*(f"c{i}" for i in range(20))) is True
-            # 41 now: these would be 61; all or nothing
-            assert await client.subscribe(*(f"d{i}" for i in range(20))) is False
-            assert await client.publish([f"t{i}" for i in range(21)], 1) is False
-            assert await client.publish("y" * 101, 1) is False
-            async with RawClient.open(server.port) as publisher:
-                for topic in ("x" * 100, "a0", "c19", "b0", "d0"):
-                    assert await publisher.publish(topic, topic)
-            await client.expect(3)
-            await client.barrier()
-            assert [n.topic for n in client.notifies] == ["x" * 100, "a0", "c19"]
-            # room is given back
-            assert await client.unsubscribe(*(f"a{i}" for i in range(20))) is True
-            assert await client.subscribe(*(f"d{i}" for i in range(20))) is True
-
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        assert await client.subscribe("x" * 100) is True
+        assert await client.subscribe("x" * 101) is False
+        assert await client.subscribe(*(f"a{i}" for i in range(20))) is True
+        assert await client.subscribe(*(f"b{i}" for i in range(21))) is False
+        assert await client.subscribe(*(f"c{i}" for i in range(20))) is True
+        # 41 now: these would be 61; all or nothing
+        assert await client.subscribe(*(f"d{i}" for i in range(20))) is False
+        assert await client.publish([f"t{i}" for i in range(21)], 1) is False
+        assert await client.publish("y" * 101, 1) is False
+        async with RawClient.open(server.port) as publisher:
+            for topic in ("x" * 100, "a0", "c19", "b0", "d0"):
+                assert await publisher.publish(topic, topic)
+        await client.expect(3)
+        await client.barrier()
+        assert [n.topic for n in client.notifies] == ["x" * 100, "a0", "c19"]
+        # room is given back
+        assert await client.unsubscribe(*(f"a{i}" for i in range(20))) is True
+        assert await client.subscribe(*(f"d{i}" for i in range(20))) is True
 
 
-def test_names_of_topics_count_as_memory_of_clients(opald):
+async def test_names_of_topics_count_as_memory_of_clients(opald):
     """Clients with very many long topics of their own are closed before the worker holds more than it may; one with few stays."""
     server = opald(env={"OPAL_CLIENTS_MEMORY_MAX_BYTES": "8m"})
 
-    async def go():
-        honest = await RawClient.connect(server.port)
-        assert await honest.subscribe("t", "é" * 2000)
-        greedy = []
-        for number in range(8):  # 4.7 MB each: the name, and as it stands in frames, where each é takes six bytes
-            client = await RawClient.connect(server.port)
-            greedy.append(client)
-            try:
-                for part in range(4):
-                    assert await client.subscribe(*(f"{number}.{part}.{i}." + "é" * 1500 for i in range(100)))
-            except (ConnectionError, websockets.ConnectionClosed):
-                pass
-        for _ in range(100):
-            closed = [client for client in greedy if client.is_closed]
-            if len(closed) >= 6:
-                break
-            await asyncio.sleep(scaled(0.05))
-        assert 6 <= len(closed) < len(greedy)  # those that fit stay
-        assert {client.close_code for client in closed} == {1013}
-        assert server.publish("t", {"n": 1}).status == 200
-        await honest.expect(1)
-        assert not honest.is_closed
-        await close_all([honest, *greedy])
-        # and it is given back
-        async with RawClient.open(server.port) as client:
+    honest = await RawClient.connect(server.port)
+    assert await honest.subscribe("t", "é" * 2000)
+    greedy = []
+    for number in range(8):  # 4.7 MB each: the name, and as it stands in frames, where each é takes six bytes
+        client = await RawClient.connect(server.port)
+        greedy.append(client)
+        try:
             for part in range(4):
-                assert await client.subscribe(*(f"{part}.{i}." + "é" * 1500 for i in range(100)))
-
-    asyncio.run(go())
+                assert await client.subscribe(*(f"{number}.{part}.{i}." + "é" * 1500 for i in range(100)))
+        except (ConnectionError, websockets.ConnectionClosed):
+            pass
+    for _ in range(100):
+        closed = [client for client in greedy if client.is_closed]
+        if len(closed) >= 6:
+            break
+        await asyncio.sleep(scaled(0.05))
+    assert 6 <= len(closed) < len(greedy)  # those that fit stay
+    assert {client.close_code for client in closed} == {1013}
+    assert server.publish("t", {"n": 1}).status == 200
+    await honest.expect(1)
+    assert not honest.is_closed
+    await close_all([honest, *greedy])
+    # and it is given back
+    async with RawClient.open(server.port) as client:
+        for part in range(4):
+            assert await client.subscribe(*(f"{part}.{i}." + "é" * 1500 for i in range(100)))
     assert counter(server, "clients_closed_memory_limit") >= 6
 
 
-def test_connection_limit_of_the_host(opald):
+async def test_connection_limit_of_the_host(opald):
     server = opald(workers=2, args=["--connections-max", "30"])
 
-    async def go():
-        clients = await connect_many(server.port, 30, "t", at_once=5)
-        refused = 0
-        for _ in range(5):
-            try:
-                extra = await RawClient.connect(server.port, timeout=3)
-                await extra.close()
-            except Exception:  # refused with 503, closed or reset: anything but served
-                refused += 1
-        assert refused == 5
-        publisher_free = clients.pop()
-        await publisher_free.close()
-        await asyncio.sleep(0.3)
-        again = await RawClient.connect(server.port)
-        assert await again.publish("t", 1) is True
-        for client in clients:
-            await client.expect(1)
-        await close_all(clients + [again])
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 30, "t", at_once=5)
+    refused = 0
+    for _ in range(5):
+        try:
+            extra = await RawClient.connect(server.port, timeout=3)
+            await extra.close()
+        except Exception:  # refused with 503, closed or reset: anything but served
+            refused += 1
+    assert refused == 5
+    publisher_free = clients.pop()
+    await publisher_free.close()
+    await asyncio.sleep(0.3)
+    again = await RawClient.connect(server.port)
+    assert await again.publish("t", 1) is True
+    for client in clients:
+        await client.expect(1)
+    await close_all(clients + [again])
 
 
-def test_out_of_descriptors_is_survived(opald):
+async def test_out_of_descriptors_is_survived(opald):
     """With few descriptors left, connections wait or are refused; those that exist go on, and later ones are served again."""
     import resource
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # the server raises its soft limit to the hard one, so the hard one has to go down, in a child's life only
     server = opald(workers=1, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)))
 
-    async def go():
-        client = await RawClient.connect(server.port)
-        await client.subscribe("t")
-        idle = []
-        for _ in range(120):
-            made = socket.create_connection(("127.0.0.1", server.port))
-            idle.append(made)
-        await asyncio.sleep(0.5)
-        assert await client.call("ping") == "pong"
-        for made in idle:
-            made.close()
-        await asyncio.sleep(0.5)
-        publisher = await RawClient.connect(server.port)
-        assert await publisher.publish("t", 1)
-        await client.expect(1)
-        await close_all([client, publisher])
-
-    asyncio.run(go())
+    client = await RawClient.connect(server.port)
+    await client.subscribe("t")
+    idle = []
+    for _ in range(120):
+        made = socket.create_connection(("127.0.0.1", server.port))
+        idle.append(made)
+    await asyncio.sleep(0.5)
+    assert await client.call("ping") == "pong"
+    for made in idle:
+        made.close()
+    await asyncio.sleep(0.5)
+    publisher = await RawClient.connect(server.port)
+    assert await publisher.publish("t", 1)
+    await client.expect(1)
+    await close_all([client, publisher])
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
 
 

@@ -22,37 +22,34 @@ def publish(server):
 
 
 @pytest.mark.sanitize
-def test_what_was_done_is_counted(opald):
+async def test_what_was_done_is_counted(opald):
     server = opald(workers=2)
 
-    async def go():
-        clients = await connect_many(server.port, 6, "t")
-        assert await clients[0].subscribe("u")
-        for _ in range(3):
-            await asyncio.to_thread(publish, server)
-        await expect_all(clients, 3)
-        assert server.request("GET", "/nowhere").status == 404
-        assert server.request("GET", "/data/config").status == 200
-        await asyncio.to_thread(wait_until, lambda: gauge(server, "subscriptions") == 7, 5, "seven subscriptions")
-        await asyncio.to_thread(wait_until, lambda: gauge(server, "clients") == 6, 5, "six clients")
-        assert gauge(server, "connections") >= 6
-        assert gauge(server, "workers_ready") == 2
-        assert counter(server, "events", direction="published") == 3
-        assert counter(server, "events", direction="from_backbone") == 0
-        assert counter(server, "event_bytes", direction="published") > 3 * 20
-        assert counter(server, "deliveries") == 18
-        assert counter(server, "http_responses", route="/data/config", method="POST", status="200") == 3
-        assert counter(server, "http_responses", route="/data/config", method="GET", status="200") == 1
-        assert counter(server, "http_responses", route="", method="", status="404") == 1
-        assert counter(server, "http_responses", route="/ws", method="GET", status="101") == 6
-        assert gauge(server, "fanout_duration_seconds_count") == 6  # three events, two workers
-        assert 0 < gauge(server, "fanout_duration_seconds_sum") < 5
-        assert gauge(server, "fanout_duration_seconds_bucket", le="+Inf") == 6
-        assert gauge(server, "ring_lag_bytes") <= gauge(server, "ring_capacity_bytes")
-        for client in clients:
-            await client.close()
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 6, "t")
+    assert await clients[0].subscribe("u")
+    for _ in range(3):
+        await asyncio.to_thread(publish, server)
+    await expect_all(clients, 3)
+    assert server.request("GET", "/nowhere").status == 404
+    assert server.request("GET", "/data/config").status == 200
+    await asyncio.to_thread(wait_until, lambda: gauge(server, "subscriptions") == 7, 5, "seven subscriptions")
+    await asyncio.to_thread(wait_until, lambda: gauge(server, "clients") == 6, 5, "six clients")
+    assert gauge(server, "connections") >= 6
+    assert gauge(server, "workers_ready") == 2
+    assert counter(server, "events", direction="published") == 3
+    assert counter(server, "events", direction="from_backbone") == 0
+    assert counter(server, "event_bytes", direction="published") > 3 * 20
+    assert counter(server, "deliveries") == 18
+    assert counter(server, "http_responses", route="/data/config", method="POST", status="200") == 3
+    assert counter(server, "http_responses", route="/data/config", method="GET", status="200") == 1
+    assert counter(server, "http_responses", route="", method="", status="404") == 1
+    assert counter(server, "http_responses", route="/ws", method="GET", status="101") == 6
+    assert gauge(server, "fanout_duration_seconds_count") == 6  # three events, two workers
+    assert 0 < gauge(server, "fanout_duration_seconds_sum") < 5
+    assert gauge(server, "fanout_duration_seconds_bucket", le="+Inf") == 6
+    assert gauge(server, "ring_lag_bytes") <= gauge(server, "ring_capacity_bytes")
+    for client in clients:
+        await client.close()
 
 
 def test_counters_never_go_back_when_a_worker_dies(opald):

@@ -104,64 +104,58 @@ def listing(clone: Path) -> set:
 
 
 @pytest.mark.limit(120)
-def test_updates_are_those_of_the_reference(opald, reference, bundles, work):
+async def test_updates_are_those_of_the_reference(opald, reference, bundles, work):
     ours = opald(env=api_env(work / "ours", bundles.url, POLICY_BUNDLE_SERVER_TOKEN="t0ken"))
     theirs = reference(env=api_env(work / "theirs", bundles.url, POLICY_BUNDLE_SERVER_TOKEN="t0ken"))
     ours.wait_until(lambda: (work / "ours/clones").exists() and list((work / "ours/clones").glob("opal_repo_clone*")), 10, "the repository")
     theirs.wait_until(lambda: list((work / "theirs/clones").glob("opal_repo_clone*/.git/refs/heads/*")), 30, "the reference's repository")
     assert listing(clone_of(work / "ours")) == set(FIRST)
 
-    async def go():
-        async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
-            for client in (mine, other):
-                assert await client.subscribe(*TOPICS) is True
-            for files in ({**FIRST, "a/b/n.rego": b"package n\n"}, {**FIRST, "a/b/n.rego": b"package n2\n", "users/z.rego": b"package z2\n", "\u00e9t\u00e9/x.rego": b"package x\n"}):
-                before = [len(c.notifies) for c in (mine, other)]
-                bundles.body = archive(files)
-                for server, client, count in ((ours, mine, before[0]), (theirs, other, before[1])):
-                    answer = await asyncio.to_thread(trigger, server)
-                    assert answer.json() == {"status": "ok", "event": "webhook_trigger", "repo_url": bundles.url}
-                    await client.until(lambda c, n=count: any(x.topic == "policy:a/b" for x in c.notifies[n:]), 20, "the change")
-                await asyncio.sleep(0.1)
-                got = [[(n.topic, n.data["changed_directories"]) for n in c.notifies[b:]] for c, b in ((mine, before[0]), (other, before[1]))]
-                assert got[0] == got[1]
-            clone = clone_of(work / "ours")
-            await asyncio.to_thread(ours.wait_until, lambda: git(clone, "rev-parse", "master") == mine.notifies[-1].data["new_policy_hash"], 5, "the branch")
-            assert mine.notifies[0].data["old_policy_hash"] == git(clone, "rev-parse", "master~2")
-
-    asyncio.run(go())
+    async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
+        for client in (mine, other):
+            assert await client.subscribe(*TOPICS) is True
+        for files in ({**FIRST, "a/b/n.rego": b"package n\n"}, {**FIRST, "a/b/n.rego": b"package n2\n", "users/z.rego": b"package z2\n", "\u00e9t\u00e9/x.rego": b"package x\n"}):
+            before = [len(c.notifies) for c in (mine, other)]
+            bundles.body = archive(files)
+            for server, client, count in ((ours, mine, before[0]), (theirs, other, before[1])):
+                answer = await asyncio.to_thread(trigger, server)
+                assert answer.json() == {"status": "ok", "event": "webhook_trigger", "repo_url": bundles.url}
+                await client.until(lambda c, n=count: any(x.topic == "policy:a/b" for x in c.notifies[n:]), 20, "the change")
+            await asyncio.sleep(0.1)
+            got = [[(n.topic, n.data["changed_directories"]) for n in c.notifies[b:]] for c, b in ((mine, before[0]), (other, before[1]))]
+            assert got[0] == got[1]
+        clone = clone_of(work / "ours")
+        await asyncio.to_thread(ours.wait_until, lambda: git(clone, "rev-parse", "master") == mine.notifies[-1].data["new_policy_hash"], 5, "the branch")
+        assert mine.notifies[0].data["old_policy_hash"] == git(clone, "rev-parse", "master~2")
     own, others = [[h for _, h in bundles.seen if ("opald" in h.get("user-agent", "")) == mine] for mine in (True, False)]
     for name in ("content-type", "authorization", "etag", "if-none-match"):
         assert [h.get(name) for h in own[:2]] == [h.get(name) for h in others[:2]], name
     assert own[0]["authorization"] == "Bearer t0ken" and "t0ken" not in ours.log()
 
 
-def test_what_was_deleted_goes_and_the_same_is_not_new(opald, bundles, work):
+async def test_what_was_deleted_goes_and_the_same_is_not_new(opald, bundles, work):
     """The reference keeps deleted files for ever; 304, the same ETag, the same files in another archive and the same bytes without an ETag are no news."""
     server = opald(env=api_env(work, bundles.url))
     server.wait_until(lambda: bundles.seen and list((work / "clones").glob("opal_repo_clone*")), 10, "the repository")
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe(*TOPICS)
-            bundles.body = archive({k: v for k, v in FIRST.items() if k != "users/z.rego"})
+    async with RawClient.open(server.port) as client:
+        await client.subscribe(*TOPICS)
+        bundles.body = archive({k: v for k, v in FIRST.items() if k != "users/z.rego"})
+        await asyncio.to_thread(trigger, server)
+        (data, *_) = [n.data for n in await client.expect(2)]
+        assert data["changed_directories"] == [".", "users"]
+        await asyncio.to_thread(server.wait_until, lambda: listing(clone_of(work)) == {"a/q.rego", "data.json"}, 5, "the branch")
+        for change in ("304", "same files", "no etag", "same bytes"):
+            if change == "same files":
+                bundles.body = archive({**{k: v for k, v in FIRST.items() if k != "users/z.rego"}}, [(member("./"), None)])
+            if change == "no etag":
+                bundles.etag = False
+            requests = len(bundles.seen)
+            lines = server.log().count("No new version")
             await asyncio.to_thread(trigger, server)
-            (data, *_) = [n.data for n in await client.expect(2)]
-            assert data["changed_directories"] == [".", "users"]
-            await asyncio.to_thread(server.wait_until, lambda: listing(clone_of(work)) == {"a/q.rego", "data.json"}, 5, "the branch")
-            for change in ("304", "same files", "no etag", "same bytes"):
-                if change == "same files":
-                    bundles.body = archive({**{k: v for k, v in FIRST.items() if k != "users/z.rego"}}, [(member("./"), None)])
-                if change == "no etag":
-                    bundles.etag = False
-                requests = len(bundles.seen)
-                lines = server.log().count("No new version")
-                await asyncio.to_thread(trigger, server)
-                await asyncio.to_thread(server.wait_until, lambda: len(bundles.seen) > requests and server.log().count("No new version") > lines, 10, change)
-            await client.barrier()
-            assert len(client.notifies) == 2
-
-    asyncio.run(go())
+            await asyncio.to_thread(server.wait_until, lambda: len(bundles.seen) > requests and server.log().count("No new version") > lines, 10, change)
+        await client.barrier()
+        assert len(client.notifies) == 2
     # and after a restart it is served at once, and not new either
     server.stop()
     bundles.status = 500

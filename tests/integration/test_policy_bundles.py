@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import close_all, connect_many, expect_all, scaled
+from harness.coroutines import run_to_end
 from harness.policy_history import History
 from harness.policy_repo import PolicyRepo
 from harness.process import freeze, live_children, process_state, wait_until
@@ -166,25 +167,22 @@ def test_pipelined_requests(pair):
 # ---- commits
 
 @pytest.mark.limit(90)
-def test_never_an_old_bundle_after_the_event(follow, repo):
+async def test_never_an_old_bundle_after_the_event(follow, repo):
     """Who asks because of the event gets the new commit, on any worker, also where the old bundle was held."""
     server = follow(repo, workers=3)
 
-    async def go():
-        clients = await connect_many(server.port, 12, "policy:.")
-        for number in range(8):
-            old = repo.head
-            for _ in range(6):  # every worker holds both
-                assert server.request("GET", "/policy").json()["hash"] == old
-            new = repo.commit({f"n{number}.rego": f"package n{number}\n"})
-            look_now(server)
-            await expect_all(clients, number + 1)
-            for _ in range(6):
-                assert server.request("GET", f"/policy?base_hash={old}").json()["hash"] == new
-                assert server.request("GET", "/policy").json()["hash"] == new
-        await close_all(clients)
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 12, "policy:.")
+    for number in range(8):
+        old = repo.head
+        for _ in range(6):  # every worker holds both
+            assert server.request("GET", "/policy").json()["hash"] == old
+        new = repo.commit({f"n{number}.rego": f"package n{number}\n"})
+        look_now(server)
+        await expect_all(clients, number + 1)
+        for _ in range(6):
+            assert server.request("GET", f"/policy?base_hash={old}").json()["hash"] == new
+            assert server.request("GET", "/policy").json()["hash"] == new
+    await close_all(clients)
 
 
 def test_head_before_requests(follow, repo):
@@ -218,7 +216,7 @@ def ask_all_at_once(port: int, count: int, target: str) -> list:
             writer.close()
         return [reply.partition(b"\r\n\r\n") for reply in replies]
 
-    return asyncio.run(asyncio.wait_for(go(), scaled(60)))
+    return run_to_end(asyncio.wait_for(go(), scaled(60)))
 
 
 def test_built_once_for_a_thousand_clients(follow, repo):

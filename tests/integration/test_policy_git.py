@@ -74,7 +74,7 @@ def steps(repo: PolicyRemote):
 
 
 @pytest.mark.limit(120)
-def test_events_are_those_of_the_reference(opald, reference, work):
+async def test_events_are_those_of_the_reference(opald, reference, work):
     repo = PolicyRemote(work)
     ignore = "users/skip/**,*_test.rego"
     ours = opald(workers=2, env=policy_env(work / "ours", repo.remote, BUNDLE_IGNORE=ignore))
@@ -82,53 +82,47 @@ def test_events_are_those_of_the_reference(opald, reference, work):
     ours.wait_for_log("Clone succeeded")
     theirs.wait_for_log("Clone succeeded", 30)
 
-    async def go():
-        async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
-            for client in (mine, other):
-                assert await client.subscribe(*TOPICS, "webhook") is True
-            for name, step in steps(repo):
-                step()
-                for server, client in ((ours, mine), (theirs, other)):
-                    before = len(client.notifies)
-                    await asyncio.to_thread(trigger, server, repo.remote)
-                    head = repo.head
-                    await asyncio.to_thread(server.wait_until, lambda s=server, h=head: f"new HEAD is '{h}'" in s.log(), 10, name)
-                    expected = {"only untracked": 1, "ignored": 1, "rename out of what counts": None, "executable bit": None}.get(name)
-                    if expected is None:
-                        await client.until(lambda c, b=before: any(n.topic == "policy:." for n in c.notifies[b:]), 10, name)
-                    await asyncio.sleep(0.1)
-                    await client.barrier()
-                    if expected:
-                        assert [n.topic for n in client.notifies[before:]] == ["webhook"], name
-            def events(client):
-                return [(n.topic, n.data_text()) for n in client.notifies]
-            assert sorted(events(mine)) == sorted(events(other))
-            assert [e for e in events(mine) if e[0] != "webhook"] == [e for e in events(other) if e[0] != "webhook"]
-            assert len(mine.notifies) > 40
-
-    asyncio.run(go())
+    async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
+        for client in (mine, other):
+            assert await client.subscribe(*TOPICS, "webhook") is True
+        for name, step in steps(repo):
+            step()
+            for server, client in ((ours, mine), (theirs, other)):
+                before = len(client.notifies)
+                await asyncio.to_thread(trigger, server, repo.remote)
+                head = repo.head
+                await asyncio.to_thread(server.wait_until, lambda s=server, h=head: f"new HEAD is '{h}'" in s.log(), 10, name)
+                expected = {"only untracked": 1, "ignored": 1, "rename out of what counts": None, "executable bit": None}.get(name)
+                if expected is None:
+                    await client.until(lambda c, b=before: any(n.topic == "policy:." for n in c.notifies[b:]), 10, name)
+                await asyncio.sleep(0.1)
+                await client.barrier()
+                if expected:
+                    assert [n.topic for n in client.notifies[before:]] == ["webhook"], name
+        def events(client):
+            return [(n.topic, n.data_text()) for n in client.notifies]
+        assert sorted(events(mine)) == sorted(events(other))
+        assert [e for e in events(mine) if e[0] != "webhook"] == [e for e in events(other) if e[0] != "webhook"]
+        assert len(mine.notifies) > 40
     assert "no tracked files were affected" in ours.log()
 
 
-def test_polling_force_push_and_no_event_at_the_start(opald, work):
+async def test_polling_force_push_and_no_event_at_the_start(opald, work):
     repo = PolicyRemote(work)
     first = repo.head
     server = opald(env=policy_env(work, f"file://{repo.remote}", POLICY_REPO_POLLING_INTERVAL=1))
     server.wait_for_log(f"No new commits: HEAD is at '{first}'")
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe(*TOPICS)
-            second = repo.commit({"a/new.rego": "package new\n"})
-            data = await change_seen(server, client, 2)
-            assert data == {"old_policy_hash": first, "new_policy_hash": second, "changed_directories": [".", "a"]}
-            # back to before, and elsewhere from there: what was taken back must go
-            git(repo.tree, "reset", "-q", "--hard", first)
-            third = repo.commit({"users/other.rego": "package other\n"})
-            data = await change_seen(server, client, 5)
-            assert data == {"old_policy_hash": second, "new_policy_hash": third, "changed_directories": [".", "a", "users"]}
-
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe(*TOPICS)
+        second = repo.commit({"a/new.rego": "package new\n"})
+        data = await change_seen(server, client, 2)
+        assert data == {"old_policy_hash": first, "new_policy_hash": second, "changed_directories": [".", "a"]}
+        # back to before, and elsewhere from there: what was taken back must go
+        git(repo.tree, "reset", "-q", "--hard", first)
+        third = repo.commit({"users/other.rego": "package other\n"})
+        data = await change_seen(server, client, 5)
+        assert data == {"old_policy_hash": second, "new_policy_hash": third, "changed_directories": [".", "a", "users"]}
     (clone,) = clones(work)
     wait_until(lambda: git(clone, "rev-parse", "refs/heads/master") == repo.head, 5, "branch of the clone, which is moved after the word of it is out")
 
@@ -326,27 +320,24 @@ def test_a_daemon_that_stops_answering_is_given_up_and_tried_again(opald, work):
     server.wait_for_log(f"new HEAD is '{head}'", 20)  # without another webhook
 
 
-def test_killed_at_any_moment(opald, work):
+async def test_killed_at_any_moment(opald, work):
     """kill -9 of the policy process while it works: another one follows, and the change that it was at is published."""
     repo = PolicyRemote(work)
     server = opald(env=policy_env(work, repo.remote))
     server.wait_for_log("Clone succeeded")
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("policy:.")
-            killed: list = []
-            for i in range(4):
-                # not the one of the last round, which may not be dead yet
-                fresh = await asyncio.to_thread(server.wait_until, lambda: [p for p in server.policy_pids() if p not in killed], 10, "the policy process")
-                head = repo.commit({"a/n.rego": f"package n{i}\n"})
-                await asyncio.to_thread(trigger, server, repo.remote)
-                await asyncio.sleep(0.015 * i)
-                os.kill(fresh[0], signal.SIGKILL)
-                killed += fresh
-                await client.until(lambda c, h=head: any(n.data["new_policy_hash"] == h for n in c.notifies), 20, f"round {i}")
-
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("policy:.")
+        killed: list = []
+        for i in range(4):
+            # not the one of the last round, which may not be dead yet
+            fresh = await asyncio.to_thread(server.wait_until, lambda: [p for p in server.policy_pids() if p not in killed], 10, "the policy process")
+            head = repo.commit({"a/n.rego": f"package n{i}\n"})
+            await asyncio.to_thread(trigger, server, repo.remote)
+            await asyncio.sleep(0.015 * i)
+            os.kill(fresh[0], signal.SIGKILL)
+            killed += fresh
+            await client.until(lambda c, h=head: any(n.data["new_policy_hash"] == h for n in c.notifies), 20, f"round {i}")
     server.wait_for_log("started policy process", 10, 5)
     assert len(clones(work)) == 1
     # what it was running died with it
@@ -567,7 +558,7 @@ def test_a_policy_process_that_hangs_is_replaced(opald, work):
     server.wait_for_log(f"new HEAD is '{head}'", 10)
 
 
-def test_thousands_of_directories_go_in_several_events(opald, work):
+async def test_thousands_of_directories_go_in_several_events(opald, work):
     """Each names its part, so that no event grows beyond what the backbone carries; every topic comes once."""
     repo = PolicyRemote(work)
     server = opald(env=policy_env(work, repo.remote, CLIENT_QUEUE_MAX_BYTES="32m"))
@@ -576,23 +567,20 @@ def test_thousands_of_directories_go_in_several_events(opald, work):
 
     everything = ["."] + [f"dir{i:04}" for i in range(2000)] + names
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            topics = ["policy:."] + [f"policy:{d}" for d in everything[1::100]]
-            assert await client.subscribe(*topics)
-            repo.commit({f"{name}/a.rego": f"package p{i}\n" for i, name in enumerate(names)})
-            await asyncio.to_thread(trigger, server, repo.remote)
-            await client.expect(len(topics), 30)
-            await client.barrier()
-            assert sorted(n.topic for n in client.notifies) == sorted(topics)
-            parts = {tuple(n.data["changed_directories"]) for n in client.notifies}
-            assert 2 <= len(parts) <= 6
-            assert sorted(d for part in parts for d in part) == sorted(everything)
-            for n in client.notifies:
-                assert n.topic.removeprefix("policy:") in n.data["changed_directories"]
-                assert len(n.raw) < 140_000
-
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        topics = ["policy:."] + [f"policy:{d}" for d in everything[1::100]]
+        assert await client.subscribe(*topics)
+        repo.commit({f"{name}/a.rego": f"package p{i}\n" for i, name in enumerate(names)})
+        await asyncio.to_thread(trigger, server, repo.remote)
+        await client.expect(len(topics), 30)
+        await client.barrier()
+        assert sorted(n.topic for n in client.notifies) == sorted(topics)
+        parts = {tuple(n.data["changed_directories"]) for n in client.notifies}
+        assert 2 <= len(parts) <= 6
+        assert sorted(d for part in parts for d in part) == sorted(everything)
+        for n in client.notifies:
+            assert n.topic.removeprefix("policy:") in n.data["changed_directories"]
+            assert len(n.raw) < 140_000
 
 
 # ---- secrets

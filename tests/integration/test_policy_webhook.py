@@ -108,25 +108,23 @@ def cases(service: str):
     yield signed("odd ref", {"ref": 7, "repository": {"clone_url": URL}})
 
 
-def test_answers_are_those_of_the_reference(pair):
+async def test_answers_are_those_of_the_reference(pair):
     service, ours, theirs = pair
 
-    async def go():
-        async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
-            for client in (mine, other):
-                assert await client.subscribe("webhook") is True
-            for name, body, headers in cases(service):
-                got = []
-                for server, client in ((ours, mine), (theirs, other)):
-                    before = len(client.notifies)
-                    response = await asyncio.to_thread(http_request, server.port, "POST", "/webhook", body, {"Content-Type": "application/json", **headers})
-                    await asyncio.sleep(0.03)
-                    await client.barrier()
-                    answer = response.text.replace("user:pass@", "***@")  # which is the one difference: a password in an answer
-                    got.append((response.status, answer, response.header("www-authenticate"), [(n.topic, n.data) for n in client.notifies[before:]]))
-                assert got[0] == got[1], name
-            assert len(mine.notifies) >= 3
-    asyncio.run(go())
+    async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
+        for client in (mine, other):
+            assert await client.subscribe("webhook") is True
+        for name, body, headers in cases(service):
+            got = []
+            for server, client in ((ours, mine), (theirs, other)):
+                before = len(client.notifies)
+                response = await asyncio.to_thread(http_request, server.port, "POST", "/webhook", body, {"Content-Type": "application/json", **headers})
+                await asyncio.sleep(0.03)
+                await client.barrier()
+                answer = response.text.replace("user:pass@", "***@")  # which is the one difference: a password in an answer
+                got.append((response.status, answer, response.header("www-authenticate"), [(n.topic, n.data) for n in client.notifies[before:]]))
+            assert got[0] == got[1], name
+        assert len(mine.notifies) >= 3
 
 
 def test_what_the_reference_answers_with_500(pair):
@@ -181,7 +179,7 @@ def test_settings_that_are_wrong_stop_the_start(params, said):
     assert made.returncode == 2 and said in made.stdout + made.stderr, made.stdout + made.stderr
 
 
-def test_whichever_worker_and_whoever_tells(opald, kafka, topic, work):
+async def test_whichever_worker_and_whoever_tells(opald, kafka, topic, work):
     """The policy process hears of a webhook from any worker, of an event on the topic from a client, and of one that another server took."""
     repo = PolicyRemote(work)
     env = {"OPAL_POLICY_REPO_URL": str(repo.remote)}
@@ -203,14 +201,14 @@ def test_whichever_worker_and_whoever_tells(opald, kafka, topic, work):
         async with RawClient.open(first.port) as client:
             assert await client.publish("webhook") is True
     head = repo.commit({"a/x.rego": "package y\n"})
-    asyncio.run(by_client())
+    await by_client()
     both_follow(head)
     # told once, looked once: the event of a webhook does not come round again
     assert first.log().count("Pulling changes") == 5
 
 
 @pytest.mark.limit(150)
-def test_a_fleet_of_both_kinds(opald, reference, kafka, topic, work):
+async def test_a_fleet_of_both_kinds(opald, reference, kafka, topic, work):
     """A webhook that either takes makes both look; each publishes, so that every client of the fleet hears it of both, in the same words."""
     repo = PolicyRemote(work)
     env = {"OPAL_REPO_WATCHER_ENABLED": "true", "OPAL_POLICY_REPO_URL": str(repo.remote)}
@@ -221,34 +219,29 @@ def test_a_fleet_of_both_kinds(opald, reference, kafka, topic, work):
     theirs.wait_for_log("Clone succeeded", 60)
     theirs.wait_for_log("listening on webhook topic", 30)
 
-    async def go():
-        async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
+    async with RawClient.open(ours.port) as mine, RawClient.open(theirs.port) as other:
+        for client in (mine, other):
+            assert await client.subscribe("policy:.", "policy:a") is True
+        await asyncio.sleep(1)  # the reference's reader of the backbone starts with its first client
+        for i, server in enumerate((ours, theirs)):
+            old, head = repo.head, repo.commit({"a/x.rego": f"package x{i}\n"})
+            response = await asyncio.to_thread(server.request, "POST", "/webhook", json={"repository": {"url": str(repo.remote)}}, headers=EVENTS["github"])
+            assert response.json()["status"] == "ok"
             for client in (mine, other):
-                assert await client.subscribe("policy:.", "policy:a") is True
-            await asyncio.sleep(1)  # the reference's reader of the backbone starts with its first client
-            for i, server in enumerate((ours, theirs)):
-                old, head = repo.head, repo.commit({"a/x.rego": f"package x{i}\n"})
-                response = await asyncio.to_thread(server.request, "POST", "/webhook", json={"repository": {"url": str(repo.remote)}}, headers=EVENTS["github"])
-                assert response.json()["status"] == "ok"
-                for client in (mine, other):
-                    await client.expect(4 * (i + 1), 30)
-                    wanted = {"old_policy_hash": old, "new_policy_hash": head, "changed_directories": [".", "a"]}
-                    assert [n.data for n in client.notifies[4 * i:]] == [wanted] * 4
-                    assert sorted(n.topic for n in client.notifies[4 * i:]) == ["policy:.", "policy:.", "policy:a", "policy:a"]
-
-    asyncio.run(go())
+                await client.expect(4 * (i + 1), 30)
+                wanted = {"old_policy_hash": old, "new_policy_hash": head, "changed_directories": [".", "a"]}
+                assert [n.data for n in client.notifies[4 * i:]] == [wanted] * 4
+                assert sorted(n.topic for n in client.notifies[4 * i:]) == ["policy:.", "policy:.", "policy:a", "policy:a"]
 
 
-def test_watcher_off(opald, work):
+async def test_watcher_off(opald, work):
     """Data updates alone: no policy process, webhooks still go to the fleet, /policy is 503."""
     server = opald(env={"OPAL_REPO_WATCHER_ENABLED": "false", "OPAL_POLICY_REPO_URL": URL, "OPAL_POLICY_REPO_CLONE_PATH": str(work / "clones")})
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("webhook")
-            response = await asyncio.to_thread(server.request, "POST", "/webhook", json=GITHUB, headers=EVENTS["github"])
-            assert response.json()["status"] == "ok"
-            await client.expect(1)
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("webhook")
+        response = await asyncio.to_thread(server.request, "POST", "/webhook", json=GITHUB, headers=EVENTS["github"])
+        assert response.json()["status"] == "ok"
+        await client.expect(1)
     assert server.request("GET", "/policy").status == 503
     assert "policy process" not in server.log() and not (work / "clones").exists()

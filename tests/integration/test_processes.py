@@ -53,86 +53,80 @@ async def connect_at_once(port, limit):
 
 # ---------------------------------------------------------------- a worker dies
 @pytest.mark.sanitize
-def test_worker_killed_under_load(opald):
+async def test_worker_killed_under_load(opald):
     """Clients of the other workers miss nothing; those of the killed one reconnect within 200 ms; nobody is refused."""
     server = opald(workers=4)
 
-    async def go():
-        clients = await connect_many(server.port, 80, "t")
-        by_worker = await holders(server, clients)
-        victim = max(by_worker, key=lambda pid: len(by_worker[pid]))
-        lost = by_worker[victim]
-        stay = [client for client in clients if client not in lost]
-        assert lost and stay
+    clients = await connect_many(server.port, 80, "t")
+    by_worker = await holders(server, clients)
+    victim = max(by_worker, key=lambda pid: len(by_worker[pid]))
+    lost = by_worker[victim]
+    stay = [client for client in clients if client not in lost]
+    assert lost and stay
+    publisher = await RawClient.connect(server.port)
+    while server.worker_of(publisher.local_port) == victim:
+        await publisher.close()
         publisher = await RawClient.connect(server.port)
-        while server.worker_of(publisher.local_port) == victim:
-            await publisher.close()
-            publisher = await RawClient.connect(server.port)
 
-        sent = 0
-        running = True
+    sent = 0
+    running = True
 
-        async def load():
-            nonlocal sent
-            while running:
-                assert await publisher.publish("t", sent) is True
-                sent += 1
-                await asyncio.sleep(0.002)
+    async def load():
+        nonlocal sent
+        while running:
+            assert await publisher.publish("t", sent) is True
+            sent += 1
+            await asyncio.sleep(0.002)
 
-        loading = asyncio.create_task(load())
-        await asyncio.sleep(0.3)
-        os.kill(victim, signal.SIGKILL)
-        await asyncio.gather(*(client.wait_closed(2) for client in lost))
-        results = await asyncio.gather(*(connect_at_once(server.port, 5) for _ in lost))
-        slowest = max(took for _, took in results)
-        back = [client for client, _ in results]
-        await asyncio.sleep(0.5)
-        running = False
-        await loading
-        for client in stay:
-            await client.expect(sent)
-            await client.barrier()
-            assert [n.data for n in client.notifies] == list(range(sent))
-        for client in back:
-            await client.barrier()
-            data = [n.data for n in client.notifies]
-            assert data, "a client that came back gets events"
-            assert data == list(range(data[0], sent))
-        assert slowest < scaled(0.2), f"the slowest reconnect took {slowest * 1000:.0f} ms"
-        wait_until(lambda: len(server.worker_pids()) == 4, 5, "four workers again")
-        await close_all(stay + back + [publisher])
-
-    asyncio.run(go())
+    loading = asyncio.create_task(load())
+    await asyncio.sleep(0.3)
+    os.kill(victim, signal.SIGKILL)
+    await asyncio.gather(*(client.wait_closed(2) for client in lost))
+    results = await asyncio.gather(*(connect_at_once(server.port, 5) for _ in lost))
+    slowest = max(took for _, took in results)
+    back = [client for client, _ in results]
+    await asyncio.sleep(0.5)
+    running = False
+    await loading
+    for client in stay:
+        await client.expect(sent)
+        await client.barrier()
+        assert [n.data for n in client.notifies] == list(range(sent))
+    for client in back:
+        await client.barrier()
+        data = [n.data for n in client.notifies]
+        assert data, "a client that came back gets events"
+        assert data == list(range(data[0], sent))
+    assert slowest < scaled(0.2), f"the slowest reconnect took {slowest * 1000:.0f} ms"
+    wait_until(lambda: len(server.worker_pids()) == 4, 5, "four workers again")
+    await close_all(stay + back + [publisher])
     assert "ERROR" in server.log() or "WARNING" in server.log()
 
 
 @pytest.mark.limit(180)
-def test_workers_killed_again_and_again(opald):
+async def test_workers_killed_again_and_again(opald):
     """Eight workers die in turn while events flow: whoever is connected to a living one misses nothing, the server goes on."""
     server = opald(workers=3)
 
-    async def go():
-        publisher = await RawClient.connect(server.port)
-        total = 0
-        for _ in range(8):
-            clients = await connect_many(server.port, 12, "t")
-            by_worker = await holders(server, clients)
-            candidates = [pid for pid in by_worker if pid != server.worker_of(publisher.local_port)]
-            victim = candidates[0]
-            survivors = [c for pid, cs in by_worker.items() if pid != victim for c in cs]
-            pending = [await publisher.start_call("publish", {"topics": ["t"], "data": i}) for i in range(100)]
-            os.kill(victim, signal.SIGKILL)
-            for future in pending:
-                assert (await asyncio.wait_for(future, scaled(10)))["result"] is True
-            total += 100
-            for client in survivors:
-                await client.expect(100)
-                assert [n.data for n in client.notifies] == list(range(100))
-            await close_all(clients)
-            wait_until(lambda: len(server.worker_pids()) == 3, 40, "three workers again")
-        await publisher.close()
-
-    asyncio.run(go())
+    publisher = await RawClient.connect(server.port)
+    total = 0
+    for _ in range(8):
+        clients = await connect_many(server.port, 12, "t")
+        by_worker = await holders(server, clients)
+        candidates = [pid for pid in by_worker if pid != server.worker_of(publisher.local_port)]
+        victim = candidates[0]
+        survivors = [c for pid, cs in by_worker.items() if pid != victim for c in cs]
+        pending = [await publisher.start_call("publish", {"topics": ["t"], "data": i}) for i in range(100)]
+        os.kill(victim, signal.SIGKILL)
+        for future in pending:
+            assert (await asyncio.wait_for(future, scaled(10)))["result"] is True
+        total += 100
+        for client in survivors:
+            await client.expect(100)
+            assert [n.data for n in client.notifies] == list(range(100))
+        await close_all(clients)
+        wait_until(lambda: len(server.worker_pids()) == 3, 40, "three workers again")
+    await publisher.close()
 
 
 def test_connections_waiting_while_no_worker_lives_are_served(opald):
@@ -174,94 +168,85 @@ def test_a_burst_of_connects_while_a_worker_is_killed(opald):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_publishes_that_a_dying_worker_answered_are_delivered(opald):
+async def test_publishes_that_a_dying_worker_answered_are_delivered(opald):
     """A 200 means that the event has its place in the order: killing the worker right after it changes nothing."""
     server = opald(workers=2)
 
-    async def go():
-        clients = await connect_many(server.port, 20, "t")
-        answered = checked = 0
-        for _ in range(5):
-            with server.connection() as connection:
-                body = '{"entries": [{"url": "u%d", "topics": ["t"], "dst_path": "/x"}]}' % answered
-                assert connection.request("POST", "/data/config", body, {"content-type": "application/json"}).status == 200
-                pid = server.worker_of(connection.socket.getsockname()[1])
-                os.kill(pid, signal.SIGKILL)
-                answered += 1
-            wait_until(lambda: len(server.worker_pids()) == 2, 20, "two workers again")
-            alive = [client for client in clients if server.worker_of(client.local_port)]
-            checked += len(alive)
-            wanted = f"u{answered - 1}"
-            for client in alive:
-                await client.until(lambda c: wanted in [n.data["entries"][0]["url"] for n in c.notifies], 5, "the event")
-            clients = alive + await connect_many(server.port, 10, "t")
-        assert checked >= 10
-        await close_all(clients)
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 20, "t")
+    answered = checked = 0
+    for _ in range(5):
+        with server.connection() as connection:
+            body = '{"entries": [{"url": "u%d", "topics": ["t"], "dst_path": "/x"}]}' % answered
+            assert connection.request("POST", "/data/config", body, {"content-type": "application/json"}).status == 200
+            pid = server.worker_of(connection.socket.getsockname()[1])
+            os.kill(pid, signal.SIGKILL)
+            answered += 1
+        wait_until(lambda: len(server.worker_pids()) == 2, 20, "two workers again")
+        alive = [client for client in clients if server.worker_of(client.local_port)]
+        checked += len(alive)
+        wanted = f"u{answered - 1}"
+        for client in alive:
+            await client.until(lambda c: wanted in [n.data["entries"][0]["url"] for n in c.notifies], 5, "the event")
+        clients = alive + await connect_many(server.port, 10, "t")
+    assert checked >= 10
+    await close_all(clients)
 
 
 @pytest.mark.limit(120)
-def test_a_stopped_worker_is_replaced_and_others_go_on(opald):
+async def test_a_stopped_worker_is_replaced_and_others_go_on(opald):
     """SIGSTOP of one worker: the ring fills, the writer waits; after the stall limit the worker is killed and replaced, and the
     clients of the others get everything, in order."""
     server = opald(workers=2, args=["--ring-bytes", "16m", "--ring-stall-seconds", "2", "--worker-hang-seconds", "5"])
 
-    async def go():
-        clients = await connect_many(server.port, 20, "t")
-        by_worker = await holders(server, clients)
-        publisher = await RawClient.connect(server.port)
-        living = server.worker_of(publisher.local_port)
-        stopped = next(pid for pid in by_worker if pid != living)
-        freeze(stopped)
-        text = "x" * 100_000
-        for i in range(400):  # 40 MB through a ring of 16
-            assert await publisher.publish("t", [i, text], timeout=20) is True
-        for client in by_worker[living]:
-            await client.expect(400, 20)
-            assert [n.data[0] for n in client.notifies] == list(range(400))
-        wait_until(lambda: process_state(stopped) in ("", "Z"), 10, "end of the stopped worker")
-        for client in by_worker[stopped]:
-            await client.wait_closed(10)
-        wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
-        fresh = await connect_many(server.port, 8, "t")
-        assert await publisher.publish("t", "end") is True
-        for client in fresh:
-            await client.expect(1)
-        await close_all(clients + fresh + [publisher])
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 20, "t")
+    by_worker = await holders(server, clients)
+    publisher = await RawClient.connect(server.port)
+    living = server.worker_of(publisher.local_port)
+    stopped = next(pid for pid in by_worker if pid != living)
+    freeze(stopped)
+    text = "x" * 100_000
+    for i in range(400):  # 40 MB through a ring of 16
+        assert await publisher.publish("t", [i, text], timeout=20) is True
+    for client in by_worker[living]:
+        await client.expect(400, 20)
+        assert [n.data[0] for n in client.notifies] == list(range(400))
+    wait_until(lambda: process_state(stopped) in ("", "Z"), 10, "end of the stopped worker")
+    for client in by_worker[stopped]:
+        await client.wait_closed(10)
+    wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
+    fresh = await connect_many(server.port, 8, "t")
+    assert await publisher.publish("t", "end") is True
+    for client in fresh:
+        await client.expect(1)
+    await close_all(clients + fresh + [publisher])
 
 
-def test_a_full_ring_that_still_takes_small_events_is_no_stall(opald, redis, topic):
+async def test_a_full_ring_that_still_takes_small_events_is_no_stall(opald, redis, topic):
     """A worker pauses, large events fill the ring and wait, small ones from another server still fit: the pause is far below the limit."""
     small = {"OPAL_RING_BYTES": "2m", "OPAL_EVENT_MAX_BYTES": "200k", "OPAL_RING_STALL_SECONDS": "20"}
     server = opald(workers=2, broadcast_uri=redis.uri, channel=topic, env=small)
     other = opald(workers=1, broadcast_uri=redis.uri, channel=topic, env=small, name="other")
 
-    async def go():
-        clients = await connect_many(server.port, 8, "t", "u")
-        publisher, afar = next(c for c in clients), await RawClient.connect(other.port)
-        held = server.workers_of([client.local_port for client in clients])
-        stopped = next(pid for pid in held.values() if pid != held[publisher.local_port])
-        freeze(stopped)
-        try:
-            for i in range(15):  # more than the ring takes
-                assert await publisher.publish("t", ["x" * 150000, i], sync=False)
-            await asyncio.to_thread(server.wait_for_log, "the ring is full")
-            for i in range(100):
-                assert await afar.publish("u", i)
-                await asyncio.sleep(0.005)
-            assert process_state(stopped) == "T", "not killed"
-        finally:
-            os.kill(stopped, signal.SIGCONT)
-        for client in clients:
-            await client.until(lambda c: sum(n.topic == "u" for n in c.notifies) == 100, 10, "the other server's events")
-            if client is not publisher:
-                await client.until(lambda c: [n.data[1] for n in c.notifies if n.topic == "t"] == list(range(15)), 10, "the large ones")
-        await close_all([*clients, afar])
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 8, "t", "u")
+    publisher, afar = next(c for c in clients), await RawClient.connect(other.port)
+    held = server.workers_of([client.local_port for client in clients])
+    stopped = next(pid for pid in held.values() if pid != held[publisher.local_port])
+    freeze(stopped)
+    try:
+        for i in range(15):  # more than the ring takes
+            assert await publisher.publish("t", ["x" * 150000, i], sync=False)
+        await asyncio.to_thread(server.wait_for_log, "the ring is full")
+        for i in range(100):
+            assert await afar.publish("u", i)
+            await asyncio.sleep(0.005)
+        assert process_state(stopped) == "T", "not killed"
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    for client in clients:
+        await client.until(lambda c: sum(n.topic == "u" for n in c.notifies) == 100, 10, "the other server's events")
+        if client is not publisher:
+            await client.until(lambda c: [n.data[1] for n in c.notifies if n.topic == "t"] == list(range(15)), 10, "the large ones")
+    await close_all([*clients, afar])
     assert counter(server, "workers_killed_stuck") == 0
 
 
@@ -274,25 +259,22 @@ def test_a_hung_idle_worker_is_replaced(opald):
     wait_until(lambda: len(server.worker_pids()) == 2, 10, "a replacement")
 
 
-def test_a_paused_container_keeps_its_workers(opald):
+async def test_a_paused_container_keeps_its_workers(opald):
     """A frozen container or machine goes on where it was: nobody beat while nobody ran, so nobody is hung."""
     server = opald(workers=2, args=["--worker-hang-seconds", "2"])
     workers = server.worker_pids()
 
-    async def go():
-        client = await RawClient.connect(server.port)
-        assert await client.subscribe("t")
-        for pid in [server.pid, *workers]:
-            freeze(pid)
-        await asyncio.sleep(3)
-        for pid in [server.pid, *workers]:
-            os.kill(pid, signal.SIGCONT)
-            await asyncio.sleep(0.2)  # the master is the first to look
-        assert await client.publish("t", 1, notifier_id="another")
-        await client.expect(1)
-        await client.close()
-
-    asyncio.run(go())
+    client = await RawClient.connect(server.port)
+    assert await client.subscribe("t")
+    for pid in [server.pid, *workers]:
+        freeze(pid)
+    await asyncio.sleep(3)
+    for pid in [server.pid, *workers]:
+        os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(0.2)  # the master is the first to look
+    assert await client.publish("t", 1, notifier_id="another")
+    await client.expect(1)
+    await client.close()
     assert server.worker_pids() == workers
 
 
@@ -348,39 +330,33 @@ def test_connections_given_to_a_worker_that_stands_still(opald):
 
 # ---------------------------------------------------------------- the end
 @pytest.mark.sanitize
-def test_term_closes_clients_with_1012_and_ends_with_0(opald):
+async def test_term_closes_clients_with_1012_and_ends_with_0(opald):
     server = opald(workers=2, args=["--grace-seconds", "6"])
 
-    async def go():
-        clients = await connect_many(server.port, 40, "t")
-        publisher = await RawClient.connect(server.port)
-        assert await publisher.publish("t", 1)
-        server.send_signal(signal.SIGTERM)
-        began = time.monotonic()
-        codes = await asyncio.gather(*(client.wait_closed(10) for client in clients + [publisher]))
-        assert set(codes) == {1012}, codes
-        assert all(client.close_reason == "" for client in clients)
-        for client in clients:
-            assert [n.data for n in client.notifies] == [1]
-        assert await asyncio.to_thread(server.wait, 8) == 0
-        assert time.monotonic() - began < scaled(6.5)
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 40, "t")
+    publisher = await RawClient.connect(server.port)
+    assert await publisher.publish("t", 1)
+    server.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    codes = await asyncio.gather(*(client.wait_closed(10) for client in clients + [publisher]))
+    assert set(codes) == {1012}, codes
+    assert all(client.close_reason == "" for client in clients)
+    for client in clients:
+        assert [n.data for n in client.notifies] == [1]
+    assert await asyncio.to_thread(server.wait, 8) == 0
+    assert time.monotonic() - began < scaled(6.5)
     assert not group_pids(server.pid)
 
 
-def test_term_closes_many_clients_at_a_pace(opald):
+async def test_term_closes_many_clients_at_a_pace(opald):
     """The reference drops all in the same instant; here a worker closes 500 a second, or as many more as half of the grace time asks for."""
     server = opald(workers=1, args=["--grace-seconds", "10"])
 
-    async def go():
-        clients = await connect_many(server.port, 300, "t")
-        server.send_signal(signal.SIGTERM)
-        codes = await asyncio.gather(*(client.wait_closed(10) for client in clients))
-        assert set(codes) == {1012}, codes
-        assert await asyncio.to_thread(server.wait, 12) == 0
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 300, "t")
+    server.send_signal(signal.SIGTERM)
+    codes = await asyncio.gather(*(client.wait_closed(10) for client in clients))
+    assert set(codes) == {1012}, codes
+    assert await asyncio.to_thread(server.wait, 12) == 0
     first, last = (datetime.fromisoformat(re.search(rf"(\S+)\+0000 .*Shutdown: {word} 300 client", server.log()).group(1)) for word in ("closing", "closed"))
     assert timedelta(seconds=0.4) <= last - first < timedelta(seconds=scaled(5))  # a tick ahead: 25 at once
 
@@ -414,21 +390,18 @@ def test_what_workers_committed_before_their_end_leaves_with_the_server(opald, k
         assert [i for n, i in got if n == number] == list(range(1000))
 
 
-def test_no_new_connections_after_term(opald):
+async def test_no_new_connections_after_term(opald):
     server = opald(workers=2, args=["--grace-seconds", "4"])
 
-    async def go():
-        clients = await connect_many(server.port, 20, "t")
-        server.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)
-        if server.is_running():
-            with pytest.raises((ConnectionError, TimeoutError, OSError, EOFError)):
-                response = await asyncio.to_thread(http_request, server.port, "GET", "/", None, None, None, 1)
-                raise AssertionError(f"still served: {response.status}")
-        await asyncio.gather(*(client.wait_closed(8) for client in clients))
-        assert server.wait(8) == 0
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 20, "t")
+    server.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.3)
+    if server.is_running():
+        with pytest.raises((ConnectionError, TimeoutError, OSError, EOFError)):
+            response = await asyncio.to_thread(http_request, server.port, "GET", "/", None, None, None, 1)
+            raise AssertionError(f"still served: {response.status}")
+    await asyncio.gather(*(client.wait_closed(8) for client in clients))
+    assert server.wait(8) == 0
 
 
 def test_term_with_clients_that_do_not_answer_the_close(opald):
@@ -518,43 +491,40 @@ def test_nothing_has_a_name_while_it_runs(opald):
 
 
 # ---------------------------------------------------------------- more and fewer workers
-def test_ttin_and_ttou(opald):
+async def test_ttin_and_ttou(opald):
     server = opald(workers=2)
 
-    async def go():
-        clients = await connect_many(server.port, 12, "t")
-        publisher = await RawClient.connect(server.port)
-        server.send_signal(signal.SIGTTIN)
-        await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 3, 5, "a third worker")
-        server.send_signal(signal.SIGTTIN)
-        await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 4, 5, "a fourth worker")
-        await asyncio.to_thread(server.wait_for_log, r"Worker \d+ started, pid", 10, 4)  # the last one may still be on its way
-        assert await publisher.publish("t", 1)
-        for client in clients:
-            await client.expect(1)
-        more = await connect_many(server.port, 40, "t")
-        counts = {pid: len(held) for pid, held in (await holders(server, clients + more)).items()}
-        assert all(counts.values()), f"a new worker without clients: {counts}"
-        assert await publisher.publish("t", 2)
-        for client in more:
-            await client.expect(1)
-        for wanted in (3, 2, 1):
-            server.send_signal(signal.SIGTTOU)
-            await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == wanted, 40, f"{wanted} workers")
-        # one stays, whatever is asked for
+    clients = await connect_many(server.port, 12, "t")
+    publisher = await RawClient.connect(server.port)
+    server.send_signal(signal.SIGTTIN)
+    await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 3, 5, "a third worker")
+    server.send_signal(signal.SIGTTIN)
+    await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == 4, 5, "a fourth worker")
+    await asyncio.to_thread(server.wait_for_log, r"Worker \d+ started, pid", 10, 4)  # the last one may still be on its way
+    assert await publisher.publish("t", 1)
+    for client in clients:
+        await client.expect(1)
+    more = await connect_many(server.port, 40, "t")
+    counts = {pid: len(held) for pid, held in (await holders(server, clients + more)).items()}
+    assert all(counts.values()), f"a new worker without clients: {counts}"
+    assert await publisher.publish("t", 2)
+    for client in more:
+        await client.expect(1)
+    for wanted in (3, 2, 1):
         server.send_signal(signal.SIGTTOU)
-        await asyncio.sleep(0.5)
-        assert len(server.worker_pids()) == 1
-        ended = [client for client in clients + more + [publisher] if client.is_ending()]
-        assert ended and {client.close_code for client in ended} == {1012}
-        rest = [client for client in clients + more if not client.is_ending()]
-        last = await RawClient.connect(server.port)
-        assert await last.publish("t", "end")
-        for client in rest:
-            await client.until(lambda c: c.notifies[-1].data == "end", 5, "the last event")
-        await close_all(rest + [last])
-
-    asyncio.run(go())
+        await asyncio.to_thread(wait_until, lambda: len(server.worker_pids()) == wanted, 40, f"{wanted} workers")
+    # one stays, whatever is asked for
+    server.send_signal(signal.SIGTTOU)
+    await asyncio.sleep(0.5)
+    assert len(server.worker_pids()) == 1
+    ended = [client for client in clients + more + [publisher] if client.is_ending()]
+    assert ended and {client.close_code for client in ended} == {1012}
+    rest = [client for client in clients + more if not client.is_ending()]
+    last = await RawClient.connect(server.port)
+    assert await last.publish("t", "end")
+    for client in rest:
+        await client.until(lambda c: c.notifies[-1].data == "end", 5, "the last event")
+    await close_all(rest + [last])
 
 
 def test_a_worker_that_is_taken_away_while_it_starts(opald):
@@ -586,17 +556,14 @@ def test_hup_and_usr_signals_do_no_harm(opald):
     assert server.worker_pids() == workers
 
 
-def test_workers_spread_connections_evenly(opald):
+async def test_workers_spread_connections_evenly(opald):
     """The reference leaves one worker with 1 and another with 23 of 40."""
     server = opald(workers=4)
 
-    async def go():
-        clients = await connect_many(server.port, 80, at_once=5)
-        counts = [len(held) for held in (await holders(server, clients)).values()]
-        assert max(counts) <= 2 * 20 and min(counts) >= 20 / 2, counts
-        await close_all(clients)
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 80, at_once=5)
+    counts = [len(held) for held in (await holders(server, clients)).values()]
+    assert max(counts) <= 2 * 20 and min(counts) >= 20 / 2, counts
+    await close_all(clients)
 
 
 def test_a_thousand_connections_are_spread_within_a_fifth(opald):

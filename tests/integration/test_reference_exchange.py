@@ -28,45 +28,42 @@ async def listening(theirs, *topics):
     return client
 
 
-def test_events_cross_both_ways(pair, kafka, topic):
+async def test_events_cross_both_ways(pair, kafka, topic):
     ours, theirs = pair
 
-    async def go():
-        there = await listening(theirs, "t", "u", "policy_data")
-        here = await connect_many(ours.port, 8, "t", "u", "policy_data")
-        # HTTP updates
-        assert (await asyncio.to_thread(ours.publish, "policy_data", {"from": "opald"})).status == 200
-        (notify,) = await there.expect(1)
-        first = notify.data
-        assert first["entries"][0]["data"] == {"from": "opald"}
-        assert (await asyncio.to_thread(theirs.publish, "policy_data", {"from": "reference"})).status == 200
-        for client in here:
-            await client.expect(2)
-            assert [n.data["entries"][0]["data"]["from"] for n in client.notifies] == ["opald", "reference"]
-            # opald's own client saw the same object as the reference's client
-            assert client.notifies[0].data == first
-        # websocket publishes
-        publisher_there = await RawClient.connect(theirs.port)
-        publisher_here = await RawClient.connect(ours.port)
-        for i in range(10):
-            assert await publisher_here.publish("t", {"n": i, "é": "😀"})
-        await there.expect(12)
-        assert [n.data["n"] for n in there.notifies[2:]] == list(range(10))
-        for i in range(5):
-            assert await publisher_there.publish("u", {"n": i, "é": "😀"})
-        for client in here:
-            await client.expect(17)
-            assert [n.data["n"] for n in client.notifies if n.topic == "u"] == list(range(5))
-            assert [n.data["n"] for n in client.notifies if n.topic == "t"] == list(range(10))
-            assert all(n.data["é"] == "😀" for n in client.notifies if n.topic in "tu")
-            await client.barrier()
-            assert len(client.notifies) == 17
-        await close_all(here + [there, publisher_there, publisher_here])
-
-    asyncio.run(go())
+    there = await listening(theirs, "t", "u", "policy_data")
+    here = await connect_many(ours.port, 8, "t", "u", "policy_data")
+    # HTTP updates
+    assert (await asyncio.to_thread(ours.publish, "policy_data", {"from": "opald"})).status == 200
+    (notify,) = await there.expect(1)
+    first = notify.data
+    assert first["entries"][0]["data"] == {"from": "opald"}
+    assert (await asyncio.to_thread(theirs.publish, "policy_data", {"from": "reference"})).status == 200
+    for client in here:
+        await client.expect(2)
+        assert [n.data["entries"][0]["data"]["from"] for n in client.notifies] == ["opald", "reference"]
+        # opald's own client saw the same object as the reference's client
+        assert client.notifies[0].data == first
+    # websocket publishes
+    publisher_there = await RawClient.connect(theirs.port)
+    publisher_here = await RawClient.connect(ours.port)
+    for i in range(10):
+        assert await publisher_here.publish("t", {"n": i, "é": "😀"})
+    await there.expect(12)
+    assert [n.data["n"] for n in there.notifies[2:]] == list(range(10))
+    for i in range(5):
+        assert await publisher_there.publish("u", {"n": i, "é": "😀"})
+    for client in here:
+        await client.expect(17)
+        assert [n.data["n"] for n in client.notifies if n.topic == "u"] == list(range(5))
+        assert [n.data["n"] for n in client.notifies if n.topic == "t"] == list(range(10))
+        assert all(n.data["é"] == "😀" for n in client.notifies if n.topic in "tu")
+        await client.barrier()
+        assert len(client.notifies) == 17
+    await close_all(here + [there, publisher_there, publisher_here])
 
 
-def test_both_write_the_same_message(pair, kafka, topic):
+async def test_both_write_the_same_message(pair, kafka, topic):
     """The same update given to each: the records differ in the notifier id alone, byte for byte."""
     ours, theirs = pair
     updates = [
@@ -76,16 +73,13 @@ def test_both_write_the_same_message(pair, kafka, topic):
         {"entries": [{"url": "u", "topics": ["d"], "config": None, "data": [1, 2]}], "reason": None},
     ]
 
-    async def go():
-        there = await listening(theirs, "none")
-        for update in updates:
-            for server in (ours, theirs):
-                response = await asyncio.to_thread(server.request, "POST", "/data/config", None, None, update)
-                assert response.status == 200
-                await asyncio.sleep(0.2)
-        await there.close()
-
-    asyncio.run(go())
+    there = await listening(theirs, "none")
+    for update in updates:
+        for server in (ours, theirs):
+            response = await asyncio.to_thread(server.request, "POST", "/data/config", None, None, update)
+            assert response.status == 200
+            await asyncio.sleep(0.2)
+    await there.close()
     records = [record.value for record in kafka.read(topic, 2 * len(updates))]
     by_topic: dict = {}
     for value in records:
@@ -96,18 +90,15 @@ def test_both_write_the_same_message(pair, kafka, topic):
         assert len(values) == 2 and values[0] == values[1], f"{name}:\n{values[0]}\n{values[-1]}"
 
 
-def test_topic_expansion_is_the_same_on_the_wire(pair, kafka, topic):
+async def test_topic_expansion_is_the_same_on_the_wire(pair, kafka, topic):
     ours, theirs = pair
     update = {"entries": [{"url": "u", "topics": ["a/b/c", "x:p/q", "/s", "t/"], "dst_path": "/"}, {"url": "v", "topics": ["a/z"]}]}
 
-    async def go():
-        there = await listening(theirs, "none")
-        for server in (ours, theirs):
-            assert (await asyncio.to_thread(server.request, "POST", "/data/config", None, None, update)).status == 200
-        await asyncio.sleep(1)
-        await there.close()
-
-    asyncio.run(go())
+    there = await listening(theirs, "none")
+    for server in (ours, theirs):
+        assert (await asyncio.to_thread(server.request, "POST", "/data/config", None, None, update)).status == 200
+    await asyncio.sleep(1)
+    await there.close()
     seen: dict = {}
     for record in kafka.read(topic, 18):
         message = json.loads(record.value)

@@ -83,7 +83,7 @@ def test_client_comes_back_after_the_server_was_away(opald, opal_client, kafka, 
     client.wait_stored("y", {"back": True})
 
 
-def test_two_servers_on_one_kafka(opald, opal_client, kafka, topic, source):
+async def test_two_servers_on_one_kafka(opald, opal_client, kafka, topic, source):
     """A client on each server; an update given to either reaches both, once; each server logs only what entered there."""
     kafka.create_topic(topic)
     servers = [serve(opald, kafka, topic, workers=2) for _ in range(2)]
@@ -91,21 +91,18 @@ def test_two_servers_on_one_kafka(opald, opal_client, kafka, topic, source):
     for client in clients:
         client.wait_connected()
 
-    async def go():
-        raws = [await RawClient.connect(server.port) for server in servers]
-        for raw in raws:
-            await raw.subscribe("policy_data")
-        for i, server in enumerate(servers):
-            url = source.serve(f"/from{i}", {"from": i})
-            await asyncio.to_thread(publish_by_cli, server, url, f"/from/server{i}")
-            for client in clients:
-                await asyncio.to_thread(client.wait_stored, f"from/server{i}", {"from": i})
-        for raw in raws:
-            await raw.barrier()
-            assert [n.data["entries"][0]["dst_path"] for n in raw.notifies] == ["/from/server0", "/from/server1"]
-        await close_all(raws)
-
-    asyncio.run(go())
+    raws = [await RawClient.connect(server.port) for server in servers]
+    for raw in raws:
+        await raw.subscribe("policy_data")
+    for i, server in enumerate(servers):
+        url = source.serve(f"/from{i}", {"from": i})
+        await asyncio.to_thread(publish_by_cli, server, url, f"/from/server{i}")
+        for client in clients:
+            await asyncio.to_thread(client.wait_stored, f"from/server{i}", {"from": i})
+    for raw in raws:
+        await raw.barrier()
+        assert [n.data["entries"][0]["dst_path"] for n in raw.notifies] == ["/from/server0", "/from/server1"]
+    await close_all(raws)
     records = kafka.read(topic, 2)
     assert len(records) == 2
     ids = [json.loads(record.value)["notifier_id"] for record in records]
@@ -114,27 +111,24 @@ def test_two_servers_on_one_kafka(opald, opal_client, kafka, topic, source):
         assert len(re.findall("Broadcasting incoming event", server.log())) == 1
 
 
-def test_event_written_to_kafka_by_kcat(opald, opal_client, kafka, topic, source):
+async def test_event_written_to_kafka_by_kcat(opald, opal_client, kafka, topic, source):
     """'Triggering events directly from Kafka': the documented object, written with kcat, reaches the clients and is not sent again."""
     kafka.create_topic(topic)
     server = serve(opald, kafka, topic, workers=3)
     client = opal_client(server.port).wait_connected()
     url = source.serve("/kcat", {"by": "kcat"})
 
-    async def go():
-        raws = await connect_many(server.port, 12, "policy_data")
-        message = {"notifier_id": "9a9a97df1da64486a1a56a070f1c3db3", "topics": ["policy_data"],
-                   "data": {"id": None, "entries": [{"url": url, "config": {}, "topics": ["policy_data"], "dst_path": "/users/kcat", "save_method": "PUT"}],
-                            "reason": "User reconnected from new IP", "callback": {"callbacks": []}}}
-        await asyncio.to_thread(lambda: kcat(kafka, "-P", "-t", topic, stdin=json.dumps(message).encode() + b"\n"))
-        for raw in raws:
-            (notify,) = await raw.expect(1)
-            assert notify.data == message["data"]
-            assert notify.data_text() == json.dumps(message["data"])
-        await asyncio.to_thread(client.wait_stored, "users/kcat", {"by": "kcat"})
-        await close_all(raws)
-
-    asyncio.run(go())
+    raws = await connect_many(server.port, 12, "policy_data")
+    message = {"notifier_id": "9a9a97df1da64486a1a56a070f1c3db3", "topics": ["policy_data"],
+               "data": {"id": None, "entries": [{"url": url, "config": {}, "topics": ["policy_data"], "dst_path": "/users/kcat", "save_method": "PUT"}],
+                        "reason": "User reconnected from new IP", "callback": {"callbacks": []}}}
+    await asyncio.to_thread(lambda: kcat(kafka, "-P", "-t", topic, stdin=json.dumps(message).encode() + b"\n"))
+    for raw in raws:
+        (notify,) = await raw.expect(1)
+        assert notify.data == message["data"]
+        assert notify.data_text() == json.dumps(message["data"])
+    await asyncio.to_thread(client.wait_stored, "users/kcat", {"by": "kcat"})
+    await close_all(raws)
     assert len(kafka.read(topic)) == 1
     assert "Broadcasting incoming event" not in server.log()
 
@@ -148,17 +142,14 @@ def test_a_policy_notification_makes_the_client_ask_for_the_bundle(opald, opal_c
     client.wait_for_log("Received policy update: topic=policy:.|Received notification of event: policy:.", 10)
 
 
-def test_clients_that_offer_compression_are_served(opald):
+async def test_clients_that_offer_compression_are_served(opald):
     """The Python client offers permessage-deflate; whatever is agreed on, messages of all sizes pass."""
     server = opald()
 
-    async def go():
-        client = await RawClient.connect(server.port, compression="deflate")
-        await client.subscribe("t")
-        for size in (0, 1, 125, 126, 65535, 65536, 500_000):
-            assert await client.publish("t", "x" * size, notifier_id="other")
-        await client.expect(7)
-        assert [len(n.data) for n in client.notifies] == [0, 1, 125, 126, 65535, 65536, 500_000]
-        await client.close()
-
-    asyncio.run(go())
+    client = await RawClient.connect(server.port, compression="deflate")
+    await client.subscribe("t")
+    for size in (0, 1, 125, 126, 65535, 65536, 500_000):
+        assert await client.publish("t", "x" * size, notifier_id="other")
+    await client.expect(7)
+    assert [len(n.data) for n in client.notifies] == [0, 1, 125, 126, 65535, 65536, 500_000]
+    await client.close()

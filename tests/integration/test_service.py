@@ -152,22 +152,19 @@ def _answers(port):
         return False
 
 
-def test_publish_data_update_command(opald):
+async def test_publish_data_update_command(opald):
     """Our command line tool does what the reference's does."""
     server = opald()
 
-    async def go():
-        async with RawClient.open(server.port) as client:
-            await client.subscribe("policy_data")
-            status, out, err = await asyncio.to_thread(
-                run, "publish-data-update", "--server-url", f"http://127.0.0.1:{server.port}", "--src-url", "http://u/x", "-t", "policy_data", "--dst-path", "/users/bob/location")
-            assert status == 0, out + err
-            assert "Event Published Successfully" in out
-            (notify,) = await client.expect(1)
-            assert notify.data == {"id": None, "entries": [{"url": "http://u/x", "config": {}, "topics": ["policy_data"], "dst_path": "/users/bob/location",
-                                                             "save_method": "PUT", "data": None}], "reason": "", "callback": {"callbacks": []}}
-
-    asyncio.run(go())
+    async with RawClient.open(server.port) as client:
+        await client.subscribe("policy_data")
+        status, out, err = await asyncio.to_thread(
+            run, "publish-data-update", "--server-url", f"http://127.0.0.1:{server.port}", "--src-url", "http://u/x", "-t", "policy_data", "--dst-path", "/users/bob/location")
+        assert status == 0, out + err
+        assert "Event Published Successfully" in out
+        (notify,) = await client.expect(1)
+        assert notify.data == {"id": None, "entries": [{"url": "http://u/x", "config": {}, "topics": ["policy_data"], "dst_path": "/users/bob/location",
+                                                         "save_method": "PUT", "data": None}], "reason": "", "callback": {"callbacks": []}}
     status, out, err = run("publish-data-update", "--server-url", f"http://127.0.0.1:{free_port()}", "--src-url", "u", "-t", "x", "--dst-path", "/x")
     assert status == 1
 
@@ -216,17 +213,14 @@ def test_ready_status_and_stopping(opald, work, abstract):
     assert "STOPPING=1" in notify.states()
 
 
-def test_status_tells_about_connections_and_workers(opald, work):
+async def test_status_tells_about_connections_and_workers(opald, work):
     notify = NotifySocket(work / "notify")
     server = opald(workers=2, env={"NOTIFY_SOCKET": notify.address})
 
-    async def go():
-        clients = await connect_many(server.port, 10, "t")
-        await asyncio.to_thread(wait_until, lambda: any("10 connections" in s for s in notify.states()), 5, "10 connections in STATUS=")
-        await close_all(clients)
-        await asyncio.to_thread(wait_until, lambda: " 0 connections" in [s for s in notify.states() if s.startswith("STATUS=")][-1], 5, "0 connections in STATUS=")
-
-    asyncio.run(go())
+    clients = await connect_many(server.port, 10, "t")
+    await asyncio.to_thread(wait_until, lambda: any("10 connections" in s for s in notify.states()), 5, "10 connections in STATUS=")
+    await close_all(clients)
+    await asyncio.to_thread(wait_until, lambda: " 0 connections" in [s for s in notify.states() if s.startswith("STATUS=")][-1], 5, "0 connections in STATUS=")
 
 
 def test_watchdog_only_while_the_workers_beat(opald, work):
@@ -390,39 +384,36 @@ def behind_haproxy(opald, kafka, topic, work):
 
 
 @pytest.mark.limit(120)
-def test_two_servers_behind_haproxy(behind_haproxy):
+async def test_two_servers_behind_haproxy(behind_haproxy):
     """Clients land on both; an event reaches all of them; one server ends and its clients come back through the proxy."""
     servers, front = behind_haproxy
 
-    async def go():
-        clients = await connect_many(front, 24, "t")
-        held = [sum(1 for line in open("/proc/net/tcp") if line.split()[1].endswith(f":{server.port:04X}") and line.split()[3] == "01") for server in servers]
-        assert all(count >= 8 for count in held), held
+    clients = await connect_many(front, 24, "t")
+    held = [sum(1 for line in open("/proc/net/tcp") if line.split()[1].endswith(f":{server.port:04X}") and line.split()[3] == "01") for server in servers]
+    assert all(count >= 8 for count in held), held
+    publisher = await RawClient.connect(front)
+    for i in range(20):
+        assert await publisher.publish("t", i)
+    for client in clients:
+        await client.expect(20, 15)
+        assert [n.data for n in client.notifies] == list(range(20))
+    # one server goes for maintenance
+    servers[0].send_signal(signal.SIGTERM)
+    gone = []
+
+    def closed():
+        gone[:] = [client for client in clients if client.is_ending()]
+        return len(gone) >= 8 and not servers[0].is_running()
+
+    await asyncio.wait_for(_poll(closed), scaled(15))
+    assert {client.close_code for client in gone} == {1012}
+    back = await connect_many(front, len(gone), "t")
+    if publisher.is_ending():
         publisher = await RawClient.connect(front)
-        for i in range(20):
-            assert await publisher.publish("t", i)
-        for client in clients:
-            await client.expect(20, 15)
-            assert [n.data for n in client.notifies] == list(range(20))
-        # one server goes for maintenance
-        servers[0].send_signal(signal.SIGTERM)
-        gone = []
-
-        def closed():
-            gone[:] = [client for client in clients if client.is_ending()]
-            return len(gone) >= 8 and not servers[0].is_running()
-
-        await asyncio.wait_for(_poll(closed), scaled(15))
-        assert {client.close_code for client in gone} == {1012}
-        back = await connect_many(front, len(gone), "t")
-        if publisher.is_ending():
-            publisher = await RawClient.connect(front)
-        assert await publisher.publish("t", "end")
-        for client in back + [c for c in clients if c not in gone]:
-            await client.until(lambda c: c.notifies and c.notifies[-1].data == "end", 10, "the last event")
-        await close_all(clients + back + [publisher])
-
-    asyncio.run(go())
+    assert await publisher.publish("t", "end")
+    for client in back + [c for c in clients if c not in gone]:
+        await client.until(lambda c: c.notifies and c.notifies[-1].data == "end", 10, "the last event")
+    await close_all(clients + back + [publisher])
 
 
 async def _poll(condition):

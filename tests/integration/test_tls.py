@@ -99,7 +99,7 @@ def test_plain_http_garbage_and_silence_are_refused_and_counted(server):
     assert server.metric("tls_handshakes_failed") == before + 3
 
 
-def test_events_small_and_large_reach_a_websocket_that_reads_late(server):
+async def test_events_small_and_large_reach_a_websocket_that_reads_late(server):
     async def main():
         async with websockets.connect(f"wss://localhost:{server.port}/ws", ssl=server.context(), max_size=None) as ws:
             await ws.send(json.dumps({"request": {"method": "subscribe", "arguments": {"topics": ["t"]}, "call_id": "1"}}))
@@ -111,7 +111,7 @@ def test_events_small_and_large_reach_a_websocket_that_reads_late(server):
             await asyncio.sleep(0.3)
             got = [len(json.loads(await asyncio.wait_for(ws.recv(), 20))["request"]["arguments"]["data"]["entries"][0]["data"]["x"]) for _ in sizes]
             assert got == sizes
-    asyncio.run(main())
+    await main()
 
 
 def test_reload_keeps_clients_and_a_broken_certificate_keeps_the_old(server, folder):

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from .backbones import Proxy
+from .coroutines import run_to_end
 from .paths import KAFKA_LIBS, scaled
 from .ports import free_port
 from .process import Process, clean_environment, freeze, wait_until
@@ -123,7 +124,7 @@ class KafkaBroker:
 
     # ---- topics, from outside
     def create_topic(self, topic: str, partitions: int = 1, config: dict | None = None):
-        asyncio.run(self._create(topic, partitions, config))
+        run_to_end(self._create(topic, partitions, config))
 
     async def _create(self, topic, partitions, config):
         from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -151,11 +152,11 @@ class KafkaBroker:
                 await admin.create_partitions({topic: NewPartitions(total_count=total)})
             finally:
                 await admin.close()
-        asyncio.run(add())
+        run_to_end(add())
 
     def produce(self, topic: str, *values, **how):
         """Writes each value (bytes, str, or None for a tombstone) and waits for the acknowledgement."""
-        asyncio.run(self.produce_async(topic, *values, **how))
+        run_to_end(self.produce_async(topic, *values, **how))
 
     async def produce_async(self, topic: str, *values, partition: int | None = None, key: bytes | None = None, headers=None, timestamp_ms=None):
         from aiokafka import AIOKafkaProducer
@@ -176,7 +177,7 @@ class KafkaBroker:
     def read(self, topic: str, count: int = 0, seconds: float = 10) -> list:
         """All records of the topic in offset order per partition (objects with .value, .key, .headers, .partition, .offset), at
         least `count` of them."""
-        return asyncio.run(self.read_async(topic, count, seconds))
+        return run_to_end(self.read_async(topic, count, seconds))
 
     async def read_async(self, topic: str, count: int = 0, seconds: float = 10) -> list:
         from aiokafka import AIOKafkaConsumer, TopicPartition
