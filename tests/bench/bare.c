@@ -1,13 +1,14 @@
 /*
- * The baseline: what the kernel alone costs. Pre-forked workers accept the same websockets as a real server (the handshake is a
- * fixed text, the subscription is not looked at), write the same bytes to every client by write(2) and read and drop the same
- * replies. An event comes to each worker as one packet on a Unix socket, so no process stands between: no routing, no
- * checking, one frame for all clients. Below this a server can only get by making fewer system calls.
+ * The baseline: what the kernel alone costs. Pre-forked workers accept the same websockets as a real
+ * server (the handshake is a fixed text, the subscription is not looked at), write the same bytes to every
+ * client by write(2) and read and drop the same replies. An event comes to each worker as one packet on a
+ * Unix socket, so no process stands between: no routing, no checking, one frame for all clients. Below
+ * this a server can only get by making fewer system calls.
  *
  *   bare --port P [--workers N] [--topic T] [--coalesce]
  *
- * Without --coalesce each event is one write(2) a client; with it all events that wait are joined and go out in one. Ends on
- * SIGTERM.
+ * Without --coalesce each event is one write(2) a client; with it all events that wait are joined and go
+ * out in one. Ends on SIGTERM.
  */
 #include "tests/bench/bare.h"
 
@@ -35,12 +36,16 @@ struct worker {
     int loop;
     int listener;
     int packets_listener;
-    int packets; /* the publisher's connection */
+    /* the publisher's connection */
+    int packets;
     bool coalesce;
     const char *topic;
-    unsigned char state[DESCRIPTORS]; /* enum client_state by descriptor */
-    int clients[DESCRIPTORS];         /* those that are subscribed, dense */
-    int place[DESCRIPTORS];           /* of a descriptor in clients */
+    /* enum client_state by descriptor */
+    unsigned char state[DESCRIPTORS];
+    /* those that are subscribed, dense */
+    int clients[DESCRIPTORS];
+    /* of a descriptor in clients */
+    int place[DESCRIPTORS];
     int client_count;
     unsigned char batch[BATCH_MAX + EVENT_MAX + 1024];
     size_t batch_length;

@@ -1,4 +1,5 @@
-/* Where a worker of the bare baseline takes its events: an abstract Unix socket, one packet an event (the JSON of `data`). */
+/* Where a worker of the bare baseline takes its events: an abstract Unix socket, one packet an event (the
+ * JSON of `data`). */
 #ifndef OPALD_BENCH_BARE_H
 #define OPALD_BENCH_BARE_H
 

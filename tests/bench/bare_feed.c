@@ -1,6 +1,7 @@
 /*
- * The baseline's link to Kafka: a librdkafka consumer with nothing behind it that hands each record's `data` to the workers of
- * bare.c. Prints "ready" when it reads. What a server adds to Kafka's own latency is its figure less this one's.
+ * The baseline's link to Kafka: a librdkafka consumer with nothing behind it that hands each record's
+ * `data` to the workers of bare.c. Prints "ready" when it reads. What a server adds to Kafka's own latency
+ * is its figure less this one's.
  *
  *   bare_feed --brokers LIST --kafka-topic NAME --port P [--workers N]
  */

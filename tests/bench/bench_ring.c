@@ -1,10 +1,12 @@
 /*
- * bench_ring [--quick]: records and bytes a second through the broadcast ring, by record size and readers. A table for people,
- * then one line of JSON: {"results": [{"bytes", "readers", "records_per_second"}, ...]}.
+ * bench_ring [--quick]: records and bytes a second through the broadcast ring, by record size and readers.
+ * A table for people, then one line of JSON: {"results": [{"bytes", "readers", "records_per_second"},
+ * ...]}.
  *
- * As in production: each reader is a process with its own mapping, asleep on its eventfd when there is nothing; the writer
- * copies each record in, wakes once for up to 64 KiB of records, and waits while the ring (64 MiB) is full. Readers add up all words of every record,
- * so the bytes do cross from core to core. A figure is the slowest reader's: records are done when all have read them.
+ * As in production: each reader is a process with its own mapping, asleep on its eventfd when there is
+ * nothing; the writer copies each record in, wakes once for up to 64 KiB of records, and waits while the
+ * ring (64 MiB) is full. Readers add up all words of every record, so the bytes do cross from core to
+ * core. A figure is the slowest reader's: records are done when all have read them.
  */
 #include <errno.h>
 #include <fcntl.h>

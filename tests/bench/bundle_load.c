@@ -1,8 +1,9 @@
 /*
  * Clients that ask for a bundle: bundle_load PORT CLIENTS ROUNDS TARGET [HEADER]
- * All connect first; then each sends its request, reads the reply, and asks again until it has asked ROUNDS times (1: everybody at once).
- * A connection that the server closes after a reply is made anew. Prints one JSON object: seconds from the first request to the last reply,
- * replies of 200, others, bytes of bodies, milliseconds a reply took.
+ * All connect first; then each sends its request, reads the reply, and asks again until it has asked
+ * ROUNDS times (1: everybody at once). A connection that the server closes after a reply is made anew.
+ * Prints one JSON object: seconds from the first request to the last reply, replies of 200, others, bytes
+ * of bodies, milliseconds a reply took.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,7 +31,8 @@ struct client {
     char head[HEAD_MAX + 1];
     size_t head_length;
     bool in_body;
-    uint64_t left; /* of the body */
+    /* of the body */
+    uint64_t left;
     double sent_at;
 };
 

@@ -1,5 +1,5 @@
-/* For tests/bench/instructions: the master starts its workers by /proc/self/exe, which under valgrind is valgrind itself. Loaded
- * before libc this names the program instead. */
+/* For tests/bench/instructions: the master starts its workers by /proc/self/exe, which under valgrind is
+ * valgrind itself. Loaded before libc this names the program instead. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>

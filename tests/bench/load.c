@@ -1,7 +1,8 @@
 /*
- * The load generator: opens many websocket clients on a server that speaks OPAL's RPC, publishes events and measures what the
- * clients get and what the server's processes spend on it. One thread and one epoll: it shares the machine with the server, so
- * the figure that counts is the CPU time of the server's processes, not the rate. Prints one JSON object.
+ * The load generator: opens many websocket clients on a server that speaks OPAL's RPC, publishes events
+ * and measures what the clients get and what the server's processes spend on it. One thread and one epoll:
+ * it shares the machine with the server, so the figure that counts is the CPU time of the server's
+ * processes, not the rate. Prints one JSON object.
  */
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -51,7 +52,8 @@ struct load {
     struct swarm_settings swarm;
     struct publish_settings publish;
     bool publishes;
-    unsigned publish_port; /* 0: the clients' */
+    /* 0: the clients' */
+    unsigned publish_port;
     pid_t killed;
     bool batches;
     struct phase_bench bench;
@@ -232,7 +234,8 @@ static struct process_usage wait_sockets(
     exit(1);
 }
 
-/* Opens the publisher, then the clients; the process to stop is one of those with clients and without the publisher. */
+/* Opens the publisher, then the clients; the process to stop is one of those with clients and without the
+ * publisher. */
 static bool open_clients(struct load *load, FILE *out);
 static bool open_for_batch(struct load *load, FILE *out)
 {

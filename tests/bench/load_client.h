@@ -8,8 +8,9 @@
 #define CLIENT_MAGIC        0x636c6e74U
 #define READ_BYTES          (256U * 1024U)
 #define CLIENTS_PER_ADDRESS 20000U
-#define SLOW_ROOM           (64 * 1024) /* receive buffer of a slow client: what waits is the server's to keep */
-#define NOTHING             UINT64_MAX
+/* receive buffer of a slow client: what waits is the server's to keep */
+#define SLOW_ROOM (64 * 1024)
+#define NOTHING   UINT64_MAX
 
 enum client_state { CLIENT_CONNECTING, CLIENT_SHAKING, CLIENT_SUBSCRIBING, CLIENT_READY, CLIENT_GONE };
 
@@ -22,10 +23,14 @@ struct client {
     unsigned index;
     bool slow;
     bool elsewhere;
-    unsigned last_count;    /* events that came to this client last */
-    uint64_t slow_since;    /* ns: what it may read is counted from here */
-    uint64_t next;          /* sequence that must come now */
-    unsigned char *partial; /* a frame that is not whole */
+    /* events that came to this client last */
+    unsigned last_count;
+    /* ns: what it may read is counted from here */
+    uint64_t slow_since;
+    /* sequence that must come now */
+    uint64_t next;
+    /* a frame that is not whole */
+    unsigned char *partial;
     size_t partial_length;
     unsigned char *unsent;
     size_t unsent_length;
@@ -38,20 +43,28 @@ struct swarm {
     unsigned opened;
     unsigned ready;
     unsigned failed;
-    uint64_t opened_first; /* ns, for the rate */
-    uint64_t slow_turned;  /* ns, of the last swarm_slow_turn */
-    unsigned *group_size;  /* clients that are ready, by group */
-    uint32_t *remaining;   /* clients that still wait, by sequence */
+    /* ns, for the rate */
+    uint64_t opened_first;
+    /* ns, of the last swarm_slow_turn */
+    uint64_t slow_turned;
+    /* clients that are ready, by group */
+    unsigned *group_size;
+    /* clients that still wait, by sequence */
+    uint32_t *remaining;
     uint64_t announced;
     uint64_t announced_room;
     uint64_t events_open;
     uint64_t deliveries_open;
     struct swarm_tally tally;
     bool stamp;
-    uint64_t stamp_offset; /* CLOCK_REALTIME less CLOCK_MONOTONIC */
-    uint64_t arrived;      /* the kernel's stamp on what is being taken, monotonic; 0 without */
-    unsigned char *input;  /* READ_BYTES */
-    unsigned char *output; /* replies to one read */
+    /* CLOCK_REALTIME less CLOCK_MONOTONIC */
+    uint64_t stamp_offset;
+    /* the kernel's stamp on what is being taken, monotonic; 0 without */
+    uint64_t arrived;
+    /* READ_BYTES */
+    unsigned char *input;
+    /* replies to one read */
+    unsigned char *output;
     size_t output_length;
     size_t output_room;
 };

@@ -86,7 +86,8 @@ bool dialect_subscribed(enum swarm_dialect dialect, const unsigned char *text, s
 
 size_t dialect_reply(const unsigned char *notify, size_t length, char *out)
 {
-    /* `..."call_id": "<32>"}, "response": null}` is how servers end a notify; another spacing is searched for. */
+    /* `..."call_id": "<32>"}, "response": null}` is how servers end a notify; another spacing is searched
+     * for. */
     static const char tail[] = "\"}, \"response\": null}";
     const unsigned char *id = NULL;
     if (length > CALL_ID_BYTES + sizeof tail) {

@@ -1,4 +1,5 @@
-/* What a client says to each kind of server, as pure functions: the texts of handshake, subscription and reply. */
+/* What a client says to each kind of server, as pure functions: the texts of handshake, subscription and
+ * reply. */
 #ifndef OPALD_BENCH_LOAD_DIALECT_H
 #define OPALD_BENCH_LOAD_DIALECT_H
 
@@ -8,7 +9,8 @@
 
 /* The websocket handshake of client `index`, into `out`; returns its length. */
 size_t dialect_upgrade(const struct swarm_settings *settings, unsigned index, char *out, size_t room);
-/* What subscribes it, in memory that the caller frees; NULL when the handshake has already. `opcode` is the frame's. */
+/* What subscribes it, in memory that the caller frees; NULL when the handshake has already. `opcode` is
+ * the frame's. */
 char *dialect_subscribe(
     const struct swarm_settings *settings, unsigned index, size_t *length, unsigned *opcode);
 /* True when this message says that the subscription stands. `refused` when it says that it does not. */

@@ -20,12 +20,14 @@ enum frame_opcode {
 struct frame {
     unsigned opcode;
     bool final;
-    size_t header; /* bytes before the payload */
-    size_t length; /* of the payload */
+    /* bytes before the payload */
+    size_t header;
+    /* of the payload */
+    size_t length;
 };
 
-/* Reads a server's frame header from `bytes`. False when more bytes are needed. A masked frame or one with reserved bits (which
- * a server must not send to this client) comes back with opcode 16. */
+/* Reads a server's frame header from `bytes`. False when more bytes are needed. A masked frame or one with
+ * reserved bits (which a server must not send to this client) comes back with opcode 16. */
 bool frame_parse(const unsigned char *bytes, size_t available, struct frame *frame);
 /* Writes a final, masked frame to `out`, which has room for length + FRAME_HEADER_MAX; returns its size. */
 size_t frame_write(unsigned char *out, unsigned opcode, const void *payload, size_t length);

@@ -1,6 +1,6 @@
 /*
- * A value below 128 has a bucket of its own; above, each power of two is cut into 128 equal parts, so a bucket is at most
- * 1/128 of its value wide.
+ * A value below 128 has a bucket of its own; above, each power of two is cut into 128 equal parts, so a
+ * bucket is at most 1/128 of its value wide.
  */
 #include "tests/bench/load_histogram.h"
 

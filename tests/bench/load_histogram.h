@@ -1,4 +1,5 @@
-/* Counts of durations in buckets less than 1 % wide: percentiles of millions of values in fixed memory. Not thread-safe. */
+/* Counts of durations in buckets less than 1 % wide: percentiles of millions of values in fixed memory.
+ * Not thread-safe. */
 #ifndef OPALD_BENCH_LOAD_HISTOGRAM_H
 #define OPALD_BENCH_LOAD_HISTOGRAM_H
 
@@ -17,7 +18,8 @@ struct histogram {
 
 void histogram_clear(struct histogram *histogram);
 void histogram_add(struct histogram *histogram, uint64_t nanoseconds);
-/* The value that `part` (0 to 1) of the values do not exceed; 0 when empty. Rounded up by less than 1 %, never above max. */
+/* The value that `part` (0 to 1) of the values do not exceed; 0 when empty. Rounded up by less than 1 %,
+ * never above max. */
 uint64_t histogram_percentile(const struct histogram *histogram, double part);
 
 #endif

@@ -1,4 +1,5 @@
-/* The Kafka producer of the load generator: no linger, acknowledgements reported through the loop by an eventfd. */
+/* The Kafka producer of the load generator: no linger, acknowledgements reported through the loop by an
+ * eventfd. */
 #include "tests/bench/load_publish.h"
 
 #include <librdkafka/rdkafka.h>

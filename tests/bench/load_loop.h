@@ -1,6 +1,7 @@
 /*
- * The load generator's event loop: epoll and nothing else. What is registered embeds a `struct source` as its first member and
- * is called with the ready events; it may remove itself by closing its descriptor, but must stay allocated until the turn ends.
+ * The load generator's event loop: epoll and nothing else. What is registered embeds a `struct source` as
+ * its first member and is called with the ready events; it may remove itself by closing its descriptor,
+ * but must stay allocated until the turn ends.
  */
 #ifndef OPALD_BENCH_LOAD_LOOP_H
 #define OPALD_BENCH_LOAD_LOOP_H

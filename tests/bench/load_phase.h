@@ -1,4 +1,5 @@
-/* One measured stretch: publish so many events in a mode, wait until the clients have them, print what it took. */
+/* One measured stretch: publish so many events in a mode, wait until the clients have them, print what it
+ * took. */
 #ifndef OPALD_BENCH_LOAD_PHASE_H
 #define OPALD_BENCH_LOAD_PHASE_H
 
@@ -10,17 +11,24 @@
 #include "tests/bench/load_swarm.h"
 
 enum phase_mode {
-    PHASE_BURST, /* `parameter` events in flight; 1 is lock step: the next event when all clients have the last */
-    PHASE_RATE,   /* `parameter` events a second */
-    PHASE_LISTEN, /* somebody else publishes: wait for `events` of them */
-    PHASE_BATCH, /* `parameter` events at once; the paused process meets them all together, then all answers together: what it does
-                    is the same every time, whatever the machine's load */
-    PHASE_DRAIN, /* all events are published while the paused process stands still; the clock runs from when it goes on */
-    PHASE_IDLE, /* nothing, for `parameter` seconds */
+    /* `parameter` events in flight; 1 is lock step: the next event when all clients have the last */
+    PHASE_BURST,
+    /* `parameter` events a second */
+    PHASE_RATE,
+    /* somebody else publishes: wait for `events` of them */
+    PHASE_LISTEN,
+    /* `parameter` events at once; the paused process meets them all together, then all answers together:
+     * what it does is the same every time, whatever the machine's load */
+    PHASE_BATCH,
+    /* all events are published while the paused process stands still; the clock runs from when it goes on */
+    PHASE_DRAIN,
+    /* nothing, for `parameter` seconds */
+    PHASE_IDLE,
 };
 
 struct phase {
-    char name[32]; /* as given */
+    /* as given */
+    char name[32];
     enum phase_mode mode;
     double parameter;
     uint64_t events;
@@ -29,22 +37,32 @@ struct phase {
 struct phase_bench {
     int loop;
     struct swarm *swarm;
-    struct publish *publish; /* NULL when nothing is published here */
+    /* NULL when nothing is published here */
+    struct publish *publish;
     struct process_group servers;
-    pid_t paused;            /* for batch and drain; 0 without */
-    unsigned paused_clients; /* batch: the clients that this process serves */
-    const char *hook;        /* a program that counts what the servers do, or NULL */
+    /* for batch and drain; 0 without */
+    pid_t paused;
+    /* batch: the clients that this process serves */
+    unsigned paused_clients;
+    /* a program that counts what the servers do, or NULL */
+    const char *hook;
     unsigned slow_clients;
-    bool watch_memory; /* read the servers' memory while a phase runs */
+    /* read the servers' memory while a phase runs */
+    bool watch_memory;
     uint64_t pss_start;
-    uint64_t pss_first_half; /* the most until half of the events were there */
+    /* the most until half of the events were there */
+    uint64_t pss_first_half;
     uint64_t pss_peak;
-    uint64_t pss_read; /* ns, of the last reading */
-    uint64_t sequence; /* the next event's */
-    double stall;      /* seconds without a delivery after which a phase is given up */
+    /* ns, of the last reading */
+    uint64_t pss_read;
+    /* the next event's */
+    uint64_t sequence;
+    /* seconds without a delivery after which a phase is given up */
+    double stall;
 };
 
-/* "lockstep:EVENTS", "burst:K:EVENTS", "rate:R:EVENTS", "listen:EVENTS", "idle:SECONDS", "batch:K:EVENTS", "drain:EVENTS". */
+/* "lockstep:EVENTS", "burst:K:EVENTS", "rate:R:EVENTS", "listen:EVENTS", "idle:SECONDS", "batch:K:EVENTS",
+ * "drain:EVENTS". */
 bool phase_parse(const char *text, struct phase *phase);
 /* Turns the loop until the servers use no more CPU than at rest; at most two seconds. */
 void phase_settle(struct phase_bench *bench);

@@ -1,4 +1,5 @@
-/* What the measured servers use: CPU time and memory of processes and all their descendants, read from outside. */
+/* What the measured servers use: CPU time and memory of processes and all their descendants, read from
+ * outside. */
 #ifndef OPALD_BENCH_LOAD_PROCESS_H
 #define OPALD_BENCH_LOAD_PROCESS_H
 
@@ -14,19 +15,23 @@ struct process_group {
 };
 
 struct process_usage {
-    uint64_t cpu_ns;       /* user and system time of all threads, nanosecond resolution */
-    uint64_t first_cpu_ns; /* of that, the first root's own */
-    uint64_t pss_bytes;    /* proportional set size: shared pages are divided among those that map them */
+    /* user and system time of all threads, nanosecond resolution */
+    uint64_t cpu_ns;
+    /* of that, the first root's own */
+    uint64_t first_cpu_ns;
+    /* proportional set size: shared pages are divided among those that map them */
+    uint64_t pss_bytes;
     unsigned processes;
     pid_t pids[PROCESS_MAX];
-    unsigned sockets[PROCESS_MAX]; /* held by each of them */
+    /* held by each of them */
+    unsigned sockets[PROCESS_MAX];
 };
 
 /* How many sockets the process that got most of them between two readings got. */
 unsigned process_sockets_gained(const struct process_usage *before, const struct process_usage *after);
 
-/* Looks the descendants up anew at each call. Processes that ended in between are not counted. `memory`: also PSS and sockets, which cost the
- * kernel milliseconds. */
+/* Looks the descendants up anew at each call. Processes that ended in between are not counted. `memory`:
+ * also PSS and sockets, which cost the kernel milliseconds. */
 struct process_usage process_group_read(const struct process_group *group, int memory);
 /* How many sockets `pid` got between them; all processes with 0. */
 unsigned process_sockets_got(

@@ -22,14 +22,17 @@ struct publish {
     int descriptor;
     int bare[BARE_WORKERS_MAX];
     struct load_kafka *kafka;
-    char *text; /* the event as this way wants it, room for the payload and its envelope */
+    /* the event as this way wants it, room for the payload and its envelope */
+    char *text;
     size_t text_room;
     unsigned char *frame;
-    uint64_t *sent; /* times of the publishes that wait for an answer, a ring */
+    /* times of the publishes that wait for an answer, a ring */
+    uint64_t *sent;
     size_t sent_room;
     size_t sent_first;
     size_t sent_count;
-    uint64_t produced; /* Kafka: records handed over less those answered */
+    /* Kafka: records handed over less those answered */
+    uint64_t produced;
     unsigned char input[65536];
     size_t input_length;
     struct publish_tally tally;

@@ -1,6 +1,7 @@
 /*
- * One client is a non-blocking socket and a few numbers. A read takes what is there into one buffer shared by all clients; only
- * a frame that is not whole yet is copied to a buffer of the client's own, and given back once it is whole.
+ * One client is a non-blocking socket and a few numbers. A read takes what is there into one buffer shared
+ * by all clients; only a frame that is not whole yet is copied to a buffer of the client's own, and given
+ * back once it is whole.
  */
 #include "tests/bench/load_swarm.h"
 

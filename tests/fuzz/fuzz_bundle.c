@@ -1,5 +1,5 @@
-/* What a repository and a query can hold: manifest lines, package lines, ill-formed text, paths, ignore patterns, git's listing.
- * The first byte chooses. */
+/* What a repository and a query can hold: manifest lines, package lines, ill-formed text, paths, ignore
+ * patterns, git's listing. The first byte chooses. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /*
  * HTTP against arbitrary bytes. The first byte chooses:
- *   even: a connection. The rest is what the peer sends, once in a single piece and once in small ones: both must be answered alike,
- *         with whole replies, and the session must end when it says so.
- *   odd:  the body of a data update. An accepted one must give an event that is JSON, with the four keys, whose entries
- *         have the topics that it is published to, and within the limits.
+ *   even: a connection. The rest is what the peer sends, once in a single piece and once in small ones: both
+ *         must be answered alike, with whole replies, and the session must end when it says so.
+ *   odd:  the body of a data update. An accepted one must give an event that is JSON, with the four keys,
+ *         whose entries have the topics that it is published to, and within the limits.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -81,7 +81,8 @@ uint64_t event_limit_read(const struct segment *segment)
 struct publisher {
     publish_done *done;
     void *context;
-    bool waits; /* for the backbone */
+    /* for the backbone */
+    bool waits;
     unsigned count;
 };
 

@@ -1,7 +1,8 @@
 /*
- * The JSON scanner against arbitrary bytes. The first byte chooses the depth limit, the rest is the text. What must hold:
- * json_check and json_parse agree; tokens nest, are in order and their bytes begin and end as their type says; what an accepted text is made of is
- * accepted alone; decoding a string and comparing with the result agree; a refused text has a message and an offset within it.
+ * The JSON scanner against arbitrary bytes. The first byte chooses the depth limit, the rest is the text.
+ * What must hold: json_check and json_parse agree; tokens nest, are in order and their bytes begin and end
+ * as their type says; what an accepted text is made of is accepted alone; decoding a string and comparing
+ * with the result agree; a refused text has a message and an offset within it.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * libFuzzer: any bytes into the notification decoder. What it accepts must lie within the message or the decoder, and must come
- * out the same when it is encoded and decoded again.
+ * libFuzzer: any bytes into the notification decoder. What it accepts must lie within the message or the
+ * decoder, and must come out the same when it is encoded and decoded again.
  *   make build/fuzz/fuzz_notification && build/fuzz/fuzz_notification -max_total_time=30
  */
 #include <stdint.h>

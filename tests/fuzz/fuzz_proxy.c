@@ -1,7 +1,7 @@
 /*
- * libFuzzer: any bytes as a PROXY header. However they come in, byte by byte or at once, the answer is the same: MORE before it is whole
- * and never for PROXY_HEADER_MAX bytes, then one answer that later bytes do not change; a header lies within what was given; and an address
- * that it names reads back as itself.
+ * libFuzzer: any bytes as a PROXY header. However they come in, byte by byte or at once, the answer is the
+ * same: MORE before it is whole and never for PROXY_HEADER_MAX bytes, then one answer that later bytes do
+ * not change; a header lies within what was given; and an address that it names reads back as itself.
  *   make build/fuzz/fuzz_proxy && build/fuzz/fuzz_proxy -max_total_time=30
  */
 #include <stdio.h>

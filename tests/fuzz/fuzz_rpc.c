@@ -1,6 +1,6 @@
 /*
- * libFuzzer: any text into the RPC envelope and the topics argument. What is accepted must be walkable, and a reply with its call id must
- * be JSON again.
+ * libFuzzer: any text into the RPC envelope and the topics argument. What is accepted must be walkable,
+ * and a reply with its call id must be JSON again.
  *   make build/fuzz/fuzz_rpc && build/fuzz/fuzz_rpc -max_total_time=30
  */
 #include <stdint.h>

@@ -1,6 +1,7 @@
 /*
- * Everything of a JWT that comes from outside, and OpenSSH's key formats. The first byte says what the rest is: a token as it stands, a
- * payload to be signed first (so that the claims are reached), a public key line, a private key file's inside.
+ * Everything of a JWT that comes from outside, and OpenSSH's key formats. The first byte says what the
+ * rest is: a token as it stands, a payload to be signed first (so that the claims are reached), a public
+ * key line, a private key file's inside.
  */
 #include <openssl/evp.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /*
- * libFuzzer: any bytes into the websocket frame parser, cut in two different ways: both must tell the same story, consume everything,
- * stay within the limit, give only valid UTF-8 and hold no memory between messages.
+ * libFuzzer: any bytes into the websocket frame parser, cut in two different ways: both must tell the same
+ * story, consume everything, stay within the limit, give only valid UTF-8 and hold no memory between
+ * messages.
  *   make build/fuzz/fuzz_websocket && build/fuzz/fuzz_websocket -max_total_time=30
  */
 #include <stdint.h>

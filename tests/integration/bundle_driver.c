@@ -1,6 +1,7 @@
 /*
  * The bundle builder alone, by lines, for test_bundle_differential.py.
- *   bundle_driver [manifest=PATH] [ignore=PATTERN ...] [extension=.x ...] [policy=.x ...] [bytes=N] [files=N] [path_bytes=N]
+ *   bundle_driver [manifest=PATH] [ignore=PATTERN ...] [extension=.x ...] [policy=.x ...]
+ *                 [bytes=N] [files=N] [path_bytes=N]
  * In:  REPOSITORY \t HEAD \t BASE \t PATH ... (no PATH: none was given)
  * Out: STATUS JSON_BYTES GZIP_BYTES FILES REPAIRED DIFF TAG, then the JSON (or the detail) and the gzip.
  */

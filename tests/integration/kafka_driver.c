@@ -1,8 +1,11 @@
 /*
- * Opens one backbone, of any kind, and speaks it by lines, for test_kafka_backend.py, test_redis_backbone.py and test_postgres_backbone.py.
+ * Opens one backbone, of any kind, and speaks it by lines, for test_kafka_backend.py,
+ * test_redis_backbone.py and test_postgres_backbone.py.
  *   kafka_driver URI CHANNEL NOTIFIER_ID [option=value ...]
- * In:  publish TOPIC JSON | ask TOPIC JSON (publishes with a token: 1, 2, ...) | flood TOPIC COUNT | pause | resume | counts | close
- * Out: event TOPIC[,TOPIC] TIME DATA | state NAME | gap MILLISECONDS WHY | refused NAME | acknowledged TOKEN OK | counts ... | closed UNSENT
+ * In:  publish TOPIC JSON | ask TOPIC JSON (publishes with a token: 1, 2, ...) | flood TOPIC COUNT | pause |
+ *      resume | counts | close
+ * Out: event TOPIC[,TOPIC] TIME DATA | state NAME | gap MILLISECONDS WHY | refused NAME |
+ *      acknowledged TOKEN OK | counts ... | closed UNSENT
  * TIME is CLOCK_MONOTONIC in ns. The log goes to standard error.
  */
 #include <errno.h>
@@ -25,7 +28,8 @@ struct driver {
     bool paused;
     unsigned batches;
     unsigned offers_refused;
-    uint64_t token; /* of the last `ask` */
+    /* of the last `ask` */
+    uint64_t token;
     uint64_t counts[BROADCAST_COUNT_TOO_LARGE + 1];
 };
 

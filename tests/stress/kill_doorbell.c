@@ -1,4 +1,5 @@
-/* Scene of ring_kill: a worker stopped in the middle of ringing doesn't keep another from waking the master. */
+/* Scene of ring_kill: a worker stopped in the middle of ringing doesn't keep another from waking the
+ * master. */
 #include "tests/stress/kill_stage.h"
 
 static pid_t ringer_start(unsigned slot)
@@ -16,8 +17,9 @@ static pid_t ringer_start(unsigned slot)
     return pid;
 }
 
-/* At each point of the ringing: worker 0 is stopped there (or killed), then worker 1 commits. The master sleeps from before
- * until the doorbell, sees to worker 0's record if it was committed, and sleeps again before worker 1 comes. */
+/* At each point of the ringing: worker 0 is stopped there (or killed), then worker 1 commits. The master
+ * sleeps from before until the doorbell, sees to worker 0's record if it was committed, and sleeps again
+ * before worker 1 comes. */
 void scene_doorbell(void)
 {
     for (int point = SHM_POINT_UPLINK_COMMITTED; point <= SHM_POINT_UPLINK_DONE; point++)
@@ -36,8 +38,8 @@ void scene_doorbell(void)
             if (waitpid(first, &status, WUNTRACED) != first || !WIFSTOPPED(status))
                 STRESS_FAIL("doorbell: the first worker doesn't stop at %s", point_names[point]);
             if (again) {
-                /* The master woke for something else, took the record and sleeps anew: the late worker's clearing must
-                 * not reach this sleep. */
+                /* The master woke for something else, took the record and sleeps anew: the late worker's
+                 * clearing must not reach this sleep. */
                 struct uplink_record record;
                 bool corrupt;
                 uplink_master_awake(segment);

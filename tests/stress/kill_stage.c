@@ -62,8 +62,8 @@ static void reader_compare(unsigned slot, const struct ring_record *record, uint
     *expected = position + layout_record_size(length);
 }
 
-/* Waits a little. A sleeper that should have been woken is a failure: the writer has done all wake-ups up to a position
- * behind ours, and there is none in the eventfd. */
+/* Waits a little. A sleeper that should have been woken is a failure: the writer has done all wake-ups up
+ * to a position behind ours, and there is none in the eventfd. */
 static void reader_wait(unsigned slot, struct ring_reader *reader, int fd, uint64_t expected)
 {
     if (stress_readable(fd, 2)) {

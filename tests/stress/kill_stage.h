@@ -1,6 +1,6 @@
 /*
- * What the scenes of ring_kill share: the stage (memory beside the segment, where the test arms its actors and sees what they did), the
- * worker process, and how scenes begin and end.
+ * What the scenes of ring_kill share: the stage (memory beside the segment, where the test arms its actors
+ * and sees what they did), the worker process, and how scenes begin and end.
  */
 #ifndef OPALD_TESTS_STRESS_KILL_STAGE_H
 #define OPALD_TESTS_STRESS_KILL_STAGE_H
@@ -32,17 +32,22 @@
 
 /* Shared by all processes of the test, beside the segment. */
 struct actor {
-    _Atomic int point; /* armed: the process gets `signal` when it passes it for the `countdown`th time */
+    /* armed: the process gets `signal` when it passes it for the `countdown`th time */
+    _Atomic int point;
     _Atomic int countdown;
     _Atomic int signal;
-    _Atomic uint64_t committed;       /* uplink records, of this incarnation, whose commit returned */
-    _Atomic uint64_t committed_until; /* uplink position after the last of them */
-    _Atomic uint64_t read;            /* ring records, ever */
+    /* uplink records, of this incarnation, whose commit returned */
+    _Atomic uint64_t committed;
+    /* uplink position after the last of them */
+    _Atomic uint64_t committed_until;
+    /* ring records, ever */
+    _Atomic uint64_t read;
 };
 
 struct stage {
     struct actor actors[ACTORS];
-    _Atomic uint64_t woken_through; /* every wake-up for ring records before it is done */
+    /* every wake-up for ring records before it is done */
+    _Atomic uint64_t woken_through;
     _Atomic bool stop;
     _Atomic uint64_t passed[SHM_POINT_COUNT];
     _Atomic uint64_t killed[SHM_POINT_COUNT];

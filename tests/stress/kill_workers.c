@@ -1,6 +1,6 @@
 /*
- * Scene of ring_kill: workers are killed and stopped; this process is the master, which writes the ring, drains the uplinks, replaces the
- * dead, and kills whoever is stopped and holds up a full ring.
+ * Scene of ring_kill: workers are killed and stopped; this process is the master, which writes the ring,
+ * drains the uplinks, replaces the dead, and kills whoever is stopped and holds up a full ring.
  */
 #include "tests/stress/kill_stage.h"
 
@@ -9,19 +9,25 @@ static uint64_t replaced_stuck;
 struct worker {
     pid_t pid;
     bool stopped;
-    bool stay;            /* a stopped one is not sent on: it has to be found as stuck */
-    uint64_t continue_at; /* when a stopped one goes on */
+    /* a stopped one is not sent on: it has to be found as stuck */
+    bool stay;
+    /* when a stopped one goes on */
+    uint64_t continue_at;
     struct uplink *uplink;
-    uint64_t expected; /* uplink position */
-    uint64_t received; /* uplink records of this incarnation */
+    /* uplink position */
+    uint64_t expected;
+    /* uplink records of this incarnation */
+    uint64_t received;
 };
 
 struct master {
     struct ring_writer *writer;
     struct worker workers[WORKERS];
-    uint64_t full_since; /* 0: there is room */
+    /* 0: there is room */
+    uint64_t full_since;
     uint64_t received;
-    uint64_t events; /* deaths and stops seen */
+    /* deaths and stops seen */
+    uint64_t events;
 };
 
 static bool master_drain(struct master *master, unsigned slot)
@@ -46,7 +52,8 @@ static bool master_drain(struct master *master, unsigned slot)
     return any;
 }
 
-/* What a master does with a dead worker. Half of the time it drains the uplink before the slot is prepared, else after. */
+/* What a master does with a dead worker. Half of the time it drains the uplink before the slot is
+ * prepared, else after. */
 static void master_replace(struct master *master, unsigned slot)
 {
     struct worker *worker = &master->workers[slot];
@@ -58,7 +65,8 @@ static void master_replace(struct master *master, unsigned slot)
     if (segment_prepare_slot(segment, slot, &err) < 0)
         STRESS_FAIL("%s", err.text);
     master_drain(master, slot);
-    /* Every commit that returned was received, and at most one more: killed between the commit and its counting. */
+    /* Every commit that returned was received, and at most one more: killed between the commit and its
+     * counting. */
     uint64_t committed = atomic_load(&stage->actors[slot].committed);
     if (worker->received < committed || worker->received > committed + 1)
         STRESS_FAIL("uplink %u: %llu records were committed, %llu came", slot, (unsigned long long)committed,
@@ -94,7 +102,8 @@ static void master_look_after(struct master *master)
     }
 }
 
-/* The ring is full. Whoever is in the way must be stopped; after a while it is killed, which the next look finds. */
+/* The ring is full. Whoever is in the way must be stopped; after a while it is killed, which the next look
+ * finds. */
 static void master_stalled(struct master *master)
 {
     uint64_t now = clock_monotonic_ns();
@@ -145,7 +154,8 @@ static void master_turn(struct master *master)
         master_sleep(master);
 }
 
-/* Arms one worker and runs until it was hit. A stopped one either goes on after a moment or is left until it is replaced. */
+/* Arms one worker and runs until it was hit. A stopped one either goes on after a moment or is left until
+ * it is replaced. */
 static void master_provoke(struct master *master, int point, int signal_number, bool stay)
 {
     unsigned slot = stress_random(&seed, WORKERS);

@@ -1,4 +1,5 @@
-/* Scene of ring_kill: the ring's writer is a child that is killed and stopped; another one takes over from its position. */
+/* Scene of ring_kill: the ring's writer is a child that is killed and stopped; another one takes over from
+ * its position. */
 #include "tests/stress/kill_stage.h"
 
 #include <errno.h>

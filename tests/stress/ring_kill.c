@@ -1,15 +1,17 @@
 /*
- * ring_kill [seconds [seed]]: processes that are killed (SIGKILL) and stopped (SIGSTOP, SIGCONT) at every point between two
- * stores, first each point by itself, then at random points and at any instruction.
+ * ring_kill [seconds [seed]]: processes that are killed (SIGKILL) and stopped (SIGSTOP, SIGCONT) at every
+ * point between two stores, first each point by itself, then at random points and at any instruction.
  *
- *   writer    the ring's writer is a child here; another one takes over from its position. Readers: no gap, no bad byte, no
- *             lost wake-up.
- *   workers   the master (this process) writes the ring and drains the uplinks; workers read and commit. Readers as above; no
- *             committed uplink record is lost or doubled; a dead worker is replaced at the tail; a stopped one holds the
- *             writer up, nothing is overwritten, and it is killed and replaced, or goes on where it was.
+ *   writer    the ring's writer is a child here; another one takes over from its position. Readers: no gap,
+ *             no bad byte, no lost wake-up.
+ *   workers   the master (this process) writes the ring and drains the uplinks; workers read and commit.
+ *             Readers as above; no committed uplink record is lost or doubled; a dead worker is replaced at
+ *             the tail; a stopped one holds the writer up, nothing is overwritten, and it is killed and
+ *             replaced, or goes on where it was.
  *   doorbell  a worker stopped in the middle of ringing doesn't keep another from waking the master.
  *
- * The points are SHM_POINT in shm/, which this build (-DSHM_POINTS) turns into calls of shm_point in kill_stage.c.
+ * The points are SHM_POINT in shm/, which this build (-DSHM_POINTS) turns into calls of shm_point in
+ * kill_stage.c.
  */
 #include "tests/stress/kill_stage.h"
 

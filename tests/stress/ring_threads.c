@@ -1,10 +1,12 @@
 /*
- * ring_threads [seconds [readers]]: one writer and N readers as threads on one mapping, for ThreadSanitizer. Every record is
- * compared byte by byte; readers sleep on their eventfds. A reader that sleeps on while the writer has already finished the
- * wake-up of a record it hasn't read is a failure, found at once and not by hanging.
+ * ring_threads [seconds [readers]]: one writer and N readers as threads on one mapping, for
+ * ThreadSanitizer. Every record is compared byte by byte; readers sleep on their eventfds. A reader that
+ * sleeps on while the writer has already finished the wake-up of a record it hasn't read is a failure,
+ * found at once and not by hanging.
  *
- * Threads and one mapping, because ThreadSanitizer knows memory by its address in one process. Payloads are plain memory: a
- * missing release or acquire is a data race there, also on x86, whose hardware would hide it.
+ * Threads and one mapping, because ThreadSanitizer knows memory by its address in one process. Payloads
+ * are plain memory: a missing release or acquire is a data race there, also on x86, whose hardware would
+ * hide it.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -18,8 +20,8 @@
 #define TYPE_END    RING_RESYNC /* a record of this type ends the reader */
 
 static struct segment *segment;
-/* Up to this position every wake-up is done. Stored with release and only loaded after a sleep without a wake-up, so that it
- * doesn't order what the ring must order by itself. */
+/* Up to this position every wake-up is done. Stored with release and only loaded after a sleep without a
+ * wake-up, so that it doesn't order what the ring must order by itself. */
 static _Atomic uint64_t woken_through;
 
 struct reader_thread {

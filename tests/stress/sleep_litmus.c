@@ -1,9 +1,10 @@
 /*
- * sleep_litmus [seconds]: the two store-load pairs alone, as a litmus test through the real functions. In each round one side
- * publishes and looks for a sleeper while the other lies down and looks for a record, at the same moment, as near as two
- * threads can come. Forbidden: the one goes to sleep and the other saw nobody to wake. Sequential consistency forbids it; with
- * less, the store buffers of x86 show it within a second. Exit status 2: the two threads never ran at once. A sanitizer's
- * build slows the window away, so the plain one says more.
+ * sleep_litmus [seconds]: the two store-load pairs alone, as a litmus test through the real functions. In
+ * each round one side publishes and looks for a sleeper while the other lies down and looks for a record,
+ * at the same moment, as near as two threads can come. Forbidden: the one goes to sleep and the other saw
+ * nobody to wake. Sequential consistency forbids it; with less, the store buffers of x86 show it within a
+ * second. Exit status 2: the two threads never ran at once. A sanitizer's build slows the window away, so
+ * the plain one says more.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -20,8 +21,10 @@ struct round {
     /* Number of the round the sleeper may start / has finished; even: ring, odd: uplink. */
     alignas(LAYOUT_LINE) _Atomic uint64_t started;
     alignas(LAYOUT_LINE) _Atomic uint64_t finished;
-    alignas(LAYOUT_LINE) bool slept; /* published by `finished` */
-    bool over;                       /* published by `started` */
+    /* published by `finished` */
+    alignas(LAYOUT_LINE) bool slept;
+    /* published by `started` */
+    bool over;
 };
 
 static struct segment *segment;

@@ -1,6 +1,7 @@
 /*
- * What the stress tests of the ring and the uplinks share. The content of a record follows from its position and a salt, so
- * a writer that takes over from a killed one, and every reader, know what must stand where without any counter of their own.
+ * What the stress tests of the ring and the uplinks share. The content of a record follows from its
+ * position and a salt, so a writer that takes over from a killed one, and every reader, know what must
+ * stand where without any counter of their own.
  */
 #ifndef OPALD_TESTS_STRESS_STRESS_H
 #define OPALD_TESTS_STRESS_STRESS_H
@@ -37,8 +38,8 @@ static inline uint32_t stress_random(uint64_t *state, uint32_t below)
     return (uint32_t)(stress_mix(*state) % below);
 }
 
-/* Length of the record that is put where the tail was `tail`: mostly small, now and then large; a multiple of 8 half of the
- * time. */
+/* Length of the record that is put where the tail was `tail`: mostly small, now and then large; a multiple
+ * of 8 half of the time. */
 static inline uint32_t stress_length(uint64_t tail, uint64_t salt, uint32_t max)
 {
     uint64_t x = stress_mix(tail ^ salt << 48);

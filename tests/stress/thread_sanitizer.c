@@ -1,8 +1,9 @@
 /*
- * Linked into the programs of SAN=thread only. Debian's librdkafka starts its threads by C11's thrd_create, which gcc 12's
- * ThreadSanitizer does not know: such a thread has no sanitizer state and crashes at its first allocation. This one, found before
- * the C library's, goes through pthread_create, which it does know. glibc's thrd_t is a pthread_t, so thrd_join and the rest fit.
- * The same for mutexes and condition variables: a lock taken by mtx_lock would be no lock to the sanitizer.
+ * Linked into the programs of SAN=thread only. Debian's librdkafka starts its threads by C11's
+ * thrd_create, which gcc 12's ThreadSanitizer does not know: such a thread has no sanitizer state and
+ * crashes at its first allocation. This one, found before the C library's, goes through pthread_create,
+ * which it does know. glibc's thrd_t is a pthread_t, so thrd_join and the rest fit. The same for mutexes
+ * and condition variables: a lock taken by mtx_lock would be no lock to the sanitizer.
  */
 #include <assert.h>
 #include <errno.h>

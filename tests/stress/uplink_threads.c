@@ -1,6 +1,7 @@
 /*
- * uplink_threads [seconds [workers]]: N workers as threads write their uplinks, the master reads them and sleeps on the
- * doorbell; for ThreadSanitizer, as ring_threads.c. A master that sleeps although a worker has committed and rung is a failure.
+ * uplink_threads [seconds [workers]]: N workers as threads write their uplinks, the master reads them and
+ * sleeps on the doorbell; for ThreadSanitizer, as ring_threads.c. A master that sleeps although a worker
+ * has committed and rung is a failure.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -12,8 +13,9 @@
 #define WORKERS_MAX  16u
 #define TYPE_END     2u
 
-/* Time goes in windows. In one of them all workers flood; then each has one alone, in which it commits one by one, each when
- * the master has read the last: only then is a lost wake-up not repaired by somebody else's. */
+/* Time goes in windows. In one of them all workers flood; then each has one alone, in which it commits one
+ * by one, each when the master has read the last: only then is a lost wake-up not repaired by somebody
+ * else's. */
 #define WINDOW_NS (80 * CLOCK_MILLISECOND)
 
 static struct segment *segment;
@@ -24,7 +26,8 @@ struct worker_thread {
     pthread_t thread;
     unsigned slot;
     uint64_t records;
-    /* Everything before it is committed and the bell was rung if it had to be. Looked at after a sleep without a bell only. */
+    /* Everything before it is committed and the bell was rung if it had to be. Looked at after a sleep
+     * without a bell only. */
     _Atomic uint64_t rung_through;
 };
 

@@ -142,7 +142,8 @@ static void test_too_large(void **state)
     assert_int_equal(event_encoded_size(&small, 1, none, fits), UINT32_MAX - 1);
 }
 
-/* Every 32-bit length of the head replaced by hostile values: refused or decoded within bounds, never a crash. */
+/* Every 32-bit length of the head replaced by hostile values: refused or decoded within bounds, never a
+ * crash. */
 static void test_hostile_lengths(void **state)
 {
     (void)state;

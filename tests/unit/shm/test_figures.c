@@ -1,4 +1,5 @@
-/* Gauges, the fan-out's histogram, HTTP answers, lag and gaps: what the processes of one host see of each other. */
+/* Gauges, the fan-out's histogram, HTTP answers, lag and gaps: what the processes of one host see of each
+ * other. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -325,7 +325,8 @@ static void test_writer_takes_over(void **state)
     ring_reader_close(reader);
 }
 
-/* A worker gone mad writes nonsense into its cell: nothing is overwritten, it counts as stuck, and goes away by replacement. */
+/* A worker gone mad writes nonsense into its cell: nothing is overwritten, it counts as stuck, and goes
+ * away by replacement. */
 static void test_impossible_cell(void **state)
 {
     struct fixture *fixture = *state;

@@ -1,4 +1,5 @@
-/* The uplink: full, wrapped, half-written, corrupt, and the doorbell. Worker and master take turns in one process. */
+/* The uplink: full, wrapped, half-written, corrupt, and the doorbell. Worker and master take turns in one
+ * process. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -141,7 +142,8 @@ static void test_full(void **state)
     assert_int_equal(uplink_pending_bytes(fixture->in), 0);
 }
 
-/* Killed while writing: the half record is not seen, the whole ones before it are, and the successor goes on. */
+/* Killed while writing: the half record is not seen, the whole ones before it are, and the successor goes
+ * on. */
 static void test_half_written(void **state)
 {
     struct fixture *fixture = *state;

@@ -82,8 +82,8 @@ static void test_counter_names(void **state)
     for (unsigned i = 0; i < COUNTER_COUNT; i++) {
         const char *name = counter_name((enum counter)i);
         assert_non_null(name);
-        /* fit for a metric's name, with labels or not; each there once; those that share a name follow each other and only the
-         * first has a help */
+        /* fit for a metric's name, with labels or not; each there once; those that share a name follow
+         * each other and only the first has a help */
         size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz_0123456789");
         assert_true(name[length] == 0 || (name[length] == '{' && name[strlen(name) - 1] == '}'));
         bool first = i == 0 || strncmp(counter_name((enum counter)(i - 1)), name, length) != 0 ||

@@ -1,4 +1,5 @@
-/* A client of the worker under test: raw bytes and websocket frames over loopback. While it waits, it plays the master (fixture_pump). */
+/* A client of the worker under test: raw bytes and websocket frames over loopback. While it waits, it
+ * plays the master (fixture_pump). */
 #ifndef OPALD_TESTS_FIXTURE_CLIENT_H
 #define OPALD_TESTS_FIXTURE_CLIENT_H
 
@@ -9,7 +10,8 @@ int client_connect(const struct fixture *fixture, int receive_buffer);
 
 void client_write(int fd, const void *bytes, size_t length);
 
-/* Reads one byte at a time at most `milliseconds` long while the master works; -1 at the end of the stream, -2 when time is over. */
+/* Reads one byte at a time at most `milliseconds` long while the master works; -1 at the end of the
+ * stream, -2 when time is over. */
 int client_byte(struct fixture *fixture, int fd, int milliseconds);
 
 /* The same as a websocket: the handshake is done. */
@@ -26,8 +28,8 @@ void client_frame(int fd, uint8_t opcode, struct slice payload);
 void client_say(int fd, const char *text);
 
 /*
- * Reads one frame: returns its opcode with the payload in `out` (cleared first, NUL-terminated); -1 at the end of the stream, -2 when nothing
- * came in time.
+ * Reads one frame: returns its opcode with the payload in `out` (cleared first, NUL-terminated); -1 at the
+ * end of the stream, -2 when nothing came in time.
  */
 int client_read(struct fixture *fixture, int fd, struct text *out, int milliseconds);
 

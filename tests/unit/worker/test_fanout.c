@@ -43,8 +43,9 @@ static struct notify_ids read_notify(struct fixture *fixture, int fd, const char
     return ids;
 }
 
-/* One batch with runs of a topic, changes of topic, sizes on both sides of every threshold: each client gets its events in order, with its
- * own ids and a call id that nobody else has; two subscriptions of a client get an event before either gets the next. */
+/* One batch with runs of a topic, changes of topic, sizes on both sides of every threshold: each client
+ * gets its events in order, with its own ids and a call id that nobody else has; two subscriptions of a
+ * client get an event before either gets the next. */
 static void test_batch_addresses(void **state)
 {
     (void)state;
@@ -238,8 +239,9 @@ static int read_at_leisure(int fd, size_t wanted)
     return 0;
 }
 
-/* Far more than a client's limit comes at once, as after an outage of the backbone: one that reads fast, if slower than that, keeps its
- * connection. One that does not read loses it all the same, and keeps nobody waiting. */
+/* Far more than a client's limit comes at once, as after an outage of the backbone: one that reads fast,
+ * if slower than that, keeps its connection. One that does not read loses it all the same, and keeps
+ * nobody waiting. */
 static void test_flood(void **state)
 {
     (void)state;
@@ -274,7 +276,8 @@ static void test_flood(void **state)
 
 /* ---- whose turn it is ---- */
 
-/* The socket that this program or its worker sent to last. In place of libc's, so that the worker's sends are seen. */
+/* The socket that this program or its worker sent to last. In place of libc's, so that the worker's sends
+ * are seen. */
 static _Atomic int *last_sent;
 
 ssize_t send(int fd, const void *bytes, size_t length, int flags)

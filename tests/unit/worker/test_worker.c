@@ -152,7 +152,8 @@ static void acknowledge(struct fixture *fixture)
     ring_writer_wake(fixture->ring);
 }
 
-/* An HTTP publisher that waits for the backbone: acknowledged, not acknowledged, too late, of another incarnation. */
+/* An HTTP publisher that waits for the backbone: acknowledged, not acknowledged, too late, of another
+ * incarnation. */
 static void test_waits_for_backbone(void **state)
 {
     (void)state;
@@ -295,7 +296,7 @@ static void test_slow_client(void **state)
     for (; sent < 200 && fixture_counter(&fixture, COUNTER_CLIENTS_TOO_SLOW) == 0; sent++) {
         fixture_event(&fixture, "t", NULL, text_slice(&data));
         expect_notify(&fixture, good, "t", data.data);
-        /* answered after the fan-out: an event more would find the slow one closing, and be none of its own */
+        /* answered after the fan-out: an event more would find the slow one closing */
         client_say(good, PING("p"));
         client_expect(&fixture, good, REPLY("\"pong\"", "str", "p"));
     }
@@ -472,7 +473,8 @@ static void test_graceful_stop(void **state)
     fixture_stop(&fixture);
 }
 
-/* Clients that don't close their side hold it up no longer than they may, and a second signal ends it at once. */
+/* Clients that don't close their side hold it up no longer than they may, and a second signal ends it at
+ * once. */
 static void test_stop_with_mute_clients(void **state)
 {
     (void)state;
@@ -504,7 +506,8 @@ static void test_master_gone(void **state)
     fixture_stop(&fixture);
 }
 
-/* Another worker (the test) has no connections: it must be given most of the new ones, and what it gives is served here. */
+/* Another worker (the test) has no connections: it must be given most of the new ones, and what it gives
+ * is served here. */
 static void test_handoff(void **state)
 {
     (void)state;
@@ -611,7 +614,8 @@ static void test_input_pieces(void **state)
     fixture_stop(&fixture);
 }
 
-/* Many frames in one batch to clients of which some take only part of them: nothing lost, nothing twice, in order. */
+/* Many frames in one batch to clients of which some take only part of them: nothing lost, nothing twice,
+ * in order. */
 static void test_batches(void **state)
 {
     (void)state;
@@ -662,7 +666,8 @@ static void test_ring_goes_round(void **state)
     fixture_stop(&fixture);
 }
 
-/* The ring brings an event of this slot's former worker with a ticket that this one has given too: it answers nobody. */
+/* The ring brings an event of this slot's former worker with a ticket that this one has given too: it
+ * answers nobody. */
 static void test_predecessor(void **state)
 {
     (void)state;
@@ -690,7 +695,8 @@ static void test_predecessor(void **state)
     fixture_stop(&fixture);
 }
 
-/* While a synchronous publish waits, the worker does not read on: what a client sends meanwhile stays in the kernel. */
+/* While a synchronous publish waits, the worker does not read on: what a client sends meanwhile stays in
+ * the kernel. */
 static void test_back_pressure(void **state)
 {
     (void)state;

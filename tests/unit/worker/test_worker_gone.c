@@ -20,8 +20,9 @@ static void client_reset(int fd)
 }
 
 /*
- * The reset is found by a write in the middle of a batch: more events wait for the client than go out in one call. Its topic, of which it
- * was the last subscriber, is gone from then on (SAN=address tells of a use), and each delivery is counted as made or as dropped.
+ * The reset is found by a write in the middle of a batch: more events wait for the client than go out in
+ * one call. Its topic, of which it was the last subscriber, is gone from then on (SAN=address tells of a
+ * use), and each delivery is counted as made or as dropped.
  */
 static void test_reset_within_batch(void **state)
 {
@@ -87,7 +88,8 @@ static void test_too_slow_within_batch(void **state)
     fixture_stop(&fixture);
 }
 
-/* `nc -N` and the like end their side right after the request: a reply that is too large for the socket still goes out whole. */
+/* `nc -N` and the like end their side right after the request: a reply that is too large for the socket
+ * still goes out whole. */
 static void test_half_closed_gets_whole_reply(void **state)
 {
     (void)state;
@@ -129,8 +131,8 @@ static void test_half_closed_gets_whole_reply(void **state)
     fixture_stop(&fixture);
 }
 
-/* The worker stops while a client that has just connected is about to ask: it gets its answer; one that says nothing, or half a
- * head, holds nobody up. */
+/* The worker stops while a client that has just connected is about to ask: it gets its answer; one that
+ * says nothing, or half a head, holds nobody up. */
 static void test_fresh_connections_while_stopping(void **state)
 {
     (void)state;
@@ -164,7 +166,8 @@ static void test_fresh_connections_while_stopping(void **state)
     fixture_stop(&fixture);
 }
 
-/* A connection that another worker gives while this one has no descriptor left comes as a message without it: counted. */
+/* A connection that another worker gives while this one has no descriptor left comes as a message without
+ * it: counted. */
 static void test_given_without_descriptor(void **state)
 {
     (void)state;

@@ -1,6 +1,7 @@
 /*
- * A whole worker in a process of its own, with the test as its master: the test owns the segment and moves events from the uplink to the
- * ring. Everything is on loopback and ends with the test. fixture_client.h is a client of the worker.
+ * A whole worker in a process of its own, with the test as its master: the test owns the segment and moves
+ * events from the uplink to the ring. Everything is on loopback and ends with the test. fixture_client.h
+ * is a client of the worker.
  */
 #ifndef OPALD_TESTS_WORKER_FIXTURE_H
 #define OPALD_TESTS_WORKER_FIXTURE_H

@@ -1,6 +1,6 @@
-/* The JSON scanner at guard pages: every text ends where the next byte can't be read, and begins where the one before can't. What is
- * refused, and with which words, is Python's (3.11) own verdict on the same texts; tests/integration/test_json_differential.py
- * asks it again about random ones. */
+/* The JSON scanner at guard pages: every text ends where the next byte can't be read, and begins where the
+ * one before can't. What is refused, and with which words, is Python's (3.11) own verdict on the same
+ * texts; tests/integration/test_json_differential.py asks it again about random ones. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -219,7 +219,8 @@ static void serialized(void **state)
     json_free(&document);
 }
 
-/* A pipe that nobody reads must not stop the process, though its descriptor is a blocking one and stays so; the loss is told later. */
+/* A pipe that nobody reads must not stop the process, though its descriptor is a blocking one and stays
+ * so; the loss is told later. */
 static void full_pipe(void **state)
 {
     struct log_settings settings = {.level = LOG_INFO};

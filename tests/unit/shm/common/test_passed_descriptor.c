@@ -1,4 +1,5 @@
-/* Messages with a descriptor: shm/common/passed_descriptor.h. No descriptor may stay open by mistake, whatever comes. */
+/* Messages with a descriptor: shm/common/passed_descriptor.h. No descriptor may stay open by mistake,
+ * whatever comes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

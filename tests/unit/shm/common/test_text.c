@@ -1,4 +1,5 @@
-/* Growth and escaping. The expected escapes are what Python's json.dumps (with and without ensure_ascii) and repr() print. */
+/* Growth and escaping. The expected escapes are what Python's json.dumps (with and without ensure_ascii)
+ * and repr() print. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -75,7 +75,8 @@ static void the_first_error_is_found(void **state)
     assert_ptr_equal(utf8_find_error(text, 11), text + 10);
 }
 
-/* Cut into parts of each size, a text is judged as it is in one piece; and what is wrong is found at the first byte that makes it so. */
+/* Cut into parts of each size, a text is judged as it is in one piece; and what is wrong is found at the
+ * first byte that makes it so. */
 static void a_stream_is_cut_anywhere(void **state)
 {
     (void)state;
