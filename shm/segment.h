@@ -14,19 +14,13 @@
 #define OPALD_SHM_SEGMENT_H
 
 #include <stddef.h>
+#include "shm/common/config.h"
 #include "shm/common/error.h"
 
 #define SEGMENT_WORKERS_MAX 128
 #define SEGMENT_SLOTS_MAX   (SEGMENT_WORKERS_MAX + 1) /* and one for the policy process */
 
 struct segment; /* opaque; internal layout in shm/layout.h, included by shm/ sources only */
-
-struct segment_settings {
-    size_t ring_bytes;   /* rounded up to a power of two; at least 64 KiB */
-    size_t uplink_bytes; /* per slot, rounded up to a power of two */
-    unsigned
-        slots; /* the most workers there can ever be and one for the policy process, 1..SEGMENT_SLOTS_MAX */
-};
 
 /* Master. NULL with `err` set when the memory can't be had. */
 struct segment *segment_create(const struct segment_settings *settings, struct error *err);

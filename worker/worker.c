@@ -358,7 +358,7 @@ static void worker_open(struct worker_process *process, const struct worker_desc
         .listeners = descriptors->listeners,
         .listener_count = descriptors->listener_count,
         .peers = worker->peers,
-        .connections_max = (uint64_t)worker->config->connections_max,
+        .connections_max = worker->config->connections_max,
         .accepted = worker_on_accepted,
         .context = worker,
     });

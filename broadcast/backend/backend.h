@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "broadcast/backend/notification.h"
+#include "shm/common/config.h"
 #include "shm/common/error.h"
 #include "shm/common/object.h"
 
@@ -53,45 +54,6 @@ struct broadcast_callbacks {
      * within broadcast_publish and broadcast_close; what is unsent at the close gets none. NULL: not wanted.
      * It must not call broadcast_publish. */
     void (*acknowledged)(void *context, uint64_t token, bool ok);
-};
-
-struct broadcast_settings {
-    /* kafka://h1:9092,h2:9092 | kafka+mock:// | redis://host:6379 | postgresql://host:5432/database */
-    const char *uri;
-    /* Kafka topic, Redis or Postgres channel */
-    const char *channel;
-    /* this server's, 32 hex digits */
-    const char *notifier_id;
-    size_t event_max_bytes;
-    unsigned json_max_depth;
-    /* limits of the messages that wait for an acknowledgement */
-    size_t queue_max_bytes;
-    size_t queue_max_messages;
-    /* seconds */
-    double reconnect_backoff_min;
-    double reconnect_backoff_max;
-    /* failed attempts in a row after which to give up; 0: never */
-    int64_t reconnect_max_retries;
-    /* librdkafka's own debug lines go to the log */
-    bool debug;
-
-    /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay/relay.h). */
-    /* OPAL_BROADCAST_RECONNECT_ENABLED=false: a lost backbone stays lost */
-    bool no_reconnect;
-    /* messages kept while away; 0: none */
-    size_t replay_buffer_size;
-    /* from the return to the replay, and again to the resync; 0: at once */
-    double settle_seconds;
-    /* the longest a deaf connection may go unnoticed, seconds; above 0 */
-    double heartbeat_deadline;
-    /* where Postgres keeps large events */
-    const char *postgres_schema;
-
-    /* Kafka. The operator's settings of librdkafka, one "key=value" per line, applied after ours; NULL:
-     * none. */
-    const char *kafka_config;
-    /* create a missing topic */
-    bool kafka_create_topic;
 };
 
 /* The last line of each backend in the log; the number of attempts. The reference's words but for what is

@@ -19,7 +19,7 @@
 
 struct kafka {
     uint32_t magic;
-    struct broadcast_settings settings; /* with own copies of the strings */
+    const struct broadcast_settings *settings;
     struct broadcast_callbacks callbacks;
     struct text brokers;
     struct kafka_mock *mock; /* NULL with a real cluster */
@@ -46,10 +46,6 @@ static void kafka_free(struct kafka *kafka)
         kafka_mock_close(kafka->mock);
     text_free(&kafka->brokers);
     text_free(&kafka->message);
-    free((char *)(uintptr_t)kafka->settings.uri);
-    free((char *)(uintptr_t)kafka->settings.channel);
-    free((char *)(uintptr_t)kafka->settings.notifier_id);
-    free((char *)(uintptr_t)kafka->settings.kafka_config);
     kafka->magic = 0;
     free(kafka);
 }
@@ -79,11 +75,11 @@ static void kafka_on_limit(void *owner, uint64_t bytes)
 
 static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *context, struct error *err)
 {
-    bool mock = kafka_config_is_mock(kafka->settings.uri);
-    if (kafka_config_parse_uri(kafka->settings.uri, &kafka->brokers, err) < 0)
+    bool mock = kafka_config_is_mock(kafka->settings->uri);
+    if (kafka_config_parse_uri(kafka->settings->uri, &kafka->brokers, err) < 0)
         return -1;
     if (mock) {
-        kafka->mock = kafka_mock_open(kafka->settings.channel, err);
+        kafka->mock = kafka_mock_open(kafka->settings->channel, err);
         if (!kafka->mock)
             return -1;
         text_append_string(&kafka->brokers, kafka_mock_brokers(kafka->mock));
@@ -91,11 +87,11 @@ static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *
             "kafka+mock: this backbone is a trial cluster inside this process, at %s: it keeps nothing, and "
             "no other "
             "server should rely on it. Look into it with: kcat -b %s -t %s",
-            kafka->brokers.data, kafka->brokers.data, kafka->settings.channel);
+            kafka->brokers.data, kafka->brokers.data, kafka->settings->channel);
     }
     kafka_log_brokers(kafka);
     kafka->producer = kafka_producer_open(
-        base, &kafka->settings, kafka->brokers.data, !mock, &kafka->callbacks, context, err);
+        base, kafka->settings, kafka->brokers.data, !mock, &kafka->callbacks, context, err);
     if (!kafka->producer)
         return -1;
     struct kafka_consumer_options options = {.brokers = kafka->brokers.data,
@@ -103,7 +99,7 @@ static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *
         .fetch_wait_ms = mock ? KAFKA_FETCH_WAIT_MOCK_MS : KAFKA_FETCH_WAIT_MS,
         .limit_known = kafka_on_limit,
         .owner = kafka};
-    kafka->consumer = kafka_consumer_open(base, &kafka->settings, &options, &kafka->callbacks, context, err);
+    kafka->consumer = kafka_consumer_open(base, kafka->settings, &options, &kafka->callbacks, context, err);
     return kafka->consumer ? 0 : -1;
 }
 
@@ -135,11 +131,7 @@ static void *kafka_open(struct event_base *base, const struct broadcast_settings
         return NULL;
     struct kafka *kafka = memory_allocate(sizeof *kafka);
     kafka->magic = KAFKA_MAGIC;
-    kafka->settings = *settings;
-    kafka->settings.uri = memory_copy_string(settings->uri);
-    kafka->settings.channel = memory_copy_string(settings->channel);
-    kafka->settings.notifier_id = memory_copy_string(settings->notifier_id);
-    kafka->settings.kafka_config = settings->kafka_config ? memory_copy_string(settings->kafka_config) : NULL;
+    kafka->settings = settings;
     kafka->callbacks = *callbacks;
     if (kafka_open_parts(kafka, base, context, err) < 0) {
         if (kafka->producer)
@@ -154,7 +146,7 @@ static int kafka_publish(void *self, struct slice topic, struct slice data, uint
 {
     struct kafka *kafka = self;
     text_clear(&kafka->message);
-    notification_encode(&kafka->message, slice_from_string(kafka->settings.notifier_id), topic, data);
+    notification_encode(&kafka->message, slice_from_string(kafka->settings->notifier_id), topic, data);
     return kafka_producer_send(kafka->producer, text_slice(&kafka->message), token);
 }
 

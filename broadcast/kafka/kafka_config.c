@@ -225,7 +225,7 @@ int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_sett
         kafka_config_set_number(conf, "reconnect.backoff.ms", least, err) < 0 ||
         kafka_config_set_number(conf, "reconnect.backoff.max.ms", most, err) < 0)
         return -1;
-    if (settings->debug && kafka_config_set(conf, "debug", "broker,topic,metadata", err) < 0)
+    if (log_enabled(LOG_DEBUG) && kafka_config_set(conf, "debug", "broker,topic,metadata", err) < 0)
         return -1;
     return secure ? kafka_config_apply_security(conf, err) : 0;
 }

@@ -280,7 +280,7 @@ static int kafka_consumer_configure(struct kafka_consumer *consumer, rd_kafka_co
         {"fetch.error.backoff.ms", "50"},
     };
     const struct broadcast_settings *settings = consumer->settings;
-    long long most = (long long)settings->event_max_bytes + KAFKA_MESSAGE_SLACK;
+    long long most = (long long)settings->limits->event_max_bytes + KAFKA_MESSAGE_SLACK;
     long long queue_kb = most * 4 / 1024 > 16384 ? most * 4 / 1024 : 16384;
     if (kafka_config_apply_common(conf, settings, options->brokers, options->secure, err) < 0)
         return -1;

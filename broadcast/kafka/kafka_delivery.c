@@ -63,7 +63,7 @@ bool kafka_delivery_offer(struct kafka_delivery *delivery, const struct kafka_re
         delivery_reject(delivery, record, "no value (a tombstone)");
         return true;
     }
-    if (record->value.length > delivery->settings->event_max_bytes + KAFKA_MESSAGE_SLACK) {
+    if (record->value.length > delivery->settings->limits->event_max_bytes + KAFKA_MESSAGE_SLACK) {
         delivery_reject_large(delivery, record);
         return true;
     }
@@ -84,7 +84,7 @@ bool kafka_delivery_offer(struct kafka_delivery *delivery, const struct kafka_re
             kafka_resync_ask(delivery->resync, &notification);
         return true;
     }
-    if (notification.data.length > delivery->settings->event_max_bytes) {
+    if (notification.data.length > delivery->settings->limits->event_max_bytes) {
         delivery_reject_large(delivery, record);
         return true;
     }
@@ -119,7 +119,7 @@ struct kafka_delivery *kafka_delivery_open(struct event_base *base, const struct
     delivery->settings = settings;
     delivery->callbacks = callbacks;
     delivery->context = context;
-    delivery->decoder = notification_decoder_make(settings->json_max_depth);
+    delivery->decoder = notification_decoder_make(settings->limits->json_max_depth);
     delivery->resync = kafka_resync_open(base, callbacks, context);
     if (!delivery->resync) {
         kafka_delivery_close(delivery);

@@ -94,7 +94,7 @@ static int sender_configure(
     };
     const struct broadcast_settings *settings = options->settings;
     long long kilobytes = (long long)(settings->queue_max_bytes / 1024) + 1024;
-    long long message = (long long)settings->event_max_bytes + KAFKA_MESSAGE_SLACK;
+    long long message = (long long)settings->limits->event_max_bytes + KAFKA_MESSAGE_SLACK;
     if (message < KAFKA_MESSAGE_MIN_LIMIT)
         message = KAFKA_MESSAGE_MIN_LIMIT;
     if (message > KAFKA_LIBRDKAFKA_MAX_SIZE)

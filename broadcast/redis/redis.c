@@ -231,7 +231,7 @@ static void *redis_open(struct event_base *base, const struct broadcast_settings
     redis->relay = relay_make(base, settings, callbacks, context, &driver, redis);
     relay_set_message_max(redis->relay, REDIS_MESSAGE_MAX);
     uint64_t user_timeout_ns = relay_deadline_ns(settings) / 2;
-    size_t reply_max_bytes = settings->event_max_bytes + REDIS_REPLY_EXTRA_MAX;
+    size_t reply_max_bytes = settings->limits->event_max_bytes + REDIS_REPLY_EXTRA_MAX;
     redis->listener = redis_connection_make(
         base, &redis->uri, redis->channel, user_timeout_ns, reply_max_bytes, &listener_callbacks, redis);
     redis->sender = redis_connection_make(

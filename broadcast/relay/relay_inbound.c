@@ -49,7 +49,7 @@ struct relay_inbound *relay_inbound_make(const struct broadcast_settings *settin
     inbound->context = context;
     inbound->notifier_id = memory_copy_string(settings->notifier_id);
     inbound->inbox = inbox_make(INBOX_MESSAGES, INBOX_BYTES);
-    inbound->decoder = notification_decoder_make(settings->json_max_depth);
+    inbound->decoder = notification_decoder_make(settings->limits->json_max_depth);
     inbound->reading = true;
     return inbound;
 }

@@ -2,7 +2,7 @@
 
 void relay_links_init(struct relay_links *links, const struct broadcast_settings *settings)
 {
-    *links = (struct relay_links){.no_reconnect = settings->no_reconnect,
+    *links = (struct relay_links){.no_reconnect = !settings->reconnect_enabled,
         .max_retries = settings->reconnect_max_retries,
         .settle_seconds = settings->settle_seconds};
     for (int side = 0; side < RELAY_SIDES; side++)

@@ -6,7 +6,6 @@
 
 #include "broadcast/broadcast.h"
 #include "shm/common/log_redact.h"
-#include "server/router/backbone_settings.h"
 #include "worker/auth/auth.h"
 #include "worker/api/data_sources.h"
 #include "worker/net/tls.h"
@@ -30,18 +29,20 @@ static void print_note(void *context, const char *line)
 bool command_check_backbone(const struct config *config, char *line, size_t size)
 {
     struct error err = {0};
-    const struct broadcast_settings settings = backbone_settings(config, "");
-    if (!config->broadcast_uri)
+    struct broadcast_settings settings = config->broadcast;
+    settings.limits = &config->limits;
+    settings.notifier_id = "";
+    if (!config->broadcast.uri)
         return true;
     /* When the URI is good, it is not what the message is about. */
-    if (broadcast_check_uri(config->broadcast_uri, &err) == 0) {
+    if (broadcast_check_uri(config->broadcast.uri, &err) == 0) {
         if (broadcast_check_settings(&settings, &err) == 0)
             return true;
         snprintf(line, size, "%s", err.text);
         return false;
     }
     struct text shown = {0};
-    options_append_url(&shown, config->broadcast_uri);
+    options_append_url(&shown, config->broadcast.uri);
     snprintf(line, size, "OPAL_BROADCAST_URI=%s: %s", text_slice(&shown).data, err.text);
     text_free(&shown);
     return false;

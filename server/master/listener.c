@@ -62,7 +62,7 @@ static void listener_tune(int descriptor, int unsent_max_bytes)
     setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof unsent_max_bytes);
 }
 
-static int listener_bind(const struct addrinfo *address, const struct listener_settings *settings)
+static int listener_bind(const struct addrinfo *address, const struct config *config)
 {
     int on = 1;
     int descriptor = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -71,9 +71,9 @@ static int listener_bind(const struct addrinfo *address, const struct listener_s
     setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->ai_family == AF_INET6)
         setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    listener_tune(descriptor, settings->unsent_max_bytes);
+    listener_tune(descriptor, config->client_unsent_max_bytes);
     if (bind(descriptor, address->ai_addr, address->ai_addrlen) < 0 ||
-        listen(descriptor, settings->backlog) < 0) {
+        listen(descriptor, config->listen_backlog) < 0) {
         int saved = errno;
         close(descriptor);
         errno = saved;
@@ -82,7 +82,7 @@ static int listener_bind(const struct addrinfo *address, const struct listener_s
     return descriptor;
 }
 
-int listeners_open(struct listeners *listeners, const struct listener_settings *settings, struct error *err)
+int listeners_open(struct listeners *listeners, const struct config *config, struct error *err)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
@@ -90,24 +90,24 @@ int listeners_open(struct listeners *listeners, const struct listener_settings *
     *listeners = (struct listeners){0};
     int systemd = listeners_from_systemd(listeners, err);
     for (int i = 0; i < listeners->count; i++)
-        listener_tune(listeners->descriptors[i], settings->unsent_max_bytes);
+        listener_tune(listeners->descriptors[i], config->client_unsent_max_bytes);
     if (systemd)
         return systemd < 0 ? -1 : 0;
 
-    snprintf(service, sizeof service, "%d", settings->port);
-    int failure = getaddrinfo(settings->host, service, &hints, &found);
+    snprintf(service, sizeof service, "%d", config->port);
+    int failure = getaddrinfo(config->host, service, &hints, &found);
     if (failure)
-        return error_set(err, EINVAL, "cannot resolve the address to listen on, '%s': %s", settings->host,
+        return error_set(err, EINVAL, "cannot resolve the address to listen on, '%s': %s", config->host,
             gai_strerror(failure));
     for (struct addrinfo *address = found; address && listeners->count < LISTENERS_MAX;
          address = address->ai_next) {
-        int descriptor = listener_bind(address, settings);
+        int descriptor = listener_bind(address, config);
         if (descriptor < 0) {
             /* "localhost" may resolve to ::1 on a machine without IPv6: no reason to fail while another
              * address works. */
             if ((errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) && (listeners->count || address->ai_next))
                 continue;
-            error_set_errno(err, errno, "cannot listen on %s port %d", settings->host, settings->port);
+            error_set_errno(err, errno, "cannot listen on %s port %d", config->host, config->port);
             freeaddrinfo(found);
             listeners_close(listeners);
             return -1;
@@ -116,8 +116,8 @@ int listeners_open(struct listeners *listeners, const struct listener_settings *
     }
     freeaddrinfo(found);
     if (!listeners->count)
-        return error_set(err, EADDRNOTAVAIL, "cannot listen on %s port %d: no usable address", settings->host,
-            settings->port);
+        return error_set(
+            err, EADDRNOTAVAIL, "cannot listen on %s port %d: no usable address", config->host, config->port);
     return 0;
 }
 

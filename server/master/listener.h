@@ -4,6 +4,7 @@
 #define OPALD_SERVER_MASTER_LISTENER_H
 
 #include <stddef.h>
+#include "shm/common/config.h"
 #include "shm/common/error.h"
 
 #define LISTENERS_MAX 8
@@ -13,16 +14,9 @@ struct listeners {
     int count;
 };
 
-struct listener_settings {
-    const char *host;
-    int port;
-    int backlog;
-    int unsent_max_bytes; /* that the kernel keeps for each connection beside what is on its way (TCP_NOTSENT_LOWAT, tcp(7)) */
-};
-
-/* Binds every address that `host` resolves to (start-up only: may ask the resolver), or takes the sockets systemd passes
+/* Binds every address that config->host resolves to (start-up only: may ask the resolver), or takes the sockets systemd passes
  * (LISTEN_PID, LISTEN_FDS; sd_listen_fds(3)), which win over host and port. -1 with a text that says which address and why. */
-int listeners_open(struct listeners *listeners, const struct listener_settings *settings, struct error *err);
+int listeners_open(struct listeners *listeners, const struct config *config, struct error *err);
 void listeners_close(struct listeners *listeners);
 /* "127.0.0.1:7002" or "[::1]:7002" of socket `index`. */
 void listeners_describe(const struct listeners *listeners, int index, char *out, size_t size);

@@ -268,7 +268,7 @@ static void master_on_keepalive(evutil_socket_t descriptor, short what, void *co
     struct master *master = context;
     (void)descriptor;
     (void)what;
-    if (router_publish(master->router, slice_from_string(master->config->broadcast_keepalive_topic),
+    if (router_publish(master->router, slice_from_string(master->config->broadcast.keepalive_topic),
             SLICE_LITERAL("null")) < 0)
         log_write(LOG_WARNING, LOGGER_MASTER,
             "no room on the ring for the session keepalive; the next one comes in its turn");
@@ -276,14 +276,14 @@ static void master_on_keepalive(evutil_socket_t descriptor, short what, void *co
 
 static void master_start_keepalive(struct master *master)
 {
-    struct timeval interval = {(time_t)master->config->broadcast_keepalive_interval, 0};
-    if (!master->config->broadcast_uri || master->config->broadcast_keepalive_interval <= 0)
+    struct timeval interval = {(time_t)master->config->broadcast.keepalive_interval, 0};
+    if (!master->config->broadcast.uri || master->config->broadcast.keepalive_interval <= 0)
         return;
     master->keepalive = event_new(master->base, -1, EV_PERSIST, master_on_keepalive, master);
     event_add(master->keepalive, &interval);
     log_write(LOG_INFO, LOGGER_MASTER,
         "started broadcaster keepalive task: topic is '%s', interval is %lld seconds",
-        master->config->broadcast_keepalive_topic, (long long)master->config->broadcast_keepalive_interval);
+        master->config->broadcast.keepalive_topic, (long long)master->config->broadcast.keepalive_interval);
 }
 
 static void master_worker_stuck(void *context, unsigned slot, const char *why)
@@ -357,7 +357,7 @@ static void master_on_start(evutil_socket_t descriptor, short what, void *contex
     if (backbone_state_read(master->segment) == BACKBONE_CONNECTING)
         log_write(LOG_WARNING, LOGGER_MASTER,
             "the backbone is not there after %.1f s: taking clients without it",
-            master->config->broadcast_start_wait_seconds);
+            master->config->broadcast.start_wait_seconds);
     router_serving(master->router);
     master->supervisor = supervisor_open(&workers, &err);
     if (!master->supervisor) {
@@ -439,24 +439,17 @@ static int master_open_keys(struct master *master, struct error *err)
 static int master_open(struct master *master, int argc, char **argv, struct error *err)
 {
     const struct config *config = master->config;
-    const struct segment_settings memory = {.ring_bytes = (size_t)config->ring_bytes,
-        .uplink_bytes = (size_t)config->uplink_bytes,
-        .slots = (unsigned)config->workers_max + 1}; /* the last one is the policy process's */
     const struct timeval each_poll = {0, START_POLL_MS * 1000};
     struct router_hooks hooks = {.worker_stuck = master_worker_stuck,
         .webhook = master_on_webhook,
         .backbone_given_up = master_backbone_given_up,
         .context = master};
-    const struct listener_settings listener = {.host = config->host,
-        .port = (int)config->port,
-        .backlog = (int)config->listen_backlog,
-        .unsent_max_bytes = (int)config->client_unsent_max_bytes};
-    if (listeners_open(&master->listeners, &listener, err) < 0)
+    if (listeners_open(&master->listeners, config, err) < 0)
         return -1;
     if (master_open_keys(master, err) < 0)
         return -1;
     master_raise_descriptor_limit();
-    master->segment = segment_create(&memory, err);
+    master->segment = segment_create(&config->memory, err);
     if (!master->segment)
         return -1;
     master->base = event_base_new();
@@ -493,7 +486,7 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
         log_write(LOG_INFO, LOGGER_MASTER, "DogStatsD metrics disabled");
     master->start = event_new(master->base, -1, EV_PERSIST, master_on_start, master);
     master->start_deadline_ns =
-        clock_monotonic_ns() + (uint64_t)(config->broadcast_start_wait_seconds * (double)CLOCK_SECOND);
+        clock_monotonic_ns() + (uint64_t)(config->broadcast.start_wait_seconds * (double)CLOCK_SECOND);
     event_add(master->start, &each_poll);
     event_active(master->start, EV_TIMEOUT, 0);
     return 0;
@@ -553,13 +546,13 @@ int master_run(const struct config *config, int argc, char **argv)
     else
         log_write(LOG_WARNING, LOGGER_MASTER,
             "OPAL was not provided with JWT encryption keys, cannot verify api requests!");
-    if (config->broadcast_uri)
+    if (config->broadcast.uri)
         log_write(LOG_INFO, LOGGER_MASTER,
             "Initializing reconnecting broadcaster for server<->server communication");
     else
         log_write(LOG_INFO, LOGGER_MASTER, "Pub/Sub broadcaster is off");
-    log_write(LOG_INFO, LOGGER_MASTER, "*** OPAL Server Startup *** opald %s, pid %d, %lld workers",
-        OPALD_VERSION, (int)getpid(), (long long)config->workers);
+    log_write(LOG_INFO, LOGGER_MASTER, "*** OPAL Server Startup *** opald %s, pid %d, %u workers",
+        OPALD_VERSION, (int)getpid(), config->workers);
     service_notify_open(&master.notify);
     if (master_open(&master, argc, argv, &err) < 0) {
         log_write(LOG_CRITICAL, LOGGER_MASTER, "cannot start: %s", err.text);

@@ -37,8 +37,8 @@ struct statsd {
 static void drop_socket(struct statsd *statsd, int error)
 {
     log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER_STATSD,
-        "Error submitting packet: %s, dropping the packet (DogStatsD agent at %s:%lld)", strerror(error),
-        statsd->config->statsd_host, (long long)statsd->config->statsd_port);
+        "Error submitting packet: %s, dropping the packet (DogStatsD agent at %s:%d)", strerror(error),
+        statsd->config->statsd_host, statsd->config->statsd_port);
     close(statsd->socket);
     statsd->socket = -1;
 }
@@ -172,7 +172,7 @@ static void on_tick(evutil_socket_t descriptor, short what, void *context)
         send_all(statsd);
     else if (!statsd->resolver)
         statsd->resolver = resolver_start(
-            statsd->base, statsd->config->statsd_host, (int)statsd->config->statsd_port, on_resolved, statsd);
+            statsd->base, statsd->config->statsd_host, statsd->config->statsd_port, on_resolved, statsd);
 }
 
 struct statsd *statsd_open(
@@ -189,8 +189,8 @@ struct statsd *statsd_open(
     if (!statsd->tick)
         abort(); /* only out of memory */
     event_add(statsd->tick, &each);
-    log_write(LOG_INFO, LOGGER_STATSD, "DogStatsD metrics enabled; statsd: %s:%lld", config->statsd_host,
-        (long long)config->statsd_port);
+    log_write(LOG_INFO, LOGGER_STATSD, "DogStatsD metrics enabled; statsd: %s:%d", config->statsd_host,
+        config->statsd_port);
     on_tick(-1, 0, statsd);
     return statsd;
 }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -316,8 +315,8 @@ struct supervisor *supervisor_open(const struct supervisor_settings *settings, s
     struct supervisor *supervisor = memory_allocate(sizeof *supervisor);
     struct timeval interval = {0, TICK_MS * 1000};
     supervisor->settings = *settings;
-    supervisor->slot_count = (unsigned)settings->config->workers_max;
-    supervisor->wanted = (unsigned)settings->config->workers;
+    supervisor->slot_count = settings->config->workers_max;
+    supervisor->wanted = settings->config->workers;
     supervisor->lifeline_read = supervisor->lifeline_write = -1;
     for (unsigned i = 0; i < supervisor->slot_count; i++)
         supervisor->slots[i].handoff_receive = supervisor->slots[i].handoff_send = -1;

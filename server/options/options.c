@@ -37,6 +37,16 @@ static void report_value(struct problems *problems, const struct option *option,
     text_free(&shown);
 }
 
+/* Fields that are not negative, which the limits of their options say, are unsigned. */
+static void store_integer(void *where, size_t width, int64_t value)
+{
+    const uint32_t narrow = (uint32_t)value;
+    if (width == sizeof narrow)
+        memcpy(where, &narrow, sizeof narrow);
+    else
+        memcpy(where, &value, sizeof value);
+}
+
 static void store(struct config *config, const struct option *option, struct option_meaning *meaning)
 {
     if (option->offset == OPTION_NOWHERE)
@@ -55,7 +65,7 @@ static void store(struct config *config, const struct option *option, struct opt
     case OPTION_INT:
     case OPTION_SIZE:
     case OPTION_WORKERS:
-        *(int64_t *)where = meaning->integer;
+        store_integer(where, option->width, meaning->integer);
         break;
     case OPTION_FLOAT:
         *(double *)where = meaning->number;
@@ -134,13 +144,14 @@ static void derive_all_data_url(struct options *options)
 
 static void derive_workers(struct config *config)
 {
-    const struct option *workers = option_find("SERVER_WORKER_COUNT");
+    unsigned maximum = (unsigned)option_find("SERVER_WORKER_COUNT")->maximum;
     if (!config->workers)
-        config->workers = worker_count_auto();
-    if (config->workers > (int64_t)workers->maximum)
-        config->workers = (int64_t)workers->maximum;
+        config->workers = (unsigned)worker_count_auto();
+    if (config->workers > maximum)
+        config->workers = maximum;
     if (!config->workers_max)
         config->workers_max = config->workers > WORKERS_MAX_LEAST ? config->workers : WORKERS_MAX_LEAST;
+    config->memory.slots = config->workers_max + 1; /* the last one is the policy process's */
 }
 
 /* ---- all ---- */

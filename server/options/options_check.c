@@ -1,6 +1,5 @@
 #include "server/options/options_check.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "server/options/options_table.h"
@@ -14,34 +13,35 @@
 #define SOURCES_DEPTH  64
 #define SOURCES_TOKENS 100000
 /* Header of a ring's or uplink's record and of the event in it: what an event needs beside its own bytes. */
-#define RECORD_OVERHEAD 256
+#define RECORD_OVERHEAD ((size_t)256)
 
 static void check_sizes(struct problems *problems, const struct config *config)
 {
-    int64_t event = config->event_max_bytes;
-    if ((event + RECORD_OVERHEAD) * 8 > config->ring_bytes)
+    size_t event = config->limits.event_max_bytes;
+    size_t ring_least = (event + RECORD_OVERHEAD) * 8;
+    size_t uplink_least = (event + RECORD_OVERHEAD) * 2;
+    if (ring_least > config->memory.ring_bytes)
         problems_add(problems,
-            "OPAL_EVENT_MAX_BYTES=%" PRId64 " does not fit OPAL_RING_BYTES=%" PRId64
-            ": the ring must be at least eight times the event and %d bytes more (%" PRId64 ")",
-            event, config->ring_bytes, RECORD_OVERHEAD * 8, (event + RECORD_OVERHEAD) * 8);
-    if ((event + RECORD_OVERHEAD) * 2 > config->uplink_bytes)
+            "OPAL_EVENT_MAX_BYTES=%zu does not fit OPAL_RING_BYTES=%zu: the ring must be at least eight "
+            "times "
+            "the event and %zu bytes more (%zu)",
+            event, config->memory.ring_bytes, RECORD_OVERHEAD * 8, ring_least);
+    if (uplink_least > config->memory.uplink_bytes)
         problems_add(problems,
-            "OPAL_EVENT_MAX_BYTES=%" PRId64 " does not fit OPAL_UPLINK_BYTES=%" PRId64
-            ": the uplink must be at least twice the event and %d bytes more (%" PRId64 ")",
-            event, config->uplink_bytes, RECORD_OVERHEAD * 2, (event + RECORD_OVERHEAD) * 2);
+            "OPAL_EVENT_MAX_BYTES=%zu does not fit OPAL_UPLINK_BYTES=%zu: the uplink must be at least twice "
+            "the event and %zu bytes more (%zu)",
+            event, config->memory.uplink_bytes, RECORD_OVERHEAD * 2, uplink_least);
     if (event > config->client_queue_max_bytes)
         problems_add(problems,
-            "OPAL_EVENT_MAX_BYTES=%" PRId64 " is more than OPAL_CLIENT_QUEUE_MAX_BYTES=%" PRId64
-            ": a client could never be sent such an event",
+            "OPAL_EVENT_MAX_BYTES=%zu is more than OPAL_CLIENT_QUEUE_MAX_BYTES=%zu: a client could never be "
+            "sent such an event",
             event, config->client_queue_max_bytes);
-    if (event > config->kafka_queue_max_bytes)
-        problems_add(problems,
-            "OPAL_EVENT_MAX_BYTES=%" PRId64 " is more than OPAL_KAFKA_QUEUE_MAX_BYTES=%" PRId64, event,
-            config->kafka_queue_max_bytes);
-    if (config->topic_max_bytes > event / 2)
-        problems_add(problems,
-            "OPAL_TOPIC_MAX_BYTES=%" PRId64 " is more than half of OPAL_EVENT_MAX_BYTES=%" PRId64,
-            config->topic_max_bytes, event);
+    if (event > config->broadcast.queue_max_bytes)
+        problems_add(problems, "OPAL_EVENT_MAX_BYTES=%zu is more than OPAL_KAFKA_QUEUE_MAX_BYTES=%zu", event,
+            config->broadcast.queue_max_bytes);
+    if (config->limits.topic_max_bytes > event / 2)
+        problems_add(problems, "OPAL_TOPIC_MAX_BYTES=%zu is more than half of OPAL_EVENT_MAX_BYTES=%zu",
+            config->limits.topic_max_bytes, event);
 }
 
 static void check_route(struct problems *problems, const char *name, const char *route)
@@ -175,13 +175,13 @@ void options_check(const struct options *options, struct problems *problems)
     check_sizes(problems, config);
     check_networks(problems, "FORWARDED_ALLOW_IPS", &config->forwarded_allow_ips);
     if (config->workers > config->workers_max)
-        problems_add(problems, "--workers='%" PRId64 "': must not be more than OPAL_WORKERS_MAX=%" PRId64,
-            config->workers, config->workers_max);
-    if (config->broadcast_reconnect_backoff_min_seconds > config->broadcast_reconnect_backoff_max_seconds)
+        problems_add(problems, "--workers='%u': must not be more than OPAL_WORKERS_MAX=%u", config->workers,
+            config->workers_max);
+    if (config->broadcast.reconnect_backoff_min > config->broadcast.reconnect_backoff_max)
         problems_add(problems,
             "OPAL_BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS=%g: must not be more than "
             "OPAL_BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS=%g",
-            config->broadcast_reconnect_backoff_min_seconds, config->broadcast_reconnect_backoff_max_seconds);
+            config->broadcast.reconnect_backoff_min, config->broadcast.reconnect_backoff_max);
     check_route(problems, "DATA_CONFIG_ROUTE", config->data_config_route);
     check_route(problems, "ALL_DATA_ROUTE", config->all_data_route);
     check_route(problems, "DATA_CALLBACK_DEFAULT_ROUTE", config->data_callback_default_route);

@@ -3,15 +3,17 @@
 #include "shm/segment.h"
 
 /* Where a value goes; does not compile when the field has another type. */
-#define FIELD(kind, field) \
-    (offsetof(struct config, field) + \
-        0 * sizeof( \
-                char[__builtin_types_compatible_p(__typeof__(((struct config *)0)->field), kind) ? 1 : -1]))
-#define TEXT_FIELD(field)  FIELD(const char *, field)
-#define INT_FIELD(field)   FIELD(int64_t, field)
-#define FLOAT_FIELD(field) FIELD(double, field)
-#define BOOL_FIELD(field)  FIELD(bool, field)
-#define LIST_FIELD(field)  FIELD(struct config_list, field)
+#define AT(field)         (((struct config *)0)->field)
+#define IS(kind, field)   __builtin_types_compatible_p(__typeof__(AT(field)), kind)
+#define IS_INTEGER(field) (IS(int64_t, field) || IS(size_t, field) || IS(unsigned, field) || IS(int, field))
+#define PLACE(field, fits) \
+    .offset = offsetof(struct config, field) + 0 * sizeof(char[(fits) ? 1 : -1]), .width = sizeof AT(field)
+#define TEXT_FIELD(field)  PLACE(field, IS(const char *, field))
+#define INT_FIELD(field)   PLACE(field, IS_INTEGER(field))
+#define FLOAT_FIELD(field) PLACE(field, IS(double, field))
+#define BOOL_FIELD(field)  PLACE(field, IS(bool, field))
+#define LIST_FIELD(field)  PLACE(field, IS(struct config_list, field))
+#define LEVEL_FIELD(field) PLACE(field, IS(enum log_level, field))
 
 #define KIB     1024.0
 #define MIB     (1024.0 * KIB)
@@ -20,23 +22,23 @@
 #define DAY     86400.0
 
 #define TEXT(NAME, SECTION, DEFAULT, FIELD_, HELP) \
-    .name = NAME, .type = OPTION_STRING, .section = SECTION, .default_text = DEFAULT, \
-    .offset = TEXT_FIELD(FIELD_), .help = HELP
+    .name = NAME, .type = OPTION_STRING, .section = SECTION, .default_text = DEFAULT, TEXT_FIELD(FIELD_), \
+    .help = HELP
 #define BOOL(NAME, SECTION, DEFAULT, FIELD_, HELP) \
-    .name = NAME, .type = OPTION_BOOL, .section = SECTION, .default_text = DEFAULT, \
-    .offset = BOOL_FIELD(FIELD_), .help = HELP
+    .name = NAME, .type = OPTION_BOOL, .section = SECTION, .default_text = DEFAULT, BOOL_FIELD(FIELD_), \
+    .help = HELP
 #define LIST(NAME, SECTION, DEFAULT, FIELD_, HELP) \
-    .name = NAME, .type = OPTION_LIST, .section = SECTION, .default_text = DEFAULT, \
-    .offset = LIST_FIELD(FIELD_), .help = HELP
+    .name = NAME, .type = OPTION_LIST, .section = SECTION, .default_text = DEFAULT, LIST_FIELD(FIELD_), \
+    .help = HELP
 #define INT(NAME, SECTION, DEFAULT, LEAST, MOST, FIELD_, HELP) \
     .name = NAME, .type = OPTION_INT, .section = SECTION, .default_text = DEFAULT, .minimum = LEAST, \
-    .maximum = MOST, .offset = INT_FIELD(FIELD_), .help = HELP
+    .maximum = MOST, INT_FIELD(FIELD_), .help = HELP
 #define SIZE(NAME, SECTION, DEFAULT, LEAST, MOST, FIELD_, HELP) \
     .name = NAME, .type = OPTION_SIZE, .section = SECTION, .default_text = DEFAULT, .minimum = LEAST, \
-    .maximum = MOST, .offset = INT_FIELD(FIELD_), .help = HELP
+    .maximum = MOST, INT_FIELD(FIELD_), .help = HELP
 #define SECONDS(NAME, SECTION, DEFAULT, LEAST, MOST, FIELD_, HELP) \
     .name = NAME, .type = OPTION_FLOAT, .section = SECTION, .default_text = DEFAULT, .minimum = LEAST, \
-    .maximum = MOST, .offset = FLOAT_FIELD(FIELD_), .help = HELP
+    .maximum = MOST, FLOAT_FIELD(FIELD_), .help = HELP
 
 /* Options of the reference that this version takes and does not act on. */
 #define UNUSED(NAME, TYPE, DEFAULT) \
@@ -77,7 +79,7 @@ const struct option options_table[] = {
         .default_text = "auto",
         .minimum = 1,
         .maximum = SEGMENT_WORKERS_MAX,
-        .offset = INT_FIELD(workers),
+        INT_FIELD(workers),
         .flag_alias = "workers",
         .environment = environment_workers,
         .help = "worker processes; auto: one per processor that the affinity mask and the cgroup allow"},
@@ -89,79 +91,80 @@ const struct option options_table[] = {
         "connections that may wait to be accepted (the kernel's somaxconn limits it too)")},
 
     /* ---- backbone ---- */
-    {TEXT("BROADCAST_URI", SECTION_BACKBONE, NULL, broadcast_uri,
+    {TEXT("BROADCAST_URI", SECTION_BACKBONE, NULL, broadcast.uri,
          "backbone that links servers: kafka://host:9092,host2:9092, redis[s]://user:password@host/0, "
          "postgres://user:password@host/database. Not set: this host alone, all its workers"),
         .secrecy = OPTION_SECRET_URL},
-    {TEXT("BROADCAST_CHANNEL_NAME", SECTION_BACKBONE, "EventNotifier", broadcast_channel_name,
+    {TEXT("BROADCAST_CHANNEL_NAME", SECTION_BACKBONE, "EventNotifier", broadcast.channel,
          "Kafka topic, Redis channel or Postgres NOTIFY channel"),
         .flag_alias = "broadcast-channel", .environment = environment_channel},
     {SECONDS("BROADCAST_RECONNECT_BACKOFF_MIN_SECONDS", SECTION_BACKBONE, "0.5", 0.001, DAY,
-        broadcast_reconnect_backoff_min_seconds, "first wait before the backbone is tried again")},
+        broadcast.reconnect_backoff_min, "first wait before the backbone is tried again")},
     {SECONDS("BROADCAST_RECONNECT_BACKOFF_MAX_SECONDS", SECTION_BACKBONE, "30", 0.001, DAY,
-        broadcast_reconnect_backoff_max_seconds,
+        broadcast.reconnect_backoff_max,
         "longest wait before the backbone is tried again; Redis, Postgres: once connected, not longer than "
         "BROADCAST_RESYNC_SETTLE_SECONDS")},
-    {INT("BROADCAST_KEEPALIVE_INTERVAL", SECTION_BACKBONE, "3600", 0, 30 * DAY, broadcast_keepalive_interval,
+    {INT("BROADCAST_KEEPALIVE_INTERVAL", SECTION_BACKBONE, "3600", 0, 30 * DAY, broadcast.keepalive_interval,
         "seconds between keepalive events on the backbone; 0: none")},
     {TEXT("BROADCAST_KEEPALIVE_TOPIC", SECTION_BACKBONE, "__broadcast_session_keepalive__",
-        broadcast_keepalive_topic, "topic of the keepalive events")},
-    {BOOL("BROADCAST_RECONNECT_ENABLED", SECTION_BACKBONE, "true", broadcast_reconnect_enabled,
+        broadcast.keepalive_topic, "topic of the keepalive events")},
+    {BOOL("BROADCAST_RECONNECT_ENABLED", SECTION_BACKBONE, "true", broadcast.reconnect_enabled,
         "Redis, Postgres: connect again after a loss")},
     {INT("BROADCAST_RECONNECT_MAX_RETRIES", SECTION_BACKBONE, "0", 0, 1000000000,
-        broadcast_reconnect_max_retries,
+        broadcast.reconnect_max_retries,
         "failed attempts in a row after which the server gives up: it closes its clients with 1012 and "
         "ends with status 1, to be started anew by whatever looks after it; 0: never")},
-    {BOOL("BROADCAST_HEALTHCHECK_ENABLED", SECTION_BACKBONE, "true", broadcast_healthcheck_enabled,
+    {BOOL("BROADCAST_HEALTHCHECK_ENABLED", SECTION_BACKBONE, "true", broadcast.healthcheck_enabled,
         "GET /healthcheck answers 503 once the backbone is lost for good (given up, or lost with "
         "reconnecting switched off); not while it is being tried again")},
-    {INT("BROADCAST_REPLAY_BUFFER_SIZE", SECTION_BACKBONE, "10000", 0, 10000000, broadcast_replay_buffer_size,
+    {INT("BROADCAST_REPLAY_BUFFER_SIZE", SECTION_BACKBONE, "10000", 0, 10000000, broadcast.replay_buffer_size,
         "Redis, Postgres: own events kept while the backbone is away and sent on its return; 0: none")},
-    {BOOL("BROADCAST_RESYNC_ON_RECONNECT", SECTION_BACKBONE, "true", broadcast_resync_on_reconnect,
+    {BOOL("BROADCAST_RESYNC_ON_RECONNECT", SECTION_BACKBONE, "true", broadcast.resync_on_reconnect,
         "after a gap that may have lost events, have the clients reconnect and refetch")},
-    {SECONDS("BROADCAST_RESYNC_SETTLE_SECONDS", SECTION_BACKBONE, "2", 0, 3600,
-        broadcast_resync_settle_seconds,
+    {SECONDS("BROADCAST_RESYNC_SETTLE_SECONDS", SECTION_BACKBONE, "2", 0, 3600, broadcast.settle_seconds,
         "Redis, Postgres: wait after the return before what was kept is sent, and again before clients "
         "refetch; 0: none")},
-    {SECONDS("BROADCAST_HEARTBEAT_SECONDS", SECTION_BACKBONE, "60", 1, 3600, broadcast_heartbeat_seconds,
+    {SECONDS("BROADCAST_HEARTBEAT_SECONDS", SECTION_BACKBONE, "60", 1, 3600, broadcast.heartbeat_deadline,
         "Redis, Postgres: the longest that a connection which hears nothing may go unnoticed")},
-    {SECONDS("BROADCAST_START_WAIT_SECONDS", SECTION_BACKBONE, "3", 0, 3600, broadcast_start_wait_seconds,
+    {SECONDS("BROADCAST_START_WAIT_SECONDS", SECTION_BACKBONE, "3", 0, 3600, broadcast.start_wait_seconds,
         "how long the start waits for the backbone before it takes clients without it")},
-    {BOOL("BROADCAST_FREEZE_ON_DISCONNECT", SECTION_BACKBONE, "false", broadcast_freeze_on_disconnect,
+    {BOOL("BROADCAST_FREEZE_ON_DISCONNECT", SECTION_BACKBONE, "false", broadcast.freeze_on_disconnect,
         "while the backbone is away, drop what is published over HTTP (answered 200), as the reference does; "
         "clients refetch after it. false: this host's clients get it, other servers later")},
     {SECONDS("PUBLISH_WAIT_SECONDS", SECTION_BACKBONE, "10", 0.001, DAY, publish_wait_seconds,
         "how long POST /data/config?wait=backbone waits for the backbone's acknowledgement, then 504")},
-    {TEXT("BROADCAST_POSTGRES_SCHEMA", SECTION_BACKBONE, "opald", broadcast_postgres_schema,
+    {TEXT("BROADCAST_POSTGRES_SCHEMA", SECTION_BACKBONE, "opald", broadcast.postgres_schema,
         "Postgres: schema of the table that carries events too large for NOTIFY (8000 bytes)")},
-    {SIZE("KAFKA_QUEUE_MAX_BYTES", SECTION_BACKBONE, "256m", 1 * MIB, 64 * GIB, kafka_queue_max_bytes,
+    {SIZE("KAFKA_QUEUE_MAX_BYTES", SECTION_BACKBONE, "256m", 1 * MIB, 64 * GIB, broadcast.queue_max_bytes,
         "events that wait for Kafka while it is away; more are dropped, counted and logged")},
-    {INT("KAFKA_QUEUE_MAX_MESSAGES", SECTION_BACKBONE, "100000", 1, 10000000, kafka_queue_max_messages,
+    {INT("KAFKA_QUEUE_MAX_MESSAGES", SECTION_BACKBONE, "100000", 1, 10000000, broadcast.queue_max_messages,
         "the same as a number of messages")},
     {.name = "KAFKA_CONFIG",
         .type = OPTION_SETTINGS,
         .section = SECTION_BACKBONE,
-        .offset = TEXT_FIELD(kafka_config),
+        TEXT_FIELD(broadcast.kafka_config),
         .secrecy = OPTION_SECRET, /* may hold passwords and keys */
         .help = "any setting of librdkafka, as key=value; applied after this server's own. The flag may be "
                 "repeated; in the "
                 "variable separated by commas or lines; --kafka-config-file: one a line, # before comments"},
-    {BOOL("KAFKA_CREATE_TOPIC", SECTION_BACKBONE, "false", kafka_create_topic,
+    {BOOL("KAFKA_CREATE_TOPIC", SECTION_BACKBONE, "false", broadcast.kafka_create_topic,
         "make the Kafka topic when it is missing: one partition, the brokers' default of replicas")},
-    {INT("RESYNC_CLOSES_PER_SECOND", SECTION_BACKBONE, "1000", 1, 1000000, resync_closes_per_second,
+    {INT("RESYNC_CLOSES_PER_SECOND", SECTION_BACKBONE, "1000", 1, 1000000, broadcast.resync_closes_per_second,
         "pace at which the host's clients are told to reconnect (close code 1012) after events may have been "
         "lost")},
 
     /* ---- events and JSON ---- */
-    {SIZE("EVENT_MAX_BYTES", SECTION_EVENTS, "1m", 1 * KIB, 512 * MIB, event_max_bytes,
+    {SIZE("EVENT_MAX_BYTES", SECTION_EVENTS, "1m", 1 * KIB, 512 * MIB, limits.event_max_bytes,
         "largest event with its envelope; Python clients take 1 MiB. Larger ones are refused: 413, RPC "
         "false")},
-    {INT("TOPICS_MAX", SECTION_EVENTS, "1024", 1, 1000000, topics_max,
+    {INT("TOPICS_MAX", SECTION_EVENTS, "1024", 1, 1000000, limits.topics_max,
         "topics in one publish or subscribe call")},
-    {SIZE("TOPIC_MAX_BYTES", SECTION_EVENTS, "4096", 16, 1 * MIB, topic_max_bytes, "length of a topic")},
+    {SIZE(
+        "TOPIC_MAX_BYTES", SECTION_EVENTS, "4096", 16, 1 * MIB, limits.topic_max_bytes, "length of a topic")},
     /* Python's recursion limit of 1000 is the real bound for its clients. */
-    {INT("JSON_MAX_DEPTH", SECTION_EVENTS, "512", 4, 990, json_max_depth, "nesting of JSON from clients")},
-    {INT("JSON_MAX_TOKENS", SECTION_EVENTS, "1000000", 1000, 100000000, json_max_tokens,
+    {INT("JSON_MAX_DEPTH", SECTION_EVENTS, "512", 4, 990, limits.json_max_depth,
+        "nesting of JSON from clients")},
+    {INT("JSON_MAX_TOKENS", SECTION_EVENTS, "1000000", 1000, 100000000, limits.json_max_tokens,
         "values in one JSON text from clients")},
 
     /* ---- HTTP ---- */
@@ -181,7 +184,7 @@ const struct option options_table[] = {
         .section = SECTION_HTTP,
         .common = true,
         .default_text = "*",
-        .offset = LIST_FIELD(allowed_origins),
+        LIST_FIELD(allowed_origins),
         .help = "origins for CORS, comma separated"},
     {TEXT("ROOT_PATH", SECTION_HTTP, "", root_path,
          "prefix of all paths behind a proxy that does not take it away, such as /opal; paths without it "
@@ -209,7 +212,7 @@ const struct option options_table[] = {
     {.name = "DATA_CONFIG_SOURCES",
         .type = OPTION_JSON,
         .section = SECTION_HTTP,
-        .offset = TEXT_FIELD(data_config_sources),
+        TEXT_FIELD(data_config_sources),
         .secrecy = OPTION_SECRET, /* may hold tokens for the sources */
         .help = "JSON with exactly one of \"config\" and \"external_source_url\": the clients' data sources"},
 
@@ -228,7 +231,7 @@ const struct option options_table[] = {
         .section = SECTION_HTTP,
         .default_text = "1.2",
         .choices = "1.2|1.3",
-        .offset = TEXT_FIELD(tls_min_version),
+        TEXT_FIELD(tls_min_version),
         .help = "the oldest TLS that is spoken"},
     {TEXT("TLS_CIPHERS", SECTION_HTTP, NULL, tls_ciphers,
          "ciphers of TLS 1.2, as OpenSSL lists them; not set: OpenSSL's default"),
@@ -290,7 +293,7 @@ const struct option options_table[] = {
         "seconds; a client's first ping comes somewhere in the second half. 0: no pings")},
     {SECONDS("WEBSOCKET_PING_TIMEOUT", SECTION_CLIENTS, "20", 0.1, DAY, websocket_ping_timeout,
         "for the answer to a ping")},
-    {TEXT("SCOPES_PURGE_CHANNEL", SECTION_CLIENTS, "__opal_scope_purge__", scopes_purge_channel,
+    {TEXT("SCOPES_PURGE_CHANNEL", SECTION_CLIENTS, "__opal_scope_purge__", limits.purge_channel,
         "topic that clients may neither subscribe to nor publish")},
 
     /* ---- policy: where it comes from ---- */
@@ -301,7 +304,7 @@ const struct option options_table[] = {
         .section = SECTION_POLICY,
         .default_text = "GIT",
         .choices = "GIT|API",
-        .offset = TEXT_FIELD(policy_source_type),
+        TEXT_FIELD(policy_source_type),
         .help = "GIT: a repository; API: a server of tar.gz bundles"},
     {TEXT("POLICY_REPO_URL", SECTION_POLICY, NULL, policy_repo_url,
          "the repository: https://, ssh://, git@host:path, git://, file:// or a path. Not set: no policies"),
@@ -319,7 +322,7 @@ const struct option options_table[] = {
         .section = SECTION_POLICY,
         .default_text = "accept-new",
         .choices = "accept-new|strict|accept-any",
-        .offset = TEXT_FIELD(policy_repo_ssh_host_keys),
+        TEXT_FIELD(policy_repo_ssh_host_keys),
         .help = "with POLICY_REPO_SSH_KEY: accept-new takes a host's first key and refuses another one "
                 "later; strict: only "
                 "keys in known_hosts; accept-any: no check, as opal-server"},
@@ -348,7 +351,7 @@ const struct option options_table[] = {
     {.name = "POLICY_REPO_WEBHOOK_PARAMS",
         .type = OPTION_JSON,
         .section = SECTION_POLICY,
-        .offset = TEXT_FIELD(policy_repo_webhook_params),
+        TEXT_FIELD(policy_repo_webhook_params),
         .help = "JSON that describes the webhooks of the git service; not set: GitHub's"},
     {BOOL("POLICY_REPO_WEBHOOK_ENFORCE_BRANCH", SECTION_POLICY, "false", policy_repo_webhook_enforce_branch,
         "webhooks of other branches do nothing")},
@@ -360,7 +363,7 @@ const struct option options_table[] = {
         .section = SECTION_POLICY,
         .default_text = "HTTP",
         .choices = "HTTP|AWS-S3",
-        .offset = TEXT_FIELD(policy_bundle_server_type),
+        TEXT_FIELD(policy_bundle_server_type),
         .help = "API: how requests are signed"},
     {TEXT("POLICY_BUNDLE_SERVER_TOKEN", SECTION_POLICY, NULL, policy_bundle_server_token,
          "API: bearer token, or the secret access key of S3"),
@@ -410,9 +413,9 @@ const struct option options_table[] = {
         "different bundles that may wait to be built; 503 above")},
 
     /* ---- shared memory ---- */
-    {SIZE("RING_BYTES", SECTION_MEMORY, "64m", 64 * KIB, 16 * GIB, ring_bytes,
+    {SIZE("RING_BYTES", SECTION_MEMORY, "64m", 64 * KIB, 16 * GIB, memory.ring_bytes,
         "ring that carries events to all workers; at least eight times EVENT_MAX_BYTES")},
-    {SIZE("UPLINK_BYTES", SECTION_MEMORY, "4m", 64 * KIB, 4 * GIB, uplink_bytes,
+    {SIZE("UPLINK_BYTES", SECTION_MEMORY, "4m", 64 * KIB, 4 * GIB, memory.uplink_bytes,
         "ring of one worker for what it publishes; at least twice EVENT_MAX_BYTES")},
     {SECONDS("RING_STALL_SECONDS", SECTION_MEMORY, "10", 0.1, DAY, ring_stall_seconds,
         "a worker that holds up the full ring for longer is replaced")},
@@ -429,7 +432,7 @@ const struct option options_table[] = {
         .section = SECTION_LOG,
         .common = true,
         .default_text = "INFO",
-        .offset = FIELD(enum log_level, log.level),
+        LEVEL_FIELD(log.level),
         .help = "TRACE, DEBUG, INFO, WARNING, ERROR or CRITICAL"},
     {BOOL("LOG_FORMAT_INCLUDE_PID", SECTION_LOG, "false", log.include_pid, "the process id in each line"),
         .common = true},
@@ -463,7 +466,7 @@ const struct option options_table[] = {
         .section = SECTION_AUTH,
         .default_text = "pem",
         .choices = KEY_FORMATS,
-        .offset = TEXT_FIELD(auth_private_key_format),
+        TEXT_FIELD(auth_private_key_format),
         .help = "pem, ssh (OpenSSH's own, not encrypted) or der"},
     {TEXT("AUTH_PRIVATE_KEY_PASSPHRASE", SECTION_AUTH, NULL, auth_private_key_passphrase,
          "of an encrypted pem or der key"),
@@ -477,7 +480,7 @@ const struct option options_table[] = {
         .common = true,
         .default_text = "ssh",
         .choices = KEY_FORMATS,
-        .offset = TEXT_FIELD(auth_public_key_format),
+        TEXT_FIELD(auth_public_key_format),
         .help = "ssh (one line: ssh-rsa AAAA...), pem or der"},
     {.name = "AUTH_JWT_ALGORITHM",
         .type = OPTION_ENUM,
@@ -485,7 +488,7 @@ const struct option options_table[] = {
         .common = true,
         .default_text = "RS256",
         .choices = ALGORITHMS,
-        .offset = TEXT_FIELD(auth_jwt_algorithm),
+        TEXT_FIELD(auth_jwt_algorithm),
         .help =
             "of every token, whatever its header says. HS256, HS384, HS512 and none don't go with a pair of "
             "keys: the start fails, as the reference's does"},

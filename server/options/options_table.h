@@ -65,7 +65,10 @@ struct option {
     const char *choices;      /* OPTION_ENUM: "A|B" */
     double minimum;           /* of numbers, inclusive */
     double maximum;
-    size_t offset; /* in struct config, OPTION_NOWHERE */
+    /* of the field in struct config; OPTION_NOWHERE: it has none */
+    size_t offset;
+    /* of the field, in bytes */
+    size_t width;
     const char *help;
 };
 

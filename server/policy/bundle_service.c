@@ -58,8 +58,8 @@ struct bundle_service *bundle_service_open(struct policy *policy, struct policy_
     service->server = server;
     service->store = bundle_store_open(&(struct bundle_store_settings){
         .base = policy->base,
-        .cache_bytes = (uint64_t)config->bundle_cache_bytes,
-        .waiting_max = (size_t)config->bundle_waiting_max,
+        .cache_bytes = config->bundle_cache_bytes,
+        .waiting_max = config->bundle_waiting_max,
         .build_seconds = config->bundle_build_seconds,
         .start = bundle_child_start,
         .answered = service_on_answered,

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "server/router/backbone_settings.h"
 #include "server/router/freeze.h"
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
@@ -26,6 +25,7 @@ struct backbone_link {
     bool serving;
     struct backbone_link_settings settings;
     struct backbone_link_hooks hooks;
+    struct broadcast_settings backbone;
     struct broadcast *broadcast;
     struct freeze freeze;
     uint64_t serving_since_ns;
@@ -47,12 +47,12 @@ static void link_missed(struct backbone_link *link, uint64_t gap_ns, const char 
 {
     const struct config *config = link->settings.config;
     const struct event_resync resync = {
-        .gap_ns = gap_ns, .closes_per_second = (uint32_t)config->resync_closes_per_second};
+        .gap_ns = gap_ns, .closes_per_second = config->broadcast.resync_closes_per_second};
     double seconds = (double)gap_ns / (double)CLOCK_SECOND;
     link->frozen = false;
     event_del(link->frozen_timer);
     link->hooks.missed(link->hooks.context);
-    if (!config->broadcast_resync_on_reconnect) {
+    if (!config->broadcast.resync_on_reconnect) {
         log_write(LOG_WARNING, LOGGER_BROADCAST,
             "events of other servers may have been lost (%s; away for %.1f s); clients stay as they are, "
             "because OPAL_BROADCAST_RESYNC_ON_RECONNECT is false",
@@ -138,7 +138,7 @@ static void link_on_frozen_timer(evutil_socket_t descriptor, short what, void *c
 static void link_set_gap(struct backbone_link *link, bool gap)
 {
     const struct config *config = link->settings.config;
-    const struct timeval later = clock_timeval(config->broadcast_resync_settle_seconds + LINK_FROZEN_SECONDS);
+    const struct timeval later = clock_timeval(config->broadcast.settle_seconds + LINK_FROZEN_SECONDS);
     if (gap && !link->freeze.gap)
         link->gap_since_ns = clock_monotonic_ns();
     freeze_set_gap(&link->freeze, gap);
@@ -153,7 +153,7 @@ static void link_set_gap(struct backbone_link *link, bool gap)
 static void link_update_limit(const struct backbone_link *link)
 {
     struct segment *segment = link->settings.segment;
-    uint64_t limit = (uint64_t)link->settings.config->event_max_bytes;
+    uint64_t limit = link->settings.config->limits.event_max_bytes;
     if (link->broadcast && broadcast_message_max(link->broadcast) < limit)
         limit = broadcast_message_max(link->broadcast);
     if (limit != event_limit_read(segment))
@@ -170,7 +170,7 @@ static void link_on_state(void *context, enum broadcast_state state)
     struct backbone_link *link = link_cast(context);
     backbone_state_write(link->settings.segment, states[state]);
     link_set_gap(link, state == BROADCAST_GAP || state == BROADCAST_LOST);
-    if (state == BROADCAST_LOST && link->settings.config->broadcast_reconnect_enabled)
+    if (state == BROADCAST_LOST && link->settings.config->broadcast.reconnect_enabled)
         link->hooks.given_up(link->hooks.context);
     if (state == BROADCAST_UP && !link->was_up) {
         link->was_up = true;
@@ -208,16 +208,18 @@ struct backbone_link *backbone_link_open(
         .batch_end = link_on_batch_end,
         .acknowledged = link_on_acknowledged,
     };
-    const struct broadcast_settings backbone = backbone_settings(settings->config, settings->notifier_id);
     struct backbone_link *link = memory_allocate(sizeof *link);
     link->magic = BACKBONE_LINK_MAGIC;
     link->settings = *settings;
     link->hooks = *hooks;
+    link->backbone = settings->config->broadcast;
+    link->backbone.limits = &settings->config->limits;
+    link->backbone.notifier_id = settings->notifier_id;
     link->frozen_timer = event_new(settings->base, -1, 0, link_on_frozen_timer, link);
     link->too_large_timer = event_new(settings->base, -1, 0, link_on_too_large_timer, link);
     freeze_init(&link->freeze, settings->config);
     backbone_state_write(settings->segment, BACKBONE_CONNECTING);
-    link->broadcast = broadcast_open(settings->base, &backbone, &callbacks, link, err);
+    link->broadcast = broadcast_open(settings->base, &link->backbone, &callbacks, link, err);
     if (link->broadcast)
         return link;
     backbone_link_close(link, 0);

@@ -12,21 +12,21 @@
 
 void freeze_init(struct freeze *freeze, const struct config *config)
 {
-    *freeze = (struct freeze){.enabled = config->broadcast_uri && config->broadcast_freeze_on_disconnect,
-        .keepalive_topic = config->broadcast_keepalive_topic};
+    *freeze = (struct freeze){.enabled = config->broadcast.uri && config->broadcast.freeze_on_disconnect,
+        .keepalive_topic = config->broadcast.keepalive_topic};
     if (!freeze->enabled)
         return;
-    if (!config->broadcast_resync_on_reconnect)
+    if (!config->broadcast.resync_on_reconnect)
         log_write(LOG_WARNING, LOGGER_ROUTER,
             "OPAL_BROADCAST_FREEZE_ON_DISCONNECT has no effect: what it drops is only made good by the "
             "resync, "
             "which OPAL_BROADCAST_RESYNC_ON_RECONNECT=false switches off");
-    else if (!config->broadcast_reconnect_enabled)
+    else if (!config->broadcast.reconnect_enabled)
         log_write(LOG_WARNING, LOGGER_ROUTER,
             "OPAL_BROADCAST_FREEZE_ON_DISCONNECT has no effect: OPAL_BROADCAST_RECONNECT_ENABLED is false, "
             "so a "
             "gap would never end");
-    freeze->enabled = config->broadcast_resync_on_reconnect && config->broadcast_reconnect_enabled;
+    freeze->enabled = config->broadcast.resync_on_reconnect && config->broadcast.reconnect_enabled;
 }
 
 void freeze_set_gap(struct freeze *freeze, bool gap)

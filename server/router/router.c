@@ -328,9 +328,9 @@ struct router *router_open(struct event_base *base, const struct config *config,
     router->intake = intake_open(base, segment, &intake);
     router->answer_due = event_new(base, -1, 0, router_on_answer_due, router);
     router->acknowledgements = acknowledgement_make(ROUTER_WAITING_MAX);
-    event_limit_write(segment, (uint64_t)config->event_max_bytes);
+    event_limit_write(segment, config->limits.event_max_bytes);
     backbone_state_write(segment, BACKBONE_NONE);
-    if (config->broadcast_uri && router_open_backbone(router, base, err) < 0) {
+    if (config->broadcast.uri && router_open_backbone(router, base, err) < 0) {
         router_close(router, 0);
         return NULL;
     }

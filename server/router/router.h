@@ -44,7 +44,7 @@ struct router_hooks {
     void (*worker_stuck)(void *context, unsigned slot, const char *why);
     /* An event on the webhook topic has passed, and its publisher has not told the policy process itself. */
     void (*webhook)(void *context);
-    /* The backbone is lost, and config->broadcast_reconnect_max_retries attempts have failed: the server has to
+    /* The backbone is lost, and config->broadcast.reconnect_max_retries attempts have failed: the server has to
      * restart. At most once. */
     void (*backbone_given_up)(void *context);
 

@@ -1,6 +1,5 @@
 #include "server/statistics/statistics_service.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,7 +105,7 @@ static void service_ask_others(struct statistics_service *service)
 {
     char id[IDENTITY_HEX + 1] = {0};
     struct identity identity = identity_make();
-    if (!service->config->broadcast_uri)
+    if (!service->config->broadcast.uri)
         return;
     identity_format(&identity,
         id); /* a new one each time: who has heard of an answer to an id does not answer it again */
@@ -128,7 +127,7 @@ static void service_on_keepalive(evutil_socket_t fd, short what, void *argument)
     (void)fd;
     (void)what;
     statistics_expire(service->statistics, clock_monotonic_ns());
-    for (unsigned i = 0; service->config->broadcast_uri && i < service->workers; i++)
+    for (unsigned i = 0; service->config->broadcast.uri && i < service->workers; i++)
         text_append_format(service_send(service, service->config->statistics_server_keepalive_channel),
             "{\"worker_id\": \"%s\"}", service->worker_ids[i]);
 }
@@ -260,12 +259,12 @@ static void service_on_add(struct statistics_service *service, const struct rout
         break;
     case STATISTICS_TOO_MANY:
         log_write_limited(&service->limit_many, LOG_WARNING, LOGGER_STATISTICS,
-            "A client reached the maximum number of open RPC channels (%" PRId64 ")",
+            "A client reached the maximum number of open RPC channels (%zu)",
             service->config->max_channels_per_client);
         break;
     case STATISTICS_FULL:
         log_write_limited(&service->limit_full, LOG_WARNING, LOGGER_STATISTICS,
-            "OPAL_STATISTICS_MAX_BYTES (%" PRId64 ") is used up: further clients are not in the statistics",
+            "OPAL_STATISTICS_MAX_BYTES (%zu) is used up: further clients are not in the statistics",
             service->config->statistics_max_bytes);
         break;
     }
@@ -365,7 +364,7 @@ static int service_snapshot(struct statistics_service *service, bool brief)
     service->snapshots[brief] = -1;
     service->snapshot_versions[brief] = version;
     service_write(service, brief, &out);
-    if (out.length <= (size_t)service->config->client_info_max_bytes)
+    if (out.length <= service->config->client_info_max_bytes)
         service->snapshots[brief] = handoff_memory_make(text_slice(&out));
     text_free(&out);
     return service->snapshots[brief];
@@ -407,8 +406,8 @@ struct statistics_service *statistics_service_open(struct event_base *base, cons
     struct statistics_service *service = memory_allocate(sizeof *service);
     const struct timeval wakeup = {.tv_sec = WAKEUP_SECONDS};
     const struct timeval keepalive = clock_timeval((double)config->statistics_server_keepalive_timeout / 2);
-    const struct statistics_settings settings = {.bytes_max = (size_t)config->statistics_max_bytes,
-        .channels_max = (size_t)config->max_channels_per_client,
+    const struct statistics_settings settings = {.bytes_max = config->statistics_max_bytes,
+        .channels_max = config->max_channels_per_client,
         .timeout = (double)config->statistics_server_keepalive_timeout};
     service->config = config;
     service->segment = segment;
@@ -423,7 +422,7 @@ struct statistics_service *statistics_service_open(struct event_base *base, cons
     service->flush = service_event(service, 0, service_on_flush);
     service->wakeup = service_event(service, 0, service_on_wakeup);
     service->keepalive = service_event(service, EV_PERSIST, service_on_keepalive);
-    service->workers = (unsigned)config->workers;
+    service->workers = config->workers;
     service->worker_ids = memory_allocate(service->workers * sizeof *service->worker_ids);
     for (unsigned i = 0; i < service->workers; i++) {
         struct identity identity = identity_make();

@@ -1,5 +1,11 @@
-/* The configuration of one process. Strings belong to it and live as long as it. Sizes are in bytes, times in seconds.
- * Read-only after loading. */
+/*
+ * The configuration of one process. Strings belong to it and live as long as it. Sizes are in bytes, times in seconds.
+ * Read-only after loading.
+ *
+ * What is not there: a string that is NULL is not set; a number that is 0 means none (no limit, no timeout, no
+ * interval), where its option allows 0. No other value has such a meaning. What is set by default or found out at the
+ * start (the number of workers) is filled in.
+ */
 #ifndef OPALD_SHM_COMMON_CONFIG_H
 #define OPALD_SHM_COMMON_CONFIG_H
 
@@ -13,56 +19,105 @@ struct config_list {
     size_t count;
 };
 
+/* What a publish or subscribe call may be. */
+struct event_limits {
+    /* the largest notify frame with its envelope */
+    size_t event_max_bytes;
+    /* of JSON from clients */
+    unsigned json_max_depth;
+    size_t json_max_tokens;
+    /* in one call */
+    size_t topics_max;
+    size_t topic_max_bytes;
+    /* a topic that clients may neither subscribe to nor publish */
+    const char *purge_channel;
+};
+
+/* The shared memory (shm/segment.h). */
+struct segment_settings {
+    /* rounded up to a power of two; at least 64 KiB */
+    size_t ring_bytes;
+    /* per slot, rounded up to a power of two */
+    size_t uplink_bytes;
+    /* the most workers there can ever be and one for the policy process, 1..SEGMENT_SLOTS_MAX */
+    unsigned slots;
+};
+
+/* The backbone. */
+struct broadcast_settings {
+    /* kafka://h1:9092,h2:9092 | kafka+mock:// | redis://host:6379 | postgresql://host:5432/database; NULL: no backbone */
+    const char *uri;
+    /* Kafka topic, Redis or Postgres channel */
+    const char *channel;
+    /* limits of the messages that wait for an acknowledgement */
+    size_t queue_max_bytes;
+    size_t queue_max_messages;
+    double reconnect_backoff_min;
+    double reconnect_backoff_max;
+    /* failed attempts in a row after which to give up */
+    int64_t reconnect_max_retries;
+
+    /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay/relay.h). */
+    /* false: a lost backbone stays lost */
+    bool reconnect_enabled;
+    /* messages kept while away; 0 keeps none */
+    size_t replay_buffer_size;
+    /* from the return to the replay, and again to the resync */
+    double settle_seconds;
+    /* the longest a deaf connection may go unnoticed; above 0 */
+    double heartbeat_deadline;
+    /* where Postgres keeps large events */
+    const char *postgres_schema;
+
+    /* Kafka. */
+    /* the operator's settings of librdkafka, one "key=value" per line, applied after ours */
+    const char *kafka_config;
+    /* create a missing topic */
+    bool kafka_create_topic;
+
+    /* The server's part. */
+    int64_t keepalive_interval;
+    const char *keepalive_topic;
+    /* GET /healthcheck answers 503 once the backbone is lost for good */
+    bool healthcheck_enabled;
+    /* before clients are taken */
+    double start_wait_seconds;
+    /* in a gap, drop what is published over HTTP */
+    bool freeze_on_disconnect;
+    /* after a gap, have the clients refetch: this many per second on the whole host */
+    bool resync_on_reconnect;
+    unsigned resync_closes_per_second;
+
+    /* No options: who opens the backbone sets them. */
+    const struct event_limits *limits;
+    /* this server's, 32 hex digits */
+    const char *notifier_id;
+};
+
 struct config {
     /* process */
     const char *host;
-    int64_t port;
-    int64_t workers;      /* resolved: at least 1 */
-    int64_t workers_max;  /* slots in shared memory (TTIN can go up to this) */
+    int port;
+    unsigned workers;     /* resolved: at least 1 */
+    unsigned workers_max; /* slots in shared memory (TTIN can go up to this) */
     double grace_seconds; /* from TERM to the end */
-    int64_t listen_backlog;
+    int listen_backlog;
 
-    /* backbone */
-    const char *broadcast_uri; /* NULL: none */
-    const char *broadcast_channel_name;
-    double broadcast_reconnect_backoff_min_seconds;
-    double broadcast_reconnect_backoff_max_seconds;
-    int64_t broadcast_keepalive_interval;
-    const char *broadcast_keepalive_topic;
-    bool broadcast_healthcheck_enabled;
-    bool broadcast_reconnect_enabled;
-    int64_t broadcast_reconnect_max_retries; /* 0: for ever */
-    int64_t broadcast_replay_buffer_size;    /* messages */
-    bool broadcast_resync_on_reconnect;
-    double broadcast_resync_settle_seconds;
-    double broadcast_heartbeat_seconds;
-    double broadcast_start_wait_seconds; /* before clients are taken */
-    bool broadcast_freeze_on_disconnect; /* in a gap, drop what is published over HTTP */
-    double publish_wait_seconds; /* for the backbone, when the publisher asks for an acknowledgement */
-    const char *broadcast_postgres_schema;
-    int64_t kafka_queue_max_bytes;
-    int64_t kafka_queue_max_messages;
-    const char *kafka_config; /* "key=value" a line for librdkafka; NULL: none */
-    bool kafka_create_topic;
-    int64_t resync_closes_per_second; /* for the whole host, after a gap that may have lost events */
+    struct broadcast_settings broadcast;
+    /* for the backbone, when the publisher asks for an acknowledgement */
+    double publish_wait_seconds;
 
     /* shared memory */
-    int64_t ring_bytes;
-    int64_t uplink_bytes;
+    struct segment_settings memory;
     double ring_stall_seconds;  /* a reader that holds up a full ring longer than this is killed */
     double worker_hang_seconds; /* a worker without a heartbeat for this long is killed */
 
-    /* events and JSON */
-    int64_t event_max_bytes; /* the largest notify frame with its envelope */
-    int64_t json_max_depth;
-    int64_t json_max_tokens;
-    int64_t topics_max; /* in one publish or subscribe call */
-    int64_t topic_max_bytes;
+    struct event_limits limits;
 
     /* HTTP */
-    int64_t http_header_max_bytes;
-    int64_t http_header_max_count;
-    int64_t http_body_max_bytes;
+    size_t http_header_max_bytes;
+    size_t http_header_max_count;
+    size_t http_body_max_bytes;
     double http_header_timeout; /* first byte to end of head */
     double http_body_timeout;
     double http_keepalive_timeout; /* idle between requests; the reference's 5 */
@@ -75,8 +130,8 @@ struct config {
     struct config_list allowed_origins;
     const char *root_path;                  /* "/opal" before every path; empty: none */
     struct config_list forwarded_allow_ips; /* for shm/common/network.h */
-    int64_t forwarded_max_addresses;        /* in the X-Forwarded-For of a request */
-    int64_t http_gzip_min_bytes;            /* of a body that is compressed for who asks; 0: never */
+    size_t forwarded_max_addresses;         /* in the X-Forwarded-For of a request */
+    size_t http_gzip_min_bytes;             /* of a body that is compressed for who asks; 0: never */
     const char *client_load_limit_notation; /* NULL: /loadlimit always has room */
 
     /* TLS on the listener: on when there is a certificate */
@@ -91,11 +146,11 @@ struct config {
     struct config_list proxy_protocol_from;
 
     /* who is connected */
-    int64_t client_info_max_bytes;  /* of the answer to /pubsub_client_info and /statistics */
-    int64_t client_query_max_bytes; /* of a websocket's query parameters that is remembered */
+    size_t client_info_max_bytes;  /* of the answer to /pubsub_client_info and /statistics */
+    size_t client_query_max_bytes; /* of a websocket's query parameters that is remembered */
     bool statistics_enabled;
-    int64_t statistics_max_bytes; /* the master's memory for the fleet's clients */
-    int64_t max_channels_per_client;
+    size_t statistics_max_bytes; /* the master's memory for the fleet's clients */
+    size_t max_channels_per_client;
     const char *statistics_wakeup_channel;
     const char *statistics_state_sync_channel;
     const char *statistics_server_keepalive_channel;
@@ -105,17 +160,17 @@ struct config {
     int64_t statistics_server_keepalive_timeout;
 
     /* clients */
-    int64_t connections_max;             /* for the whole host */
-    int64_t websocket_message_max_bytes; /* 16 MiB as the reference */
-    int64_t subscriptions_max;           /* per client */
-    int64_t client_queue_max_bytes;      /* what a client may leave unread */
-    int64_t client_unsent_max_bytes;     /* what the kernel keeps for it beside what is on its way to it */
-    int64_t clients_memory_max_bytes;    /* what all of a worker's clients together may make it hold */
-    double client_queue_max_seconds;     /* ... and for how long nothing may drain */
-    double websocket_ping_interval;      /* 20 */
-    double websocket_ping_timeout;       /* 20 */
-    int64_t drain_batch_records;         /* a worker's budget per turn of its loop */
-    int64_t drain_batch_bytes;
+    size_t connections_max;             /* for the whole host */
+    size_t websocket_message_max_bytes; /* 16 MiB as the reference */
+    size_t subscriptions_max;           /* per client */
+    size_t client_queue_max_bytes;      /* what a client may leave unread */
+    int client_unsent_max_bytes;        /* what the kernel keeps for it beside what is on its way to it */
+    size_t clients_memory_max_bytes;    /* what all of a worker's clients together may make it hold */
+    double client_queue_max_seconds;    /* ... and for how long nothing may drain */
+    double websocket_ping_interval;     /* 20 */
+    double websocket_ping_timeout;      /* 20 */
+    size_t drain_batch_records;         /* a worker's budget per turn of its loop */
+    size_t drain_batch_bytes;
 
     /* policy: where it comes from */
     bool repo_watcher_enabled;
@@ -129,7 +184,7 @@ struct config {
     int64_t policy_repo_polling_interval;       /* 0: none */
     int64_t policy_repo_clone_timeout;          /* 0: none */
     double policy_repo_stall_seconds;
-    int64_t policy_repo_max_bytes;      /* of the clone; 0: no limit */
+    size_t policy_repo_max_bytes;       /* of the clone; 0: no limit */
     const char *policy_repo_clone_path; /* NULL: <working directory>/regoclone */
     const char *policy_repo_clone_folder_prefix;
     bool policy_repo_reuse_clone_path;
@@ -142,25 +197,22 @@ struct config {
     const char *policy_bundle_server_token_id;
     const char *policy_bundle_server_aws_region;
     const char *policy_bundle_git_add_pattern;
-    int64_t policy_bundle_max_bytes;
-    int64_t policy_bundle_unpacked_max_bytes;
-    int64_t policy_bundle_max_files;
+    size_t policy_bundle_max_bytes;
+    size_t policy_bundle_unpacked_max_bytes;
+    size_t policy_bundle_max_files;
 
     /* policy: what GET /policy gives */
     struct config_list filter_file_extensions;
     struct config_list policy_extensions;
     struct config_list bundle_ignore;
     const char *policy_manifest_path; /* NULL: the root of the repository */
-    int64_t bundle_max_bytes;         /* of a bundle's JSON */
-    int64_t bundle_files_max;         /* files and directories of the repository */
-    int64_t bundle_paths_max;         /* `path` parameters of one request */
-    int64_t bundle_path_max_bytes;    /* of one of them, of a path in the repository, and of base_hash */
+    size_t bundle_max_bytes;          /* of a bundle's JSON */
+    size_t bundle_files_max;          /* files and directories of the repository */
+    size_t bundle_paths_max;          /* `path` parameters of one request */
+    size_t bundle_path_max_bytes;     /* of one of them, of a path in the repository, and of base_hash */
     double bundle_build_seconds;      /* from the question to the answer */
-    int64_t bundle_cache_bytes;       /* built bundles that are kept */
-    int64_t bundle_waiting_max;       /* bundles waiting to be built */
-
-    /* forbidden topic of the reference */
-    const char *scopes_purge_channel;
+    size_t bundle_cache_bytes;        /* built bundles that are kept */
+    size_t bundle_waiting_max;        /* bundles waiting to be built */
 
     struct log_settings log;
 
@@ -178,11 +230,11 @@ struct config {
     const char *auth_master_token;
     bool auth_token_without_master; /* the reference's way: tokens for everybody */
     bool auth_close_expired;        /* a websocket ends with its token */
-    int64_t auth_token_max_bytes;
+    size_t auth_token_max_bytes;
     double auth_refusal_delay; /* for handshakes of an address that was refused often; 0: never */
     bool enable_metrics;
     const char *statsd_host;
-    int64_t statsd_port;
+    int statsd_port;
     double statsd_interval; /* seconds */
 };
 

@@ -256,10 +256,10 @@ static void fuzz_connection(const uint8_t *data, size_t size, uint8_t choice)
         .http_header_max_bytes = 512,
         .http_header_max_count = 12,
         .http_body_max_bytes = 2048,
-        .json_max_depth = JSON_DEPTH,
-        .json_max_tokens = JSON_TOKENS,
-        .topics_max = TOPICS_MAX,
-        .topic_max_bytes = TOPIC_MAX_BYTES,
+        .limits.json_max_depth = JSON_DEPTH,
+        .limits.json_max_tokens = JSON_TOKENS,
+        .limits.topics_max = TOPICS_MAX,
+        .limits.topic_max_bytes = TOPIC_MAX_BYTES,
         .data_config_route = "/data/config",
         .all_data_route = "/policy-data",
         .all_data_topic = "policy_data",
@@ -331,7 +331,7 @@ static void require_event(const struct data_update *update)
 
 static void fuzz_update(const uint8_t *data, size_t size)
 {
-    static const struct data_update_limits limits = {
+    static const struct event_limits limits = {
         .event_max_bytes = EVENT_MAX,
         .topics_max = TOPICS_MAX,
         .topic_max_bytes = TOPIC_MAX_BYTES,

@@ -23,8 +23,8 @@ static void check(int condition, const char *what)
 static void walk_arguments(const struct rpc_message *message)
 {
     static struct rpc_topics topics;
-    static const struct rpc_topics_limits limits = {
-        .count_max = 50, .bytes_max = 100, .purge_channel = "purge"};
+    static const struct event_limits limits = {
+        .topics_max = 50, .topic_max_bytes = 100, .purge_channel = "purge"};
     const struct json_document *document = &message->document;
     uint32_t cursor = 0, key, value, members = 0;
     if (message->arguments == JSON_ABSENT)
@@ -38,9 +38,9 @@ static void walk_arguments(const struct rpc_message *message)
             if (rpc_topics_read(&topics, document, value, (enum rpc_topics_use)use, &limits) !=
                 RPC_TOPICS_GOOD)
                 continue;
-            check(topics.count <= limits.count_max, "too many topics");
+            check(topics.count <= limits.topics_max, "too many topics");
             for (size_t i = 0; i < topics.count; i++)
-                check(use == RPC_TOPICS_UNSUBSCRIBE || topics.items[i].length <= limits.bytes_max,
+                check(use == RPC_TOPICS_UNSUBSCRIBE || topics.items[i].length <= limits.topic_max_bytes,
                     "topic too long");
         }
     }

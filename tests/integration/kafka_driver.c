@@ -183,22 +183,22 @@ int main(int argc, char **argv)
     log_configure(&(struct log_settings){.level = debug ? LOG_DEBUG : LOG_INFO});
     signal(SIGPIPE, SIG_IGN); /* as the master does */
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
-    struct broadcast_settings settings = {
+    const struct event_limits limits = {
+        .event_max_bytes = (size_t)option(argc, argv, "event_max_bytes", 1 << 20), .json_max_depth = 200};
+    const struct broadcast_settings settings = {
         .uri = argv[1],
         .channel = argv[2],
         .notifier_id = argv[3],
-        .event_max_bytes = (size_t)option(argc, argv, "event_max_bytes", 1 << 20),
-        .json_max_depth = 200,
+        .limits = &limits,
         .queue_max_bytes = (size_t)option(argc, argv, "queue_max_bytes", 64 << 20),
         .queue_max_messages = (size_t)option(argc, argv, "queue_max_messages", 100000),
         .reconnect_backoff_min = option(argc, argv, "backoff_min", 0.1),
         .reconnect_backoff_max = option(argc, argv, "backoff_max", 1),
-        .debug = debug,
         .replay_buffer_size = (size_t)option(argc, argv, "replay", 10000),
         .settle_seconds = option(argc, argv, "settle", 2),
         .heartbeat_deadline = option(argc, argv, "deadline", 60),
         .reconnect_max_retries = (int64_t)option(argc, argv, "max_retries", 0),
-        .no_reconnect = option(argc, argv, "no_reconnect", 0) > 0,
+        .reconnect_enabled = option(argc, argv, "no_reconnect", 0) <= 0,
         .postgres_schema = getenv("DRIVER_SCHEMA") ? getenv("DRIVER_SCHEMA") : "opald",
     };
     driver.base = event_base_new();

@@ -60,7 +60,7 @@ static void log_report(struct slice converted, const struct config *config)
 {
     struct json_document document = {0};
     struct text out = {0};
-    if (json_parse(&document, converted.data, converted.length, (unsigned)config->json_max_depth + 4,
+    if (json_parse(&document, converted.data, converted.length, config->limits.json_max_depth + 4,
             SIZE_MAX / 2 / sizeof(struct json_token)) == JSON_OK) {
         const struct json_token *tokens = document.tokens;
         uint32_t reports = json_member(&document, 0, "reports");
@@ -93,8 +93,8 @@ enum http_answer callback_report_post(struct http_exchange *exchange)
         struct text converted = {0};
         struct model_run run = {
             .style = MODEL_PYTHON,
-            .max_depth = (unsigned)config->json_max_depth,
-            .max_tokens = (size_t)config->json_max_tokens,
+            .max_depth = config->limits.json_max_depth,
+            .max_tokens = config->limits.json_max_tokens,
             .state = &reader,
         };
         validation_enter(&run.validation, "body");

@@ -183,7 +183,7 @@ static const struct model update_model = {
     .fields = update_fields, .count = sizeof update_fields / sizeof *update_fields};
 
 enum data_update_outcome data_update_convert(
-    struct data_update *update, const struct json_document *document, const struct data_update_limits *limits)
+    struct data_update *update, const struct json_document *document, const struct event_limits *limits)
 {
     update->magic = DATA_UPDATE_MAGIC;
     update->limits = limits;

@@ -10,19 +10,10 @@
 #define OPALD_WORKER_API_DATA_UPDATE_H
 
 #include <stdint.h>
+#include "shm/common/config.h"
 #include "worker/api/data_entry.h"
 #include "worker/jose/token.h"
 #include "worker/topics/topic_set.h"
-
-struct data_update_limits {
-    /* of the data: a larger update cannot be delivered */
-    size_t event_max_bytes;
-    /* different topics, expanded */
-    size_t topics_max;
-    size_t topic_max_bytes;
-    unsigned json_max_depth;
-    size_t json_max_tokens;
-};
 
 enum data_update_outcome {
     DATA_UPDATE_OK,
@@ -59,14 +50,14 @@ struct data_update {
     size_t forbidden_entry;
 
     /* ---- private ---- */
-    const struct data_update_limits *limits;
+    const struct event_limits *limits;
     struct data_entry_reader reader;
     enum data_update_outcome failed;
     size_t entry_count;
 };
 
-MUST_CHECK enum data_update_outcome data_update_convert(struct data_update *update,
-    const struct json_document *document, const struct data_update_limits *limits);
+MUST_CHECK enum data_update_outcome data_update_convert(
+    struct data_update *update, const struct json_document *document, const struct event_limits *limits);
 void data_update_free(struct data_update *update);
 
 #endif

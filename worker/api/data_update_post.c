@@ -156,11 +156,11 @@ static void refuse(struct http_exchange *exchange, enum data_update_outcome outc
     switch (outcome) {
     case DATA_UPDATE_TOO_MANY_TOPICS:
         http_reply_detail(&exchange->reply, 422,
-            "the update names too many topics (limit %" PRId64 ", ancestors included)", config->topics_max);
+            "the update names too many topics (limit %zu, ancestors included)", config->limits.topics_max);
         break;
     case DATA_UPDATE_TOPIC_TOO_LONG:
-        http_reply_detail(&exchange->reply, 422,
-            "the update has a topic that is too long (limit %" PRId64 " bytes)", config->topic_max_bytes);
+        http_reply_detail(&exchange->reply, 422, "the update has a topic that is too long (limit %zu bytes)",
+            config->limits.topic_max_bytes);
         break;
     default:
         reply_too_large(exchange);
@@ -203,17 +203,12 @@ static void refuse_topics(struct http_exchange *exchange, const struct topic_set
 
 enum http_answer data_update_post(struct http_exchange *exchange)
 {
-    const struct config *config = exchange->services->config;
-    const struct data_update_limits limits = {
-        .event_max_bytes = event_limit_read(exchange->services->segment),
-        .topics_max = (size_t)config->topics_max,
-        .topic_max_bytes = (size_t)config->topic_max_bytes,
-        .json_max_depth = (unsigned)config->json_max_depth,
-        .json_max_tokens = (size_t)config->json_max_tokens,
-    };
+    struct event_limits limits = exchange->services->config->limits;
     enum http_answer answer = HTTP_ANSWERED;
     struct json_document document = {0};
     struct data_update update = {.claims = exchange->claims};
+    /* the backbone may have lowered it */
+    limits.event_max_bytes = event_limit_read(exchange->services->segment);
     if (read_wait(exchange) && http_body_parse(exchange, &document)) {
         enum data_update_outcome outcome = data_update_convert(&update, &document, &limits);
         if (outcome == DATA_UPDATE_INVALID) {

@@ -77,7 +77,7 @@ static enum http_answer jwks_get(struct http_exchange *exchange)
 static enum http_answer health_get(struct http_exchange *exchange)
 {
     bool lost = backbone_state_read(exchange->services->segment) == BACKBONE_LOST;
-    if (lost && exchange->services->config->broadcast_healthcheck_enabled)
+    if (lost && exchange->services->config->broadcast.healthcheck_enabled)
         http_reply_set(&exchange->reply, 503, HTTP_JSON,
             SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"unhealthy\"}"));
     else

@@ -5,7 +5,6 @@
  */
 #include "worker/api/token_post.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 #include <stdlib.h>
@@ -194,8 +193,8 @@ static void issue(struct http_exchange *exchange, const struct token_request *re
     clock_gettime(CLOCK_REALTIME, &clock);
     double now = (double)clock.tv_sec + (double)clock.tv_nsec / 1e9;
     const char *problem = "claims can't be read";
-    if (json_parse(&claims, request->claims.data, request->claims.length, (unsigned)config->json_max_depth,
-            (size_t)config->json_max_tokens) == JSON_OK)
+    if (json_parse(&claims, request->claims.data, request->claims.length, config->limits.json_max_depth,
+            config->limits.json_max_tokens) == JSON_OK)
         problem = claims_problem(&claims);
     if (problem) {
         http_reply_detail(&exchange->reply, 422, "%s", problem);
@@ -204,9 +203,9 @@ static void issue(struct http_exchange *exchange, const struct token_request *re
         if (auth_sign(exchange->services->auth, text_slice(&payload), &token, &err) < 0) {
             log_write(LOG_ERROR, LOGGER_HTTP, "POST /token: %s", err.text);
             http_reply_detail(&exchange->reply, 500, "the token could not be signed");
-        } else if (token.length > (uint64_t)config->auth_token_max_bytes) {
+        } else if (token.length > config->auth_token_max_bytes) {
             http_reply_detail(&exchange->reply, 422,
-                "the token would have %zu bytes: more than OPAL_AUTH_TOKEN_MAX_BYTES=%" PRId64, token.length,
+                "the token would have %zu bytes: more than OPAL_AUTH_TOKEN_MAX_BYTES=%zu", token.length,
                 config->auth_token_max_bytes);
         } else {
             write_reply(exchange, request, &claims, now, text_slice(&token));
@@ -226,7 +225,7 @@ enum http_answer token_post(struct http_exchange *exchange)
     struct token_request request = {0};
     if (http_body_parse(exchange, &document)) {
         if (!token_request_read(
-                &request, &document, (unsigned)config->json_max_depth, (size_t)config->json_max_tokens))
+                &request, &document, config->limits.json_max_depth, config->limits.json_max_tokens))
             validation_reply(&request.validation, &exchange->reply);
         else if (!auth_is_on(exchange->services->auth))
             http_reply_detail(&exchange->reply, 503,

@@ -123,7 +123,7 @@ const char *auth_check_bearer(struct auth *auth, struct slice authorization, str
     struct slice token = auth_bearer_token(authorization);
     if (!token.data)
         return "access token was not provided";
-    if (token.length > (uint64_t)auth->config->auth_token_max_bytes)
+    if (token.length > auth->config->auth_token_max_bytes)
         return verdict_reason(TOKEN_UNDECODABLE);
     clock_gettime(CLOCK_REALTIME, &now);
     return verdict_reason(auth_cache_verify(

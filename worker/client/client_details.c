@@ -28,7 +28,7 @@ static struct client_details *details_of(struct connection *connection)
 
 void client_details_set_query(struct connection *connection, struct slice query)
 {
-    if (query.length > 0 && query.length <= (size_t)connection->worker->config->client_query_max_bytes)
+    if (query.length > 0 && query.length <= connection->worker->config->client_query_max_bytes)
         text_append_slice(&details_of(connection)->query, query);
 }
 
@@ -97,7 +97,7 @@ bool client_details_announce(
     struct slice raw = json_raw(document, id);
     struct client_details *details = details_of(connection);
     if (raw.length > ANNOUNCED_BYTES_MAX ||
-        details->count >= (uint64_t)connection->worker->config->max_channels_per_client)
+        details->count >= connection->worker->config->max_channels_per_client)
         return false;
     text_append_slice(&details->announced, raw);
     text_append_char(&details->announced, '\n');

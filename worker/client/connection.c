@@ -164,14 +164,13 @@ size_t connection_queued_bytes(const struct connection *connection)
 bool connection_over_limit(const struct connection *connection, size_t more)
 {
     size_t queued = connection_queued_bytes(connection);
-    return queued > 0 && queued + more > (uint64_t)connection->worker->config->client_queue_max_bytes;
+    return queued > 0 && queued + more > connection->worker->config->client_queue_max_bytes;
 }
 
 bool connection_deserves_breath(struct connection *connection, uint64_t now_ns)
 {
     struct connection_backlog *backlog = connection->backlog;
-    if (backlog->slow ||
-        backlog->queue.bytes < (uint64_t)connection->worker->config->client_queue_max_bytes / 4)
+    if (backlog->slow || backlog->queue.bytes < connection->worker->config->client_queue_max_bytes / 4)
         return false;
     if (now_ns - backlog->window_ns < CONNECTION_WINDOW_NS)
         return true;

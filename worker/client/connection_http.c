@@ -153,8 +153,8 @@ static void http_head(void *argument, const struct http_request *request)
     if (!peer_is_trusted(connection))
         return;
     http->scheme = forwarded_find_scheme(request);
-    switch (forwarded_find_client(request, worker->forwarders,
-        (size_t)worker->config->forwarded_max_addresses, &http->client, &wrong)) {
+    switch (forwarded_find_client(
+        request, worker->forwarders, worker->config->forwarded_max_addresses, &http->client, &wrong)) {
     case FORWARDED_NONE:
         break;
     case FORWARDED_TAKEN:

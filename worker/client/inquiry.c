@@ -81,7 +81,7 @@ static void answer_clients(struct inquiry *inquiry, const struct handoff_message
     struct text list = {0};
     list_own_clients(worker, &list);
     int fd = -1;
-    if (list.length <= (size_t)worker->config->client_info_max_bytes)
+    if (list.length <= worker->config->client_info_max_bytes)
         fd = handoff_memory_make(text_slice(&list));
     answer.failed = fd < 0;
     if (!peers_send(worker->peers, asked->slot, &answer, fd))
@@ -112,7 +112,7 @@ static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
 /* Compressed once for all who accept it, with the first of them; the others' are left to http_gzip_apply, which finds it done. */
 static void reply_compress(struct inquiry *inquiry, struct http_exchange *exchange, struct text *packed)
 {
-    size_t least = (size_t)inquiry->worker->config->http_gzip_min_bytes;
+    size_t least = inquiry->worker->config->http_gzip_min_bytes;
     struct http_reply *reply = &exchange->reply;
     if (least == 0 || reply->status != 200 || reply->body.length < least ||
         reply->body.length > HTTP_GZIP_MAX_BYTES || !http_gzip_accepted(exchange->request))
@@ -203,8 +203,8 @@ static void round_answered(struct inquiry *inquiry, enum inquiry_question questi
     } else {
         for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
             lists[slot] = text_slice(&round->answers[slot]);
-        inquiry->render = client_render_begin(
-            lists, SEGMENT_SLOTS_MAX, (uint64_t)inquiry->worker->config->client_info_max_bytes);
+        inquiry->render =
+            client_render_begin(lists, SEGMENT_SLOTS_MAX, inquiry->worker->config->client_info_max_bytes);
         if (inquiry->render)
             inquiry_on_render(-1, 0, inquiry);
         else
@@ -299,7 +299,7 @@ static void take_answer(struct inquiry *inquiry, struct round *round, const stru
         if (fd >= 0)
             close(fd);
     } else if (!handoff_memory_take(
-                   fd, (uint64_t)inquiry->worker->config->client_info_max_bytes, &round->answers[into])) {
+                   fd, inquiry->worker->config->client_info_max_bytes, &round->answers[into])) {
         round->failed = true;
     }
     round->missing--;

@@ -82,12 +82,7 @@ static void rpc_get_channel_id(struct connection *connection, const uint32_t arg
 
 static enum rpc_topics_verdict rpc_read_topics(struct worker *worker, uint32_t token, enum rpc_topics_use use)
 {
-    const struct rpc_topics_limits limits = {
-        .count_max = (size_t)worker->config->topics_max,
-        .bytes_max = (size_t)worker->config->topic_max_bytes,
-        .purge_channel = worker->config->scopes_purge_channel,
-    };
-    return rpc_topics_read(&worker->topics, &worker->rpc.document, token, use, &limits);
+    return rpc_topics_read(&worker->topics, &worker->rpc.document, token, use, &worker->config->limits);
 }
 
 /* Whether the token permits all topics of the call. */
@@ -118,7 +113,7 @@ static void rpc_subscribe(struct connection *connection, const uint32_t argument
         rpc_refuse(connection, "subscribe", NOT_PERMITTED);
         return;
     }
-    if (connection->subscriptions.count + topics->count > (uint64_t)worker->config->subscriptions_max) {
+    if (connection->subscriptions.count + topics->count > worker->config->subscriptions_max) {
         rpc_refuse(connection, "subscribe", "too many subscriptions");
         return;
     }
@@ -347,8 +342,8 @@ void rpc_dispatch(struct connection *connection, struct slice text)
     uint32_t arguments[ARGUMENT_COUNT];
     if (rpc_is_stock_reply(text))
         return;
-    switch (rpc_message_parse(&worker->rpc, text, (unsigned)worker->config->json_max_depth,
-        (size_t)worker->config->json_max_tokens)) {
+    switch (rpc_message_parse(
+        &worker->rpc, text, worker->config->limits.json_max_depth, worker->config->limits.json_max_tokens)) {
     case RPC_IGNORED:
         return;
     case RPC_VIOLATION:

@@ -243,7 +243,7 @@ static size_t session_skip_replies(const struct connection *connection, const ui
 void websocket_session_input(struct connection *connection, uint8_t *bytes, size_t length)
 {
     size_t held = websocket_parser_held(&connection->parser);
-    uint64_t message_max = (uint64_t)connection->worker->config->websocket_message_max_bytes;
+    uint64_t message_max = connection->worker->config->websocket_message_max_bytes;
     while (length > 0 && (connection->state == CONNECTION_OPEN || connection->state == CONNECTION_CLOSING)) {
         if (connection->pending) {
             rpc_hold(connection, bytes, length);

@@ -106,10 +106,10 @@ struct fanout *fanout_open(struct worker *worker)
     struct fanout *fanout = memory_allocate(sizeof(*fanout));
     fanout->worker = worker;
     fanout->reader = ring_reader_open(worker->segment, worker->slot);
-    fanout->event_max = config->drain_batch_records > 0 ? (size_t)config->drain_batch_records : 1;
+    fanout->event_max = config->drain_batch_records > 0 ? config->drain_batch_records : 1;
     fanout->events = memory_allocate(fanout->event_max * sizeof(*fanout->events));
     fanout->completions = memory_allocate(fanout->event_max * sizeof(*fanout->completions));
-    fanout->sender = fanout_sender_open(worker, (size_t)config->topic_max_bytes * 6 + 2);
+    fanout->sender = fanout_sender_open(worker, config->limits.topic_max_bytes * 6 + 2);
     fanout->wake = event_new(
         worker->base, segment_own_eventfd(worker->segment), EV_READ | EV_PERSIST, fanout_on_wake, fanout);
     fanout->again = event_new(worker->base, -1, 0, fanout_on_again, fanout);
@@ -289,7 +289,7 @@ static bool fanout_read_records(struct fanout *fanout)
 {
     struct ring_record record;
     uint64_t bytes = 0;
-    uint64_t bytes_max = (uint64_t)fanout->worker->config->drain_batch_bytes;
+    uint64_t bytes_max = fanout->worker->config->drain_batch_bytes;
     fanout->event_count = fanout->delivery_count = fanout->delivery_total = 0;
     fanout->touched_count = fanout->completion_count = 0;
     fanout->resync = false;

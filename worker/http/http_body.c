@@ -76,8 +76,8 @@ bool http_body_parse(struct http_exchange *exchange, struct json_document *docum
         body.data += 3;
         body.length -= 3;
     }
-    switch (json_parse(document, body.data, body.length, (unsigned)config->json_max_depth,
-        (size_t)config->json_max_tokens)) {
+    switch (json_parse(
+        document, body.data, body.length, config->limits.json_max_depth, config->limits.json_max_tokens)) {
     case JSON_OK:
         break;
     case JSON_SYNTAX:
@@ -87,11 +87,11 @@ bool http_body_parse(struct http_exchange *exchange, struct json_document *docum
         http_reply_detail(&exchange->reply, 400, "There was an error parsing the body");
         return false;
     case JSON_TOO_DEEP:
-        reply_over_limit(exchange, "too many levels of nesting", (long long)config->json_max_depth);
+        reply_over_limit(exchange, "too many levels of nesting", (long long)config->limits.json_max_depth);
         return false;
     case JSON_TOO_MANY:
     case JSON_TOO_LONG:
-        reply_over_limit(exchange, "too many values", (long long)config->json_max_tokens);
+        reply_over_limit(exchange, "too many values", (long long)config->limits.json_max_tokens);
         return false;
     }
     if (document->tokens[0].type == JSON_NULL) {

@@ -83,7 +83,7 @@ static bool is_compressible(const char *type)
 void http_gzip_apply(
     const struct config *config, const struct http_request *request, struct http_reply *reply)
 {
-    size_t least = (size_t)config->http_gzip_min_bytes;
+    size_t least = config->http_gzip_min_bytes;
     struct text compressed = {0};
     if (least == 0 || reply->status != 200 || reply->body.length < least ||
         !is_compressible(reply->content_type) ||

@@ -75,9 +75,9 @@ struct http_session *http_session_open(const struct http_services *services,
     session->operations = operations;
     session->connection = connection;
     session->reader = http_reader_make(&(struct http_reader_limits){
-        .header_max_bytes = (size_t)config->http_header_max_bytes,
-        .header_max_count = (size_t)config->http_header_max_count,
-        .body_max_bytes = (size_t)config->http_body_max_bytes,
+        .header_max_bytes = config->http_header_max_bytes,
+        .header_max_count = config->http_header_max_count,
+        .body_max_bytes = config->http_body_max_bytes,
         .root_path = config->root_path,
     });
     session->exchange.magic = HTTP_EXCHANGE_MAGIC;
@@ -296,7 +296,7 @@ static void session_run(struct http_session *session, const char *bytes, size_t 
 static bool backlog_is_full(const struct http_session *session, size_t more)
 {
     const struct config *config = session->services->config;
-    size_t limit = (size_t)config->http_body_max_bytes + (size_t)config->http_header_max_bytes;
+    size_t limit = config->http_body_max_bytes + config->http_header_max_bytes;
     return more > limit || session->backlog.length > limit - more;
 }
 

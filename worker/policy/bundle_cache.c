@@ -93,7 +93,7 @@ static struct cache_item *items_find(struct cache_items *items, struct slice que
 /* Takes the item over; it may be gone afterwards. */
 static void held_add(struct bundle_cache *cache, struct cache_item *item)
 {
-    size_t room = (size_t)cache->config->bundle_cache_bytes / CACHE_SHARE;
+    size_t room = cache->config->bundle_cache_bytes / CACHE_SHARE;
     if (strcmp(item->copy->head, cache->head) != 0) {
         item_free(item); /* the commit has moved on while it was built */
         return;
@@ -319,7 +319,7 @@ uint64_t bundle_cache_ask(
         return 0;
     }
     item = items_find(&cache->pending, question);
-    if (!item && cache->pending_count >= (size_t)cache->config->bundle_waiting_max) {
+    if (!item && cache->pending_count >= cache->config->bundle_waiting_max) {
         arrive_now(arrived, context, 503, "too many policy bundles wait to be built, retry shortly");
         return 0;
     }

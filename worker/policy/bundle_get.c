@@ -1,7 +1,6 @@
 /* The query becomes a question for the bundle cache, the bundle a reply. */
 #include "worker/policy/bundle_get.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "shm/common/log.h"
@@ -37,14 +36,14 @@ struct bundle_query {
 static void query_take(
     struct bundle_query *query, const struct config *config, struct slice name, struct slice value)
 {
-    if ((int64_t)value.length > config->bundle_path_max_bytes) {
+    if (value.length > config->bundle_path_max_bytes) {
         query->too_long = true;
     } else if (slice_equals_string(name, "base_hash")) {
         text_clear(&query->base);
         if (!memchr(value.data, '\0', value.length)) /* no commit has it in its name */
             text_append_slice(&query->base, value);
         text_append_char(&query->base, '\0');
-    } else if (query->path_count++ == (size_t)config->bundle_paths_max) {
+    } else if (query->path_count++ == config->bundle_paths_max) {
         query->too_many = true;
     } else {
         /* a NUL is in no file's name: its place is taken by what is in none either */
@@ -163,14 +162,14 @@ static void refuse(struct http_exchange *exchange, const struct bundle_query *qu
     const struct config *config = exchange->services->config;
     count(exchange, COUNTER_HTTP_REFUSED);
     if (query->too_long)
-        http_reply_detail(&exchange->reply, 422, "path or base_hash is longer than %" PRId64 " bytes",
+        http_reply_detail(&exchange->reply, 422, "path or base_hash is longer than %zu bytes",
             config->bundle_path_max_bytes);
     else if (query->too_large)
         http_reply_detail(
             &exchange->reply, 422, "the paths are longer than %d bytes together", QUESTION_BYTES_MAX);
     else
         http_reply_detail(
-            &exchange->reply, 422, "more than %" PRId64 " paths are asked for", config->bundle_paths_max);
+            &exchange->reply, 422, "more than %zu paths are asked for", config->bundle_paths_max);
     log_write_limited(&limiter, LOG_WARNING, LOGGER_HTTP, "%s: a request for a bundle is refused: %s",
         exchange->peer, exchange->reply.body.data);
 }

@@ -222,8 +222,8 @@ static enum http_answer take_git(struct http_exchange *exchange, const struct we
     enum http_answer answer = HTTP_ANSWERED;
     if (!admit(exchange, params))
         return answer;
-    if (json_parse(&document, body.data ? body.data : "", body.length, (unsigned)config->json_max_depth,
-            (size_t)config->json_max_tokens) != JSON_OK ||
+    if (json_parse(&document, body.data ? body.data : "", body.length, config->limits.json_max_depth,
+            config->limits.json_max_tokens) != JSON_OK ||
         document.tokens[0].type != JSON_OBJECT) {
         refuse(exchange, 400, "the body of a webhook must be a JSON object");
     } else {

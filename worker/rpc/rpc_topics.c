@@ -76,7 +76,7 @@ static enum rpc_topics_verdict topics_split_characters(
 
 static enum rpc_topics_verdict topics_read_list(struct rpc_topics *topics,
     const struct json_document *document, uint32_t token, enum rpc_topics_use use,
-    const struct rpc_topics_limits *limits)
+    const struct event_limits *limits)
 {
     uint32_t end = document->tokens[token].next;
     for (uint32_t at = token + 1; at < end; at = document->tokens[at].next) {
@@ -84,7 +84,7 @@ static enum rpc_topics_verdict topics_read_list(struct rpc_topics *topics,
         if (type == JSON_ARRAY || type == JSON_OBJECT || (type == JSON_NULL && use == RPC_TOPICS_SUBSCRIBE))
             return RPC_TOPICS_VIOLATION;
     }
-    if (document->tokens[token].size > limits->count_max)
+    if (document->tokens[token].size > limits->topics_max)
         return topics_refuse(topics, "too many topics");
     for (uint32_t at = token + 1; at < end; at = document->tokens[at].next)
         if (document->tokens[at].type == JSON_STRING)
@@ -94,14 +94,14 @@ static enum rpc_topics_verdict topics_read_list(struct rpc_topics *topics,
 
 static enum rpc_topics_verdict topics_read_object(struct rpc_topics *topics,
     const struct json_document *document, uint32_t token, enum rpc_topics_use use,
-    const struct rpc_topics_limits *limits)
+    const struct event_limits *limits)
 {
     const struct json_token *object = &document->tokens[token];
     if (use == RPC_TOPICS_UNSUBSCRIBE || (use == RPC_TOPICS_SUBSCRIBE && object->size == 0))
         return RPC_TOPICS_VIOLATION;
     if (use == RPC_TOPICS_SUBSCRIBE)
         return topics_refuse(topics, "topics is an object");
-    if (object->size > limits->count_max)
+    if (object->size > limits->topics_max)
         return topics_refuse(topics, "too many topics");
     for (uint32_t at = token + 1; at < object->next; at = document->tokens[document->tokens[at].next].next)
         topics_push_string(topics, document, at);
@@ -109,14 +109,14 @@ static enum rpc_topics_verdict topics_read_object(struct rpc_topics *topics,
 }
 
 static enum rpc_topics_verdict topics_check(
-    struct rpc_topics *topics, enum rpc_topics_use use, const struct rpc_topics_limits *limits)
+    struct rpc_topics *topics, enum rpc_topics_use use, const struct event_limits *limits)
 {
     for (size_t i = 0; i < topics->count; i++) {
         struct slice topic = {topics->text.data + topics->offsets[i], topics->items[i].length};
         topics->items[i] = topic;
         if (use == RPC_TOPICS_UNSUBSCRIBE)
             continue;
-        if (topic.length > limits->bytes_max)
+        if (topic.length > limits->topic_max_bytes)
             return topics_refuse(topics, "topic too long");
         if (slice_equals_string(topic, RPC_ALL_TOPICS) ||
             (limits->purge_channel && slice_equals_string(topic, limits->purge_channel)))
@@ -126,7 +126,7 @@ static enum rpc_topics_verdict topics_check(
 }
 
 enum rpc_topics_verdict rpc_topics_read(struct rpc_topics *topics, const struct json_document *document,
-    uint32_t token, enum rpc_topics_use use, const struct rpc_topics_limits *limits)
+    uint32_t token, enum rpc_topics_use use, const struct event_limits *limits)
 {
     enum rpc_topics_verdict verdict = RPC_TOPICS_GOOD;
     topics->count = 0;
@@ -145,7 +145,7 @@ enum rpc_topics_verdict rpc_topics_read(struct rpc_topics *topics, const struct 
         if (use == RPC_TOPICS_UNSUBSCRIBE)
             return RPC_TOPICS_VIOLATION;
         if (use == RPC_TOPICS_SUBSCRIBE)
-            verdict = topics_split_characters(topics, document, token, limits->count_max);
+            verdict = topics_split_characters(topics, document, token, limits->topics_max);
         else
             topics_push_string(topics, document, token);
         break;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "shm/common/config.h"
 #include "shm/common/json.h"
 #include "shm/common/text.h"
 
@@ -16,12 +17,6 @@ enum rpc_topics_verdict {
     RPC_TOPICS_GOOD,
     RPC_TOPICS_VIOLATION, /* the reference raises: the connection is closed */
     RPC_TOPICS_REFUSED,   /* the call answers false; `reason` says why */
-};
-
-struct rpc_topics_limits {
-    size_t count_max;
-    size_t bytes_max;          /* of one topic */
-    const char *purge_channel; /* forbidden beside RPC_ALL_TOPICS; may be NULL */
 };
 
 /* The topics read. Memory is reused; zero-initialise, rpc_topics_free at the end. */
@@ -37,6 +32,6 @@ struct rpc_topics {
 void rpc_topics_free(struct rpc_topics *topics);
 /* `token` is JSON_ABSENT when the argument is missing. */
 enum rpc_topics_verdict rpc_topics_read(struct rpc_topics *topics, const struct json_document *document,
-    uint32_t token, enum rpc_topics_use use, const struct rpc_topics_limits *limits);
+    uint32_t token, enum rpc_topics_use use, const struct event_limits *limits);
 
 #endif

@@ -16,9 +16,9 @@ struct bundle_rules bundle_rules_of(const struct config *config)
 struct bundle_limits bundle_limits_of(const struct config *config)
 {
     return (struct bundle_limits){
-        .bytes = (size_t)config->bundle_max_bytes,
-        .files = (size_t)config->bundle_files_max,
-        .path_bytes = (size_t)config->bundle_path_max_bytes,
+        .bytes = config->bundle_max_bytes,
+        .files = config->bundle_files_max,
+        .path_bytes = config->bundle_path_max_bytes,
     };
 }
 

@@ -158,7 +158,7 @@ int api_download_run(struct api_download *download, const struct config *config,
     struct error *err)
 {
     struct transfer transfer = {
-        .file = file, .bytes_max = (uint64_t)config->policy_bundle_max_bytes, .digest = EVP_MD_CTX_new()};
+        .file = file, .bytes_max = config->policy_bundle_max_bytes, .digest = EVP_MD_CTX_new()};
     char problem[CURL_ERROR_SIZE] = "";
     struct text url = {0};
     struct text scratch = {0};

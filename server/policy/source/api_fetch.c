@@ -42,8 +42,8 @@ static int unpack(const struct config *config, int file, const char *version, ch
         .repository = variable(API_FETCH_REPOSITORY),
         .pattern = config->policy_bundle_git_add_pattern,
         .message = message.data,
-        .bytes_max = (uint64_t)config->policy_bundle_unpacked_max_bytes,
-        .members_max = (uint64_t)config->policy_bundle_max_files};
+        .bytes_max = config->policy_bundle_unpacked_max_bytes,
+        .members_max = config->policy_bundle_max_files};
     int result = lseek(file, 0, SEEK_SET) < 0 ? error_set_errno(err, errno, "cannot read the bundle")
                                               : api_unpack_run(&settings, hash, err);
     text_free(&message);

@@ -179,7 +179,7 @@ static void change_on_listed(void *context, const struct job_result *result)
 static void change_list(struct change *change, struct slice why)
 {
     const char *const arguments[] = {"ls-tree", "-r", "-z", "--name-only", change->new_hash, NULL};
-    size_t files = (size_t)change->policy->config->bundle_files_max;
+    size_t files = change->policy->config->bundle_files_max;
     log_write(LOG_WARNING, LOGGER_POLICY,
         "cannot tell what changed between '%s' and '%s' (%.*s): all directories count as changed",
         change->old_hash, change->new_hash, (int)why.length, why.data);
@@ -198,7 +198,7 @@ static void change_on_diff(void *context, const struct job_result *result)
         return;
     }
     text_append_slice(&diff.output, result->output);
-    if (bundle_diff_parse(&diff, (size_t)change->policy->config->bundle_files_max, &err) < 0) {
+    if (bundle_diff_parse(&diff, change->policy->config->bundle_files_max, &err) < 0) {
         change_list(change, slice_from_string(err.text));
     } else {
         policy_directories_of_diff(&change->directories, &diff, &rules);
@@ -221,7 +221,7 @@ struct change *change_start(struct policy *policy, const char *repository, const
     memcpy(change->new_hash, new_hash, strnlen(new_hash, POLICY_HASH_LENGTH));
     change->done = done;
     change->context = context;
-    change_git(change, arguments, (size_t)policy->config->bundle_files_max * CHANGE_BYTES, change_on_diff);
+    change_git(change, arguments, policy->config->bundle_files_max * CHANGE_BYTES, change_on_diff);
     return change;
 }
 

@@ -52,7 +52,7 @@ static void clone_git(struct git_clone *clone, const char *repository, const cha
     const struct git_command command = {.repository = repository,
         .environment = repository ? NULL : (const char *const *)clone->access.variables,
         .arguments = arguments,
-        .file_bytes_max = repository ? 0 : (uint64_t)clone->policy->config->policy_repo_max_bytes,
+        .file_bytes_max = repository ? 0 : clone->policy->config->policy_repo_max_bytes,
         .remote = !repository,
         .done = done,
         .context = clone};

@@ -105,7 +105,7 @@ static void test_half_closed_gets_whole_reply(void **state)
     text_append_char(&sources, '\0');
     fixture_config(&fixture);
     fixture.config.data_config_sources = sources.data;
-    fixture.config.json_max_tokens = 1000000;
+    fixture.config.limits.json_max_tokens = 1000000;
     fixture_start(&fixture);
     int fd = client_connect(&fixture, 4096), byte;
     client_write(fd, request, sizeof(request) - 1);

@@ -25,11 +25,11 @@ void fixture_config(struct fixture *fixture)
         .config =
             {
                 .grace_seconds = 5,
-                .event_max_bytes = 4 << 20,
-                .json_max_depth = 100,
-                .json_max_tokens = 100000,
-                .topics_max = 64,
-                .topic_max_bytes = 200,
+                .limits.event_max_bytes = 4 << 20,
+                .limits.json_max_depth = 100,
+                .limits.json_max_tokens = 100000,
+                .limits.topics_max = 64,
+                .limits.topic_max_bytes = 200,
                 .http_header_max_bytes = 65536,
                 .http_header_max_count = 100,
                 .http_body_max_bytes = 1 << 20,
@@ -52,7 +52,7 @@ void fixture_config(struct fixture *fixture)
                 .websocket_ping_timeout = 20,
                 .drain_batch_records = 64,
                 .drain_batch_bytes = 4 << 20,
-                .scopes_purge_channel = "__opal_scope_purge__",
+                .limits.purge_channel = "__opal_scope_purge__",
             },
     };
 }
@@ -70,7 +70,7 @@ void fixture_start(struct fixture *fixture)
     fixture->segment = segment_create(&settings, &err);
     assert_non_null(fixture->segment);
     assert_int_equal(segment_prepare_slot(fixture->segment, 0, &err), 0);
-    event_limit_write(fixture->segment, (uint64_t)fixture->config.event_max_bytes);
+    event_limit_write(fixture->segment, fixture->config.limits.event_max_bytes);
     worker_table_next_incarnation(fixture->segment, 0);
     fixture->ring = ring_writer_open(fixture->segment);
     ring_writer_activate(fixture->ring, 0);

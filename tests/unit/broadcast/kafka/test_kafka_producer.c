@@ -61,8 +61,9 @@ static int set_up(void **state)
     fixture.cluster = rd_kafka_mock_cluster_new(fixture.owner, 1);
     assert_int_equal(rd_kafka_mock_topic_create(fixture.cluster, TOPIC, 3, 1), 0);
     fixture.base = event_base_new();
+    static const struct event_limits limits = {.event_max_bytes = 1 << 20};
     fixture.settings = (struct broadcast_settings){.channel = TOPIC,
-        .event_max_bytes = 1 << 20,
+        .limits = &limits,
         .queue_max_bytes = 10 << 20,
         .queue_max_messages = 1000,
         .reconnect_backoff_min = 0.05,

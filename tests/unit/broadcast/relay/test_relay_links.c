@@ -60,8 +60,9 @@ struct history {
     { \
         .input = PROVEN, .side = which, .state = BROADCAST_##now \
     }
-#define CONNECTED OPEN(L, CONNECTING), ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, UP)
-#define BACKOFF   .reconnect_backoff_min = 1, .reconnect_backoff_max = 30
+#define CONNECTED    OPEN(L, CONNECTING), ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, UP)
+#define BACKOFF_ONLY .reconnect_backoff_min = 1, .reconnect_backoff_max = 30
+#define BACKOFF      BACKOFF_ONLY, .reconnect_enabled = true
 
 static const struct history histories[] = {
     {"the listener first, then the sender", {BACKOFF, .settle_seconds = 2}, {CONNECTED}},
@@ -93,7 +94,7 @@ static const struct history histories[] = {
     {"the sender's attempts are used up: final for both", {BACKOFF, .reconnect_max_retries = 1},
         {CONNECTED, FAIL(S, EXHAUSTED, 1, 500, LOST), FAIL(L, FINAL, 1, 500, LOST)}},
     {"reconnecting is off: the first connect is tried for ever, a lost backbone stays lost",
-        {BACKOFF, .no_reconnect = true},
+        {BACKOFF_ONLY, .reconnect_enabled = false},
         {OPEN(L, CONNECTING), FAIL(L, WAIT, 1, 500, CONNECTING), AGAIN(L, true, CONNECTING),
             ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, UP),
             FAIL(S, STAYS, 1, 500, LOST)}},

@@ -107,6 +107,10 @@ static void table_is_consistent(void **state)
         assert_true(option->section == SECTION_REFERENCE || option->help);
         assert_true(option->status == OPTION_USED || option->section == SECTION_REFERENCE);
         assert_true(option->type != OPTION_ENUM || option->choices);
+        if (option->offset != OPTION_NOWHERE && (option->type == OPTION_INT || option->type == OPTION_SIZE)) {
+            assert_true(option->minimum >= 0); /* the field may be unsigned */
+            assert_true(option->maximum <= (option->width == 4 ? INT32_MAX : INT64_MAX));
+        }
         for (size_t k = i + 1; k < options_table_count; k++) {
             assert_string_not_equal(option->name, options_table[k].name);
             assert_true(option->offset == OPTION_NOWHERE || option->offset != options_table[k].offset);
@@ -123,16 +127,16 @@ static void defaults(void **state)
     assert_int_equal(options.config.port, 7002);
     assert_true(options.config.workers >= 1);
     assert_int_equal(options.config.workers_max, options.config.workers > 16 ? options.config.workers : 16);
-    assert_null(options.config.broadcast_uri);
-    assert_string_equal(options.config.broadcast_channel_name, "EventNotifier");
-    assert_true(options.config.broadcast_reconnect_backoff_min_seconds == 0.5);
-    assert_int_equal(options.config.broadcast_keepalive_interval, 3600);
-    assert_true(options.config.broadcast_healthcheck_enabled);
-    assert_int_equal(options.config.broadcast_reconnect_max_retries, 0);
-    assert_int_equal(options.config.event_max_bytes, 1048576);
-    assert_int_equal(options.config.ring_bytes, 64 * 1048576);
-    assert_int_equal(options.config.uplink_bytes, 4 * 1048576);
-    assert_int_equal(options.config.json_max_depth, 512);
+    assert_null(options.config.broadcast.uri);
+    assert_string_equal(options.config.broadcast.channel, "EventNotifier");
+    assert_true(options.config.broadcast.reconnect_backoff_min == 0.5);
+    assert_int_equal(options.config.broadcast.keepalive_interval, 3600);
+    assert_true(options.config.broadcast.healthcheck_enabled);
+    assert_int_equal(options.config.broadcast.reconnect_max_retries, 0);
+    assert_int_equal(options.config.limits.event_max_bytes, 1048576);
+    assert_int_equal(options.config.memory.ring_bytes, 64 * 1048576);
+    assert_int_equal(options.config.memory.uplink_bytes, 4 * 1048576);
+    assert_int_equal(options.config.limits.json_max_depth, 512);
     assert_int_equal(options.config.http_header_max_bytes, 131072);
     assert_string_equal(options.config.all_data_url, "http://localhost:7002/policy-data");
     assert_int_equal(options.config.allowed_origins.count, 1);
@@ -212,7 +216,7 @@ static void sizes(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         assert_int_equal(LOAD("--ring-bytes", good[i].text), 0);
-        assert_int_equal(options.config.ring_bytes, good[i].bytes);
+        assert_int_equal(options.config.memory.ring_bytes, good[i].bytes);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(LOAD("--ring-bytes", bad[i]), 1);
@@ -282,7 +286,7 @@ static void flags_anywhere(void **state)
     assert_string_equal(options.config.host, "a");
     assert_int_equal(options.config.port, 1);
     assert_int_equal(options.config.log.level, LOG_ERROR);
-    assert_string_equal(options.config.broadcast_channel_name, "run");
+    assert_string_equal(options.config.broadcast.channel, "run");
     assert_int_equal(command.argument_count, 0);
     assert_int_equal(
         LOAD("--server-host=b", "--host=c", "--server-bind-port", "2"), 0); /* the last one counts */
@@ -350,7 +354,7 @@ static void flag_beats_environment_beats_default(void **state)
     assert_string_equal(options.config.host, "127.0.0.1");
     setenv("OPAL_BROADCAST_URI", "", 1); /* the reference takes it for a URI */
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
-    assert_null(options.config.broadcast_uri);
+    assert_null(options.config.broadcast.uri);
     /* a wrong value behind a right one is not looked at */
     setenv("OPAL_SERVER_BIND_PORT", "nonsense", 1);
     assert_int_equal(LOAD("--port", "5"), 0);
@@ -406,13 +410,13 @@ static void names_of_the_channel(void **state)
     (void)state;
     setenv("OPAL_BROADCAST_CHANNEL", "old", 1);
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
-    assert_string_equal(options.config.broadcast_channel_name, "old");
+    assert_string_equal(options.config.broadcast.channel, "old");
     setenv("OPAL_BROADCAST_CHANNEL_NAME", "new", 1);
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
-    assert_string_equal(options.config.broadcast_channel_name, "new");
+    assert_string_equal(options.config.broadcast.channel, "new");
     setenv("OPAL_BROADCAST_CHANNEL_NAME", "", 1);
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
-    assert_string_equal(options.config.broadcast_channel_name, "old");
+    assert_string_equal(options.config.broadcast.channel, "old");
 }
 
 static void routes_follow(void **state)
@@ -446,17 +450,17 @@ static void secrets_from_files(void **state)
     write_file(path, "kafka://h:1\n", 12);
     setenv("OPAL_BROADCAST_URI_FILE", path, 1);
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
-    assert_string_equal(options.config.broadcast_uri, "kafka://h:1");
+    assert_string_equal(options.config.broadcast.uri, "kafka://h:1");
     write_file(path, "kafka://h:2\n\n", 13); /* one newline only is cut */
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
-    assert_string_equal(options.config.broadcast_uri, "kafka://h:2\n");
+    assert_string_equal(options.config.broadcast.uri, "kafka://h:2\n");
     write_file(path, "kafka://h:3\r\n", 13);
     unsetenv("OPAL_BROADCAST_URI_FILE");
     assert_int_equal(LOAD("--broadcast-uri-file", path), 0);
-    assert_string_equal(options.config.broadcast_uri, "kafka://h:3");
+    assert_string_equal(options.config.broadcast.uri, "kafka://h:3");
     setenv("OPAL_BROADCAST_URI", "kafka://environment", 1);
     assert_int_equal(LOAD("--broadcast-uri-file", path), 0); /* a flag beats the environment here too */
-    assert_string_equal(options.config.broadcast_uri, "kafka://h:3");
+    assert_string_equal(options.config.broadcast.uri, "kafka://h:3");
     setenv("OPAL_BROADCAST_URI_FILE", path, 1);
     assert_int_equal(LOAD_ENVIRONMENT(), 1);
     assert_problem("OPAL_BROADCAST_URI and OPAL_BROADCAST_URI_FILE: must not both be set");
@@ -464,7 +468,7 @@ static void secrets_from_files(void **state)
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
     write_file(path, "", 0);
     assert_int_equal(LOAD_ENVIRONMENT(), 0);
-    assert_null(options.config.broadcast_uri);
+    assert_null(options.config.broadcast.uri);
     write_file(path, "a\0b", 3);
     assert_int_equal(LOAD_ENVIRONMENT(), 1);
     unlink(path);
@@ -485,27 +489,28 @@ static void settings_for_kafka(void **state)
     close(fd);
 
     assert_int_equal(load("--kafka-config", "linger.ms=2", "--kafka-config=client.id=x=y, z=1", NULL), 0);
-    assert_string_equal(options.config.kafka_config, "linger.ms=2\nclient.id=x=y, z=1\n");
+    assert_string_equal(options.config.broadcast.kafka_config, "linger.ms=2\nclient.id=x=y, z=1\n");
     unload();
     setenv("OPAL_KAFKA_CONFIG", "debug=broker,topic,linger.ms=5, fetch.min.bytes=1", 1);
     assert_int_equal(load(NULL), 0);
-    assert_string_equal(options.config.kafka_config, "debug=broker,topic\nlinger.ms=5\nfetch.min.bytes=1\n");
+    assert_string_equal(
+        options.config.broadcast.kafka_config, "debug=broker,topic\nlinger.ms=5\nfetch.min.bytes=1\n");
     unload();
     setenv("OPAL_KAFKA_CONFIG", "sasl.password=a,b=c\nlinger.ms=5", 1);
     assert_int_equal(load(NULL), 0);
-    assert_string_equal(options.config.kafka_config, "sasl.password=a,b=c\nlinger.ms=5\n");
+    assert_string_equal(options.config.broadcast.kafka_config, "sasl.password=a,b=c\nlinger.ms=5\n");
     unload();
 
     /* all together: file, variable, flags */
     setenv("OPAL_KAFKA_CONFIG_FILE", path, 1);
     assert_int_equal(load("--kafka-config", "linger.ms=6", NULL), 0);
-    assert_string_equal(options.config.kafka_config,
+    assert_string_equal(options.config.broadcast.kafka_config,
         "sasl.password=a,b=c\nlinger.ms=1\nsasl.password=a,b=c\nlinger.ms=5\nlinger.ms=6\n");
     unload();
     unsetenv("OPAL_KAFKA_CONFIG_FILE");
     unsetenv("OPAL_KAFKA_CONFIG");
     assert_int_equal(load("--kafka-config-file", path, NULL), 0);
-    assert_string_equal(options.config.kafka_config, "sasl.password=a,b=c\nlinger.ms=1\n");
+    assert_string_equal(options.config.broadcast.kafka_config, "sasl.password=a,b=c\nlinger.ms=1\n");
     unload();
     unlink(path);
 

@@ -16,11 +16,11 @@
 
 static struct config config_on(void)
 {
-    return (struct config){.broadcast_uri = "redis://h",
-        .broadcast_freeze_on_disconnect = true,
-        .broadcast_resync_on_reconnect = true,
-        .broadcast_reconnect_enabled = true,
-        .broadcast_keepalive_topic = "alive"};
+    return (struct config){.broadcast.uri = "redis://h",
+        .broadcast.freeze_on_disconnect = true,
+        .broadcast.resync_on_reconnect = true,
+        .broadcast.reconnect_enabled = true,
+        .broadcast.keepalive_topic = "alive"};
 }
 
 static bool drops(struct freeze *freeze, uint32_t flags, unsigned count, const struct slice *topics)
@@ -89,11 +89,11 @@ static void test_when_it_is_off(void **state)
     for (int which = 0; which < 4; which++) {
         struct config config = config_on();
         struct freeze freeze;
-        config.broadcast_freeze_on_disconnect = which != 0;
-        config.broadcast_resync_on_reconnect = which != 1;
-        config.broadcast_reconnect_enabled = which != 2;
+        config.broadcast.freeze_on_disconnect = which != 0;
+        config.broadcast.resync_on_reconnect = which != 1;
+        config.broadcast.reconnect_enabled = which != 2;
         if (which == 3)
-            config.broadcast_uri = NULL;
+            config.broadcast.uri = NULL;
         freeze_init(&freeze, &config);
         freeze_set_gap(&freeze, true);
         assert_false(drops_topic(&freeze, "t"));

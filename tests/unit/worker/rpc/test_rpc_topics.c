@@ -9,8 +9,8 @@
 #include <string.h>
 #include "worker/rpc/rpc_topics.h"
 
-static const struct rpc_topics_limits limits = {
-    .count_max = 4, .bytes_max = 40, .purge_channel = "__opal_scope_purge__"};
+static const struct event_limits limits = {
+    .topics_max = 4, .topic_max_bytes = 40, .purge_channel = "__opal_scope_purge__"};
 
 /* "true a,b", "violation" or "false" */
 static void check(enum rpc_topics_use use, const char *json, const char *expected)
