@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 #include "shm/counters.h"
+#include "shm/common/backbone_state.h"
 #include "shm/segment.h"
 
 enum worker_state {
@@ -43,14 +44,7 @@ uint64_t counter_sum(const struct segment *segment, enum counter counter); /* al
 const char *counter_name(enum counter counter);                            /* with its labels */
 const char *counter_help(enum counter counter); /* "" for all but the first of a name */
 
-/* What the whole host should know about the backbone; written by the master, read by workers (health checks). */
-enum backbone_state {
-    BACKBONE_NONE,
-    BACKBONE_CONNECTING,
-    BACKBONE_UP,
-    BACKBONE_GAP,
-    BACKBONE_LOST /* for good */
-};
+/* The state of the backbone; written by the master, read by workers (health checks). */
 enum backbone_state backbone_state_read(const struct segment *segment);
 void backbone_state_write(struct segment *segment, enum backbone_state state);
 /* The largest frame (bytes, envelope included) that may enter; the backbone may lower the configured one. Master writes. */

@@ -12,18 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "broadcast/backend/notification.h"
+#include "shm/common/backbone_state.h"
 #include "shm/common/config.h"
 #include "shm/common/error.h"
 #include "shm/common/object.h"
-
-enum broadcast_state {
-    BROADCAST_CONNECTING,
-    BROADCAST_UP,
-    /* was up, is not */
-    BROADCAST_GAP,
-    /* given up (reconnecting is off, or the attempts are used up); final */
-    BROADCAST_LOST,
-};
 
 enum broadcast_count {
     /* acknowledged by the backbone */
@@ -43,7 +35,7 @@ struct broadcast_callbacks {
      * (the ring is full): the backend keeps it, stops reading, and offers the same event again after
      * broadcast_resume. */
     bool (*event)(void *context, const struct notification *notification);
-    void (*state)(void *context, enum broadcast_state state);
+    void (*state)(void *context, enum backbone_state state);
     /* Events may have been lost: the clients of this host must refetch. */
     void (*gap)(void *context, uint64_t gap_ns, const char *why);
     void (*count)(void *context, enum broadcast_count what, uint64_t amount);

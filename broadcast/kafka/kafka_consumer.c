@@ -56,7 +56,7 @@ struct kafka_consumer {
     void *owner;
     /* Runs while the topic's partitions are unknown. */
     struct event *poke;
-    enum broadcast_state state;
+    enum backbone_state state;
     bool connected;
     unsigned down_reports;
     /* Attempts to connect, when last connected. */
@@ -81,22 +81,22 @@ static const char *kafka_consumer_gap_reason(const struct kafka_consumer *consum
     return "looking up where to go on reading";
 }
 
-static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broadcast_state state)
+static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum backbone_state state)
 {
-    enum broadcast_state old = consumer->state;
+    enum backbone_state old = consumer->state;
     uint64_t now = clock_monotonic_ns();
-    if (old == state || old == BROADCAST_LOST)
+    if (old == state || old == BACKBONE_LOST)
         return;
     consumer->state = state;
-    if (state == BROADCAST_GAP) {
+    if (state == BACKBONE_GAP) {
         consumer->gap_since_ns = now;
         log_write(LOG_WARNING, LOGGER_BROADCAST,
             "Broadcaster lost channel '%s': %s; events to send wait meanwhile", consumer->settings->channel,
             kafka_consumer_gap_reason(consumer));
-    } else if (state == BROADCAST_LOST) {
+    } else if (state == BACKBONE_LOST) {
         log_write(LOG_ERROR, LOGGER_BROADCAST, BROADCAST_GIVING_UP,
             (unsigned)consumer->settings->reconnect_max_retries);
-    } else if (old == BROADCAST_GAP) {
+    } else if (old == BACKBONE_GAP) {
         log_write(LOG_INFO, LOGGER_BROADCAST,
             "Broadcaster listener connected to channel '%s' again after %.1f s", consumer->settings->channel,
             (double)(now - consumer->gap_since_ns) / (double)CLOCK_SECOND);
@@ -105,7 +105,7 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum broad
         log_write(LOG_INFO, LOGGER_BROADCAST, "Broadcaster listener connected to channel '%s'",
             consumer->settings->channel);
     }
-    if (state == BROADCAST_UP)
+    if (state == BACKBONE_UP)
         kafka_admin_learn_limit(consumer->admin);
     consumer->callbacks->state(consumer->context, state);
 }
@@ -123,7 +123,7 @@ static bool kafka_consumer_is_settled(const struct kafka_consumer *consumer)
 {
     uint64_t since = kafka_reader_unsettled_ns(consumer->reader);
     /* The first time, positions must be known: clients are taken from then on. */
-    return !since || (consumer->state == BROADCAST_UP && clock_monotonic_ns() - since < KAFKA_UNSETTLED_NS);
+    return !since || (consumer->state == BACKBONE_UP && clock_monotonic_ns() - since < KAFKA_UNSETTLED_NS);
 }
 
 static void kafka_consumer_update_state(struct kafka_consumer *consumer)
@@ -131,9 +131,9 @@ static void kafka_consumer_update_state(struct kafka_consumer *consumer)
     bool up = consumer->connected && kafka_reader_partition_count(consumer->reader) > 0 &&
               kafka_consumer_is_settled(consumer);
     if (up)
-        kafka_consumer_set_state(consumer, BROADCAST_UP);
-    else if (consumer->state == BROADCAST_UP)
-        kafka_consumer_set_state(consumer, BROADCAST_GAP);
+        kafka_consumer_set_state(consumer, BACKBONE_UP);
+    else if (consumer->state == BACKBONE_UP)
+        kafka_consumer_set_state(consumer, BACKBONE_GAP);
 }
 
 static void kafka_consumer_on_reader_changed(void *owner)
@@ -224,8 +224,8 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
         consumer->connects = stats.connects;
     else if (consumer->settings->reconnect_max_retries &&
              stats.connects - consumer->connects >= consumer->settings->reconnect_max_retries)
-        kafka_consumer_set_state(consumer, BROADCAST_LOST);
-    if (consumer->state == BROADCAST_UP)
+        kafka_consumer_set_state(consumer, BACKBONE_LOST);
+    if (consumer->state == BACKBONE_UP)
         kafka_admin_learn_limit(consumer->admin);
     return 0; /* librdkafka frees the text */
 }
@@ -372,7 +372,7 @@ struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct
     consumer->brokers = options->brokers;
     consumer->limit_known = options->limit_known;
     consumer->owner = options->owner;
-    consumer->state = BROADCAST_CONNECTING;
+    consumer->state = BACKBONE_CONNECTING;
     if (kafka_consumer_start(consumer, base, options, err) < 0) {
         kafka_consumer_close(consumer);
         return NULL;

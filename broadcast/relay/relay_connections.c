@@ -20,7 +20,7 @@ static bool relay_both_live(const struct relay *relay)
 
 static void relay_tell_state(struct relay *relay)
 {
-    enum broadcast_state state = relay_links_state(&relay->links);
+    enum backbone_state state = relay_links_state(&relay->links);
     if (relay->state_told && state == relay->state)
         return;
     relay->state = state;

@@ -27,7 +27,7 @@ struct relay {
 
     struct relay_links links;
     struct relay_side_timer timers[RELAY_SIDES];
-    enum broadcast_state state;
+    enum backbone_state state;
     bool state_told;
     bool closing;
 

@@ -93,13 +93,13 @@ void relay_links_proven(struct relay_links *links, enum relay_side side)
     backoff_reset(&links->sides[side].backoff);
 }
 
-enum broadcast_state relay_links_state(struct relay_links *links)
+enum backbone_state relay_links_state(struct relay_links *links)
 {
     if (links->given_up)
-        return BROADCAST_LOST;
+        return BACKBONE_LOST;
     if (relay_links_is_live(links, RELAY_LISTENER) && relay_links_is_live(links, RELAY_SENDER)) {
         links->was_up = true;
-        return BROADCAST_UP;
+        return BACKBONE_UP;
     }
-    return links->was_up ? BROADCAST_GAP : BROADCAST_CONNECTING;
+    return links->was_up ? BACKBONE_GAP : BACKBONE_CONNECTING;
 }

@@ -83,6 +83,6 @@ MUST_CHECK struct relay_lost relay_links_lost(
 /* Something came through on this side: the row of failures ends. To be connected alone proves nothing. */
 void relay_links_proven(struct relay_links *links, enum relay_side side);
 /* What the server is told; UP and LOST are remembered. */
-enum broadcast_state relay_links_state(struct relay_links *links);
+enum backbone_state relay_links_state(struct relay_links *links);
 
 #endif

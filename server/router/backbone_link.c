@@ -161,18 +161,14 @@ static void link_update_limit(const struct backbone_link *link)
     event_limit_write(segment, limit);
 }
 
-static void link_on_state(void *context, enum broadcast_state state)
+static void link_on_state(void *context, enum backbone_state state)
 {
-    static const enum backbone_state states[] = {[BROADCAST_CONNECTING] = BACKBONE_CONNECTING,
-        [BROADCAST_UP] = BACKBONE_UP,
-        [BROADCAST_GAP] = BACKBONE_GAP,
-        [BROADCAST_LOST] = BACKBONE_LOST};
     struct backbone_link *link = link_cast(context);
-    backbone_state_write(link->settings.segment, states[state]);
-    link_set_gap(link, state == BROADCAST_GAP || state == BROADCAST_LOST);
-    if (state == BROADCAST_LOST && link->settings.config->broadcast.reconnect_enabled)
+    backbone_state_write(link->settings.segment, state);
+    link_set_gap(link, state == BACKBONE_GAP || state == BACKBONE_LOST);
+    if (state == BACKBONE_LOST && link->settings.config->broadcast.reconnect_enabled)
         link->hooks.given_up(link->hooks.context);
-    if (state == BROADCAST_UP && !link->was_up) {
+    if (state == BACKBONE_UP && !link->was_up) {
         link->was_up = true;
         if (link->serving)
             link_missed(link, clock_monotonic_ns() - link->serving_since_ns,

@@ -48,9 +48,9 @@ static bool on_event(void *context, const struct notification *notification)
     return true;
 }
 
-static void on_state(void *context, enum broadcast_state state)
+static void on_state(void *context, enum backbone_state state)
 {
-    static const char *const names[] = {"CONNECTING", "UP", "GAP", "LOST"};
+    static const char *const names[] = {"NONE", "CONNECTING", "UP", "GAP", "LOST"};
     (void)context;
     printf("state %s\n", names[state]);
 }

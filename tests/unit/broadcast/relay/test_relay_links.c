@@ -23,7 +23,7 @@ struct step {
     unsigned attempt;
     unsigned delay_ms;
     bool parks_sender;
-    enum broadcast_state state;
+    enum backbone_state state;
 };
 
 struct history {
@@ -36,29 +36,29 @@ struct history {
 #define S RELAY_SENDER
 #define OPEN(which, now) \
     { \
-        .input = OPENING, .side = which, .state = BROADCAST_##now \
+        .input = OPENING, .side = which, .state = BACKBONE_##now \
     }
 #define ALIVE(which, opens, now) \
     { \
-        .input = LIVE, .side = which, .open = opens, .state = BROADCAST_##now \
+        .input = LIVE, .side = which, .open = opens, .state = BACKBONE_##now \
     }
 #define FAIL(which, does, number, ms, now) \
     { \
         .input = LOST, .side = which, .action = RELAY_LOST_##does, .attempt = number, .delay_ms = ms, \
-        .state = BROADCAST_##now \
+        .state = BACKBONE_##now \
     }
 #define PARKS(does, number, ms, now) \
     { \
         .input = LOST, .action = RELAY_LOST_##does, .attempt = number, .delay_ms = ms, .parks_sender = true, \
-        .state = BROADCAST_##now \
+        .state = BACKBONE_##now \
     }
 #define AGAIN(which, opens, now) \
     { \
-        .input = RETRY, .side = which, .open = opens, .state = BROADCAST_##now \
+        .input = RETRY, .side = which, .open = opens, .state = BACKBONE_##now \
     }
 #define PROOF(which, now) \
     { \
-        .input = PROVEN, .side = which, .state = BROADCAST_##now \
+        .input = PROVEN, .side = which, .state = BACKBONE_##now \
     }
 #define CONNECTED    OPEN(L, CONNECTING), ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, UP)
 #define BACKOFF_ONLY .reconnect_backoff_min = 1, .reconnect_backoff_max = 30
@@ -135,7 +135,7 @@ static void test_histories(void **state)
             struct relay_lost lost = {.action = RELAY_LOST_NOTHING};
             bool open = run(&links, step, &lost);
             unsigned delay_ms = (unsigned)(lost.delay_ns / CLOCK_MILLISECOND);
-            enum broadcast_state now = relay_links_state(&links);
+            enum backbone_state now = relay_links_state(&links);
             if (open != step->open || lost.action != step->action || lost.attempt != step->attempt ||
                 delay_ms != step->delay_ms || lost.parks_sender != step->parks_sender || now != step->state)
                 fail_msg("%s, step %zu: open %d, action %d, attempt %u, delay %u ms, parks %d, state %d",
