@@ -93,6 +93,7 @@ struct layout_control {
     _Atomic uint32_t backbone_state;
     _Atomic uint64_t backbone_away_ns;       /* up to the last return */
     _Atomic uint64_t backbone_away_since_ns; /* 0: it is there, or there is none */
+    _Atomic uint64_t master_heartbeat_ns;    /* 0: none yet */
     struct layout_line
         uplink_head[SEGMENT_SLOTS_MAX]; /* up to here the master has given the uplink's memory back */
     alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the master's */

@@ -145,6 +145,18 @@ void backbone_state_write(struct segment *segment, enum backbone_state state)
     atomic_store_explicit(&control->backbone_state, (uint32_t)state, ORDER_FIGURE);
 }
 
+uint64_t master_heartbeat_read(const struct segment *segment)
+{
+    segment_check(segment);
+    return atomic_load_explicit(&segment->control->master_heartbeat_ns, ORDER_FIGURE);
+}
+
+void master_heartbeat_write(struct segment *segment, uint64_t now_ns)
+{
+    segment_check(segment);
+    atomic_store_explicit(&segment->control->master_heartbeat_ns, now_ns, ORDER_FIGURE);
+}
+
 uint64_t event_limit_read(const struct segment *segment)
 {
     segment_check(segment);

@@ -47,6 +47,12 @@ const char *counter_help(enum counter counter); /* "" for all but the first of a
 /* The state of the backbone; written by the master, read by workers (health checks). */
 enum backbone_state backbone_state_read(const struct segment *segment);
 void backbone_state_write(struct segment *segment, enum backbone_state state);
+/*
+ * When the master's loop last ran (CLOCK_MONOTONIC ns): written by the master several times a second, read by workers (health
+ * checks). 0: it has not run yet.
+ */
+uint64_t master_heartbeat_read(const struct segment *segment);
+void master_heartbeat_write(struct segment *segment, uint64_t now_ns);
 /* The largest frame (bytes, envelope included) that may enter; the backbone may lower the configured one. Master writes. */
 uint64_t event_limit_read(const struct segment *segment);
 void event_limit_write(struct segment *segment, uint64_t bytes);

@@ -277,6 +277,7 @@ static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *con
         supervisor->resumed_ns = now;
     }
     supervisor->ticked_ns = now;
+    master_heartbeat_write(supervisor->settings.segment, now);
     for (unsigned i = 0; i < supervisor->slot_count; i++) {
         struct slot *slot = &supervisor->slots[i];
         if (slot->state == SLOT_BACKOFF && now >= slot->restart_ns && !supervisor->stopping)

@@ -421,6 +421,8 @@ const struct option options_table[] = {
         "a worker that holds up the full ring for longer is replaced")},
     {SECONDS("WORKER_HANG_SECONDS", SECTION_MEMORY, "30", 1, DAY, worker_hang_seconds,
         "a worker that shows no sign of life for longer is replaced")},
+    {SECONDS("MASTER_HANG_SECONDS", SECTION_MEMORY, "5", 0.5, DAY, master_hang_seconds,
+        "if the master does not run for longer, `/readyz` answers 503")},
     {INT("DRAIN_BATCH_RECORDS", SECTION_MEMORY, "256", 1, 1000000, drain_batch_records,
         "events a worker takes from the ring before it looks after its connections again")},
     {SIZE(

@@ -111,6 +111,8 @@ struct config {
     struct segment_settings memory;
     double ring_stall_seconds;  /* a reader that holds up a full ring longer than this is killed */
     double worker_hang_seconds; /* a worker without a heartbeat for this long is killed */
+    /* /readyz is 503 when the master has not run for this long */
+    double master_hang_seconds;
 
     struct event_limits limits;
 

@@ -192,6 +192,21 @@ async def test_publishes_that_a_dying_worker_answered_are_delivered(opald):
     await close_all(clients)
 
 
+def test_not_ready_while_the_master_does_not_run(opald):
+    """SIGSTOP of the master: workers live on, but what they take is not ordered and nobody replaces them."""
+    server = opald(workers=2, args=["--master-hang-seconds", "1"])
+    answered = lambda path: http_request(server.port, "GET", path).status
+    assert answered("/readyz") == 200
+    freeze(server.pid)
+    try:
+        wait_until(lambda: answered("/readyz") == 503, 10, "readyz 503")
+        assert http_request(server.port, "GET", "/readyz").json() == {"status": "error", "master": "not responding"}
+        assert answered("/livez") == 200 and answered("/healthcheck") == 200
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    wait_until(lambda: answered("/readyz") == 200, 10, "readyz 200")
+
+
 @pytest.mark.limit(120)
 async def test_a_stopped_worker_is_replaced_and_others_go_on(opald):
     """SIGSTOP of one worker: the ring fills, the writer waits; after the stall limit the worker is killed and replaced, and the

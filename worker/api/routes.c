@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stddef.h>
 
+#include "shm/common/clock.h"
 #include "shm/worker_table.h"
 #include "worker/api/callback_report.h"
 #include "worker/api/data_sources.h"
@@ -85,10 +86,22 @@ static enum http_answer health_get(struct http_exchange *exchange)
     return HTTP_ANSWERED;
 }
 
+/* It is stopped or hangs: what workers publish is not ordered, and a worker that ends is not replaced. */
+static bool master_is_silent(const struct http_services *services)
+{
+    uint64_t now = clock_monotonic_ns();
+    uint64_t beat = master_heartbeat_read(services->segment);
+    double limit = services->config->master_hang_seconds * (double)CLOCK_SECOND;
+    return beat != 0 && now > beat && (double)(now - beat) > limit;
+}
+
 static enum http_answer ready_get(struct http_exchange *exchange)
 {
     enum backbone_state state = backbone_state_read(exchange->services->segment);
-    if (state == BACKBONE_CONNECTING)
+    if (master_is_silent(exchange->services))
+        http_reply_set(&exchange->reply, 503, HTTP_JSON,
+            SLICE_LITERAL("{\"status\":\"error\",\"master\":\"not responding\"}"));
+    else if (state == BACKBONE_CONNECTING)
         http_reply_set(&exchange->reply, 503, HTTP_JSON,
             SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"connecting\"}"));
     else if (state == BACKBONE_GAP || state == BACKBONE_LOST)

@@ -385,7 +385,7 @@ DIFFERENCES = (
         "upgrade-body",
         "an upgrade request with a body gets no answer",
         "answered as plain HTTP",
-        ("unit/worker/test_http_session.c::test_upgrades",),
+        ("unit/worker/http/test_http_session.c::test_upgrades",),
     ),
     Difference(
         "http-version",

@@ -1,6 +1,8 @@
 /* The server's own routes: what each answers without a policy process, keys or statistics. */
 #include "tests/unit/worker/api/api_harness.h"
 
+#include "shm/common/clock.h"
+
 static void test_routes(void **state)
 {
     struct api_test test;
@@ -43,6 +45,19 @@ static void test_readiness(void **state)
     http_test_exchange(&test.http, "GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
     backbone_state_write(test.http.services.segment, BACKBONE_UP);
     http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+
+    /* the master has not run for long */
+    uint64_t now = clock_monotonic_ns();
+    test.http.config.master_hang_seconds = 5;
+    master_heartbeat_write(test.http.services.segment, now - 4 * CLOCK_SECOND);
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    master_heartbeat_write(test.http.services.segment, now - 6 * CLOCK_SECOND);
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n",
+        JSON_REPLY("503 Service Unavailable", "44", "{\"status\":\"error\",\"master\":\"not responding\"}"));
+    http_test_exchange(&test.http, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    master_heartbeat_write(test.http.services.segment, now + CLOCK_SECOND); /* it runs meanwhile */
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    master_heartbeat_write(test.http.services.segment, 0);
     api_test_close(&test);
 }
 
