@@ -5,7 +5,7 @@
 # make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
 # make deps     installs what the build needs; FOR="lint bench" what these need
 # make install  PREFIX=/usr/local DESTDIR=; make uninstall removes it
-# make lint     layout, clang-format, clang-tidy, cppcheck
+# make lint     layout, circles, clang-format, clang-tidy (minutes at first, then only what changed), cppcheck
 # make bench    measures; prints a table (BENCH_QUICK=1: two minutes of it); bench-results puts it into tests/bench/RESULTS.md
 # make bench-peers   beside nats-server and nchan; make bench-scale: curves over workers, topics, clients
 # make bench-check   instructions per delivery against tests/bench/instructions.expected; bench-check-update writes it
@@ -178,6 +178,7 @@ lint:
 	tests/layout
 	tests/circles $(OUT)/obj
 	clang-format --dry-run --Werror $(LINT_SOURCES)
+	tests/tidy --cache $(OUT)/tidy --flags "$(subst ",\",$(CPPFLAGS))"
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE \
 	    --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches server shm broadcast worker
 

@@ -58,7 +58,7 @@
 #define LAYOUT_VERSION        2u
 #define LAYOUT_LINE           128
 #define LAYOUT_FANOUT_BUCKETS 16
-#define LAYOUT_HTTP_CELLS     (32 * 23) /* routes, statuses */
+#define LAYOUT_HTTP_CELLS     736 /* 32 routes, 23 statuses */
 #define LAYOUT_LOAD_WINDOWS   8
 #define LAYOUT_RING_MIN       (UINT64_C(64) << 10)
 #define LAYOUT_RING_MAX       (UINT64_C(16) << 30) /* an eighth still fits a record's u32 length */

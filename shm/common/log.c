@@ -19,7 +19,6 @@
 #include "shm/common/clock.h"
 #include "shm/common/log_redact.h"
 #include "shm/common/utf8.h"
-#include "shm/common/utf8.h"
 
 #define LOG_TEXT_MAX     (16 * 1024)
 #define LOG_NAME_MAX     40
