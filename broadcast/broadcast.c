@@ -9,7 +9,7 @@
 #include "shm/common/memory.h"
 
 #define BROADCAST_MAGIC      0x62636173u
-#define BROADCAST_SCHEME_MAX 16
+#define BROADCAST_SCHEME_MAX 24
 
 struct broadcast {
     uint32_t magic;
@@ -21,16 +21,7 @@ struct broadcast {
 static const struct broadcast_backend *const broadcast_backends[] = {
     &broadcast_kafka, &broadcast_redis, &broadcast_postgres};
 
-/* The reference carries these; a configuration that names one must not be told it has a typing error. */
-static const char *const broadcast_known_elsewhere[] = {"memory", "pulsar"};
-
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-
-/* Ways to Redis that other programs write into a URI. */
-static bool broadcast_is_other_redis(const char *scheme)
-{
-    return strcmp(scheme, "unix") == 0 || (strncmp(scheme, "redis", 5) == 0 && strpbrk(scheme, "+-"));
-}
 
 static void broadcast_list_schemes(struct text *out)
 {
@@ -39,34 +30,63 @@ static void broadcast_list_schemes(struct text *out)
             text_append_format(out, "%s%s://", out->length ? ", " : "", *scheme);
 }
 
-/* The rest of the URI is never shown: it may hold a password. */
-static int broadcast_refuse_scheme(const char *scheme, struct error *err)
+/* What to write instead of what other programs write, or call such a thing; NULL: no idea. */
+static const char *broadcast_advice(const char *scheme)
+{
+    static const char kafka[] =
+        "Kafka is kafka://host1:9092,host2:9092; TLS and SASL are set by KAFKA_SECURITY_PROTOCOL "
+        "(SSL, SASL_PLAINTEXT, SASL_SSL), KAFKA_SASL_MECHANISM, KAFKA_PLAIN_USERNAME and "
+        "KAFKA_PLAIN_PASSWORD";
+    static const char redis[] =
+        "Redis is reached by TCP at one address, redis://host:6379 or rediss://host:6379; unix "
+        "sockets, Sentinel and Cluster are not supported";
+    static const char postgres[] = "Postgres is postgresql://host:5432/database, with user:password@ before "
+                                   "the host and without the name of a driver";
+    static const struct {
+        const char *start;
+        const char *advice;
+    } advices[] = {
+        {"kafka", kafka},
+        {"sasl_", kafka},
+        {"ssl", kafka},
+        {"plaintext", kafka},
+        {"redis", redis},
+        {"unix", redis},
+        {"postgres", postgres},
+        {"jdbc:postgresql", postgres},
+        {"pg", postgres},
+        {"asyncpg", postgres},
+        {"memory", "this version does not carry the memory backbone yet"},
+        {"pulsar", "this version does not carry the pulsar backbone yet"},
+    };
+    for (size_t i = 0; i < COUNT_OF(advices); i++)
+        if (strncmp(scheme, advices[i].start, strlen(advices[i].start)) == 0)
+            return advices[i].advice;
+    return NULL;
+}
+
+/* Nothing but a scheme is quoted, and only if it looks like one: the rest of the URI may hold a password. */
+static void broadcast_refuse_scheme(const char *uri, const char *scheme, struct error *err)
 {
     struct text schemes = {0};
+    bool quotable = scheme[strspn(scheme, "abcdefghijklmnopqrstuvwxyz0123456789+-._:")] == '\0';
+    const char *advice = broadcast_advice(scheme);
     broadcast_list_schemes(&schemes);
-    for (size_t i = 0; i < COUNT_OF(broadcast_known_elsewhere); i++) {
-        if (strcmp(broadcast_known_elsewhere[i], scheme) == 0) {
-            error_set(err, -1, "this version does not carry the %s backbone yet; it knows %s", scheme,
-                schemes.data);
-            text_free(&schemes);
-            return -1;
-        }
-    }
-    if (broadcast_is_other_redis(scheme))
+    if (!*scheme && uri && strstr(uri, "password="))
         error_set(err, -1,
-            "'%s://': Redis is reached by TCP at one address, redis://host:6379 or rediss://host:6379; unix "
-            "sockets, "
-            "Sentinel and Cluster are not supported",
-            scheme);
-    else if (*scheme)
-        error_set(err, -1, "unknown backbone scheme '%s://'; this version knows %s", scheme, schemes.data);
-    else
+            "the backbone URI has no scheme; Postgres is postgresql://host:5432/database, with "
+            "user:password@ before the host, not a list of key=value");
+    else if (!*scheme)
         error_set(err, -1,
-            "the backbone URI has no scheme; write for example kafka://host1:9092,host2:9092 (this "
-            "version knows %s)",
+            "the backbone URI has no scheme; write for example kafka://host1:9092,host2:9092 (this version "
+            "knows %s)",
             schemes.data);
+    else if (!quotable)
+        error_set(err, -1, "the backbone URI begins with no scheme; this version knows %s", schemes.data);
+    else
+        error_set(err, -1, "unknown backbone scheme '%s://'; %s%sthis version knows %s", scheme,
+            advice ? advice : "", advice ? "; " : "", schemes.data);
     text_free(&schemes);
-    return -1;
 }
 
 static const struct broadcast_backend *broadcast_find(const char *uri, struct error *err)
@@ -75,7 +95,7 @@ static const struct broadcast_backend *broadcast_find(const char *uri, struct er
     const char *end = uri ? strstr(uri, "://") : NULL;
     size_t length = end ? (size_t)(end - uri) : 0;
     if (length >= sizeof scheme) {
-        error_set(err, -1, "unknown backbone scheme '%.*s...'", BROADCAST_SCHEME_MAX, uri);
+        error_set(err, -1, "unknown backbone scheme, of %zu characters", length);
         return NULL;
     }
     for (size_t i = 0; i < length; i++) /* RFC 3986 3.1: schemes are case-insensitive */
@@ -84,7 +104,7 @@ static const struct broadcast_backend *broadcast_find(const char *uri, struct er
         for (const char *const *known = broadcast_backends[i]->schemes; *known; known++)
             if (strcmp(*known, scheme) == 0)
                 return broadcast_backends[i];
-    broadcast_refuse_scheme(scheme, err);
+    broadcast_refuse_scheme(uri, scheme, err);
     return NULL;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "broadcast/backend/backbone_uri.h"
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
 
@@ -15,75 +16,79 @@ bool kafka_config_is_mock(const char *uri)
     return strncasecmp(uri, "kafka+mock://", strlen("kafka+mock://")) == 0;
 }
 
-static int kafka_config_check_broker(const char *broker, size_t length, struct error *err)
+/* `number` counts the brokers from 1. The broker is not quoted: it may be a piece of a password. */
+static int kafka_config_check_broker(struct slice broker, unsigned number, struct error *err)
 {
-    const char *host_end = broker + length;
-    const char *port = NULL;
-    if (length && broker[0] == '[') { /* [IPv6]:port */
-        const char *bracket = memchr(broker, ']', length);
+    const char *end = broker.data + broker.length;
+    const char *host_end = end;
+    uint64_t port;
+    if (broker.length && broker.data[0] == '[') { /* [IPv6]:port */
+        const char *bracket = memchr(broker.data, ']', broker.length);
         if (!bracket)
-            return error_set(err, -1, "backbone URI: '%.*s' lacks the closing bracket", (int)length, broker);
+            return error_set(err, -1, "backbone URI: broker %u lacks the closing bracket", number);
         host_end = bracket + 1;
-        if (host_end < broker + length && *host_end != ':')
-            return error_set(err, -1, "backbone URI: '%.*s' is no [address]:port", (int)length, broker);
-        port = host_end < broker + length ? host_end + 1 : NULL;
+        if (host_end < end && *host_end != ':')
+            return error_set(err, -1, "backbone URI: broker %u is no [address]:port", number);
     } else {
-        const char *colon = memchr(broker, ':', length);
-        if (colon) {
-            host_end = colon;
-            port = colon + 1;
-        }
+        const char *colon = memchr(broker.data, ':', broker.length);
+        host_end = colon ? colon : end;
     }
-    if (host_end == broker)
+    if (host_end == broker.data)
         return error_set(err, -1, "backbone URI: a broker has no name; write kafka://host1:9092,host2:9092");
-    for (const char *c = broker; c < broker + length; c++)
+    for (const char *c = broker.data; c < end; c++)
         if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7f)
             return error_set(
                 err, -1, "backbone URI: a broker's name has a blank or a character outside ASCII");
-    if (port) {
-        uint64_t number;
-        struct slice digits = {port, (size_t)(broker + length - port)};
-        if (!slice_read_number(digits, 65535, &number) || number < 1)
-            return error_set(
-                err, -1, "backbone URI: '%.*s' has no valid port (1 to 65535)", (int)length, broker);
-    }
+    if (host_end == end)
+        return 0;
+    struct slice digits = {host_end + 1, (size_t)(end - host_end - 1)};
+    if (!slice_read_number(digits, 65535, &port) || port < 1)
+        return error_set(err, -1,
+            "backbone URI: broker %u has no valid port (1 to 65535). Brokers are "
+            "kafka://host1:9092,host2:9092; "
+            "the protocol, user name and password are KAFKA_SECURITY_PROTOCOL, KAFKA_PLAIN_USERNAME and "
+            "KAFKA_PLAIN_PASSWORD",
+            number);
     return 0;
+}
+
+static int kafka_config_take_brokers(struct slice hosts, struct text *brokers, struct error *err)
+{
+    const char *end = hosts.data + hosts.length;
+    unsigned number = 1;
+    for (const char *at = hosts.data;; number++) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        struct slice broker = {at, (size_t)((comma ? comma : end) - at)};
+        broker = slice_trim(broker, TEXT_SPACES);
+        if (kafka_config_check_broker(broker, number, err) < 0)
+            return -1;
+        text_append_string(brokers, number > 1 ? "," : "");
+        text_append_slice(brokers, broker);
+        if (!comma)
+            return 0;
+        at = comma + 1;
+    }
 }
 
 int kafka_config_parse_uri(const char *uri, struct text *brokers, struct error *err)
 {
-    const char *authority = strstr(uri, "://");
-    if (!authority)
-        return error_set(err, -1, "the backbone URI has no scheme");
-    authority += strlen("://");
-    size_t length = strcspn(authority, "/?#");
+    struct backbone_uri parts;
+    /* An '@' further behind is that of a password with a special character. */
+    if (backbone_uri_split("Kafka", uri, "/?#", &parts, err) < 0 || parts.userinfo.data)
+        return error_set(err, -1,
+            "backbone URI: Kafka takes no user and password in the URI; set KAFKA_SECURITY_PROTOCOL, "
+            "KAFKA_SASL_MECHANISM, KAFKA_PLAIN_USERNAME and KAFKA_PLAIN_PASSWORD");
     if (kafka_config_is_mock(uri)) {
-        if (length)
+        if (parts.hosts.length)
             return error_set(err, -1,
                 "kafka+mock:// takes no broker: the trial cluster runs inside the server. For a real one "
                 "write "
                 "kafka://host:9092");
         return 0;
     }
-    if (memchr(authority, '@', length))
-        return error_set(err, -1,
-            "backbone URI: Kafka takes no user and password in the URI; set KAFKA_SECURITY_PROTOCOL, "
-            "KAFKA_SASL_MECHANISM, KAFKA_PLAIN_USERNAME and KAFKA_PLAIN_PASSWORD");
-    if (!length)
+    if (!parts.hosts.length)
         return error_set(err, -1, "backbone URI: no broker is named; write kafka://host1:9092,host2:9092");
-    for (const char *broker = authority;;) {
-        size_t rest = length - (size_t)(broker - authority);
-        const char *comma = memchr(broker, ',', rest);
-        size_t size = comma ? (size_t)(comma - broker) : rest;
-        if (kafka_config_check_broker(broker, size, err) < 0)
-            return -1;
-        if (broker != authority)
-            text_append_char(brokers, ',');
-        text_append(brokers, broker, size);
-        if (!comma)
-            return 0;
-        broker = comma + 1;
-    }
+    return kafka_config_take_brokers(parts.hosts, brokers, err);
 }
 
 /* ---- librdkafka ---- */

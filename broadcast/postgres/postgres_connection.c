@@ -11,6 +11,7 @@
 #include "shm/common/error.h"
 #include "shm/common/memory.h"
 #include "shm/common/object.h"
+#include "shm/common/secret_mask.h"
 #include "shm/common/text.h"
 
 #define POSTGRES_CONNECTION_MAGIC 0x7067636eu
@@ -111,6 +112,7 @@ static void connection_give_up(struct postgres_connection *connection, const cha
     struct error copy = {0};
     bool starting = connection->state == POSTGRES_STARTING;
     error_set(&copy, -1, "%s", why);
+    secret_mask(copy.text, connection->uri->secrets);
     if (starting) {
         connection_drop_handle(connection);
         connection->state = POSTGRES_DIALLING;

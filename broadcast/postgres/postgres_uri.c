@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
+#include "broadcast/backend/backbone_uri.h"
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/percent.h"
 #include "shm/common/text.h"
 
 #define POSTGRES_PORT_DEFAULT            5432
@@ -23,7 +24,7 @@ static bool contains(const char *const *names, size_t count, struct slice key)
             return true;
     return false;
 }
-#define CONTAINS(names, key) contains((names), sizeof names / sizeof *(names), (key))
+#define CONTAINS(names, key) contains((names), sizeof(names) / sizeof *(names), (key))
 
 static bool is_libpq_keyword(const PQconninfoOption *known, struct slice key)
 {
@@ -110,30 +111,31 @@ static int take_pair(const PQconninfoOption *known, struct slice key, struct sli
     return 0;
 }
 
-/* Rewrites the query so that libpq takes it; `out` gets the whole URI. */
-static int rewrite(const char *uri, const PQconninfoOption *known, struct text *out, struct error *err)
+static struct slice slice_between(const char *start, const char *end)
+{
+    return (struct slice){start, (size_t)(end - start)};
+}
+
+static int rewrite_query(
+    struct slice rest, const PQconninfoOption *known, struct text *out, struct error *err)
 {
     struct text query = {0};
     struct text options = {0};
-    const char *mark = strchr(uri, '?');
-    size_t base = mark ? (size_t)(mark - uri) : strlen(uri);
-    const char *at = mark ? mark + 1 : uri + base;
+    const char *end = rest.data + rest.length;
     int result = 0;
-    while (*at && result == 0) {
-        size_t length = strcspn(at, "&");
-        const char *equals = memchr(at, '=', length);
-        if (length && !equals)
-            result = error_set(err, EINVAL, "the Postgres URI's query has a part without '='");
-        else if (length)
-            result = take_pair(known, (struct slice){at, (size_t)(equals - at)},
-                (struct slice){equals + 1, (size_t)(at + length - equals - 1)}, &query, &options, err);
-        at += length;
-        if (*at == '&')
-            at++;
+    for (const char *at = rest.data; rest.length && at < end && result == 0;) {
+        const char *stop = memchr(at, '&', (size_t)(end - at));
+        stop = stop ? stop : end;
+        const char *equals = memchr(at, '=', (size_t)(stop - at));
+        if (stop > at && !equals)
+            result = error_set(err, EINVAL,
+                "the Postgres URI's query has a part without '='; in a password write ? as %%3F and & as "
+                "%%26");
+        else if (stop > at)
+            result = take_pair(
+                known, slice_between(at, equals), slice_between(equals + 1, stop), &query, &options, err);
+        at = stop + 1;
     }
-    /* libpq knows the schemes in lower case only (RFC 3986 3.1 does not mind). */
-    text_append_format(
-        out, "postgresql://%.*s", (int)(base - (size_t)(strchr(uri, ':') + 3 - uri)), strchr(uri, ':') + 3);
     if (query.length || options.length)
         text_append_char(out, '?');
     text_append_slice(out, text_slice(&query));
@@ -141,9 +143,28 @@ static int rewrite(const char *uri, const PQconninfoOption *known, struct text *
         text_append_string(out, query.length ? "&options=" : "options=");
         text_append_slice(out, text_slice(&options));
     }
+    if (query.data)
+        explicit_bzero(query.data, query.length);
     text_free(&query);
     text_free(&options);
     return result;
+}
+
+/* Rewrites the URI so that libpq takes it: it knows the scheme in lower case only, ends the user name and
+ * password at the first '@' and leaves blanks around a host. */
+static int rewrite(
+    const struct backbone_uri *parts, const PQconninfoOption *known, struct text *out, struct error *err)
+{
+    struct backbone_uri lower = *parts;
+    lower.scheme = SLICE_LITERAL("postgresql");
+    lower.hosts = (struct slice){0};
+    backbone_uri_append_authority(out, &lower);
+    for (size_t i = 0; i < parts->hosts.length; i++)
+        if (!text_is_space(parts->hosts.data[i]))
+            text_append_char(out, parts->hosts.data[i]);
+    text_append_char(out, '/');
+    text_append_slice(out, parts->path);
+    return rewrite_query(parts->query, known, out, err);
 }
 
 /* ---- hosts ---- */
@@ -171,15 +192,14 @@ static size_t list_count(const char *list)
 
 static int parse_port(const char *text, int *port, struct error *err)
 {
-    char *end;
+    uint64_t number;
     if (!*text) {
         *port = POSTGRES_PORT_DEFAULT;
         return 0;
     }
-    long value = strtol(text, &end, 10);
-    if (*end || value < 1 || value > 65535)
-        return error_set(err, EINVAL, "the Postgres URI's port is '%.20s': must be 1 to 65535", text);
-    *port = (int)value;
+    if (!slice_read_number(slice_from_string(text), 65535, &number) || number < 1)
+        return error_set(err, EINVAL, "the Postgres URI's port must be 1 to 65535; %s", PERCENT_ADVICE);
+    *port = (int)number;
     return 0;
 }
 
@@ -271,32 +291,46 @@ static int collect(
     return 0;
 }
 
+static int parse_rewritten(
+    const char *text, unsigned user_timeout_ms, struct postgres_uri *out, struct error *err)
+{
+    char *message = NULL;
+    PQconninfoOption *options = PQconninfoParse(text, &message);
+    /* libpq's message is not shown: it may quote the URI with its password. */
+    int result =
+        options ? collect(out, options, user_timeout_ms, err)
+                : error_set(err, EINVAL,
+                      "the Postgres URI can't be read; right is "
+                      "postgresql://host:port/database?option=value, with user:password@ before the host; %s",
+                      PERCENT_ADVICE);
+    PQconninfoFree(options);
+    PQfreemem(message);
+    return result;
+}
+
 int postgres_uri_parse(const char *uri, unsigned user_timeout_ms, struct postgres_uri *out, struct error *err)
 {
+    struct backbone_uri parts;
     struct text rewritten = {0};
-    char *message = NULL;
-    int result = -1;
+    struct text secrets = {0};
     *out = (struct postgres_uri){0};
-    if (strncasecmp(uri, "postgres://", 11) != 0 && strncasecmp(uri, "postgresql://", 13) != 0)
+    /* '#' ends nothing, as libpq has it. */
+    if (backbone_uri_split("Postgres", uri, "/?", &parts, err) < 0)
+        return -1;
+    if (!slice_equals_ignoring_case(parts.scheme, "postgres") &&
+        !slice_equals_ignoring_case(parts.scheme, "postgresql"))
         return error_set(err, EINVAL, "a Postgres URI begins with postgresql:// or postgres://");
     PQconninfoOption *known = PQconninfoParse("", NULL);
     if (!known)
         return error_set(err, ENOMEM, "out of memory while reading the Postgres URI");
-    if (rewrite(uri, known, &rewritten, err) == 0) {
-        PQconninfoOption *options = PQconninfoParse(rewritten.data, &message);
-        if (options)
-            result = collect(out, options, user_timeout_ms, err);
-        else /* libpq's message may quote the URI with its password */
-            error_set(err, EINVAL,
-                "the Postgres URI can't be read; right is "
-                "postgresql://user:password@host:port/database?option=value "
-                "with special characters percent-encoded");
-        PQconninfoFree(options);
-    }
-    PQfreemem(message);
+    int result = rewrite(&parts, known, &rewritten, err);
+    if (result == 0)
+        result = parse_rewritten(rewritten.data, user_timeout_ms, out, err);
     PQconninfoFree(known);
     explicit_bzero(rewritten.data, rewritten.length);
     text_free(&rewritten);
+    backbone_uri_append_secrets(&secrets, &parts);
+    out->secrets = secrets.data;
     if (result < 0)
         postgres_uri_free(out);
     return result;
@@ -313,5 +347,8 @@ void postgres_uri_free(struct postgres_uri *uri)
         free(uri->keywords[i]);
         free(uri->values[i]);
     }
+    if (uri->secrets)
+        explicit_bzero(uri->secrets, strlen(uri->secrets));
+    free(uri->secrets);
     *uri = (struct postgres_uri){0};
 }

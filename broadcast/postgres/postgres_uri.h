@@ -37,6 +37,8 @@ struct postgres_uri {
     size_t parameter_count;
     /* for one address; from connect_timeout, else 10 s */
     uint64_t connect_timeout_ns;
+    /* for secret_mask: what an error message must not bring into the log */
+    char *secrets;
 };
 
 /* -1 with `err` set, which never quotes user, password or values; nothing is to be freed then.

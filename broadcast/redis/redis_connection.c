@@ -7,8 +7,11 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/error.h"
+#include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "shm/common/memory.h"
 #include "shm/common/object.h"
+#include "shm/common/secret_mask.h"
 
 #define REDIS_CONNECTION_MAGIC   0x7264636eu
 #define REDIS_STEPS_MAX          4
@@ -34,6 +37,11 @@ struct redis_connection {
     int step;
     bool live;
     bool reading;
+    /* this attempt sends the password without the user of the URI */
+    bool as_default_user;
+    /* what Redis said to that user */
+    struct error user_refusal;
+    struct log_limiter limit_default_user;
     /* changes when it is closed */
     uint64_t generation;
     /* of the start */
@@ -51,6 +59,7 @@ static void connection_fail(struct redis_connection *connection, const char *doi
 {
     struct error text = {0};
     error_set(&text, -1, "%s%s%s", doing, doing[0] ? ": " : "", why);
+    secret_mask(text.text, connection->uri->secrets); /* Redis quotes commands that it does not know */
     redis_connection_close(connection);
     connection->callbacks.lost(connection->context, text.text);
 }
@@ -80,26 +89,21 @@ static void connection_begin_step(
     redis_connection_command(connection, count, arguments);
 }
 
-/* All steps go out at once; Redis answers them in order. */
+/* All steps go out at once; Redis answers them in order. No database is chosen: channels belong to none, and
+ * a cluster would refuse. */
 static void connection_on_open(void *context)
 {
     struct redis_connection *connection = connection_from(context);
     const struct redis_uri *uri = connection->uri;
-    struct timeval limit = {REDIS_START_TIMEOUT_NS / CLOCK_SECOND, 0};
-    char database[16];
+    struct timeval limit = clock_timeval_ns(REDIS_START_TIMEOUT_NS);
     connection->step_count = connection->step = 0;
-    if (uri->user)
+    if (uri->user && !connection->as_default_user)
         connection_begin_step(connection, 3,
             (struct slice[]){SLICE_LITERAL("AUTH"), slice_from_string(uri->user),
                 slice_from_string(uri->password ? uri->password : "")});
     else if (uri->password)
         connection_begin_step(
             connection, 2, (struct slice[]){SLICE_LITERAL("AUTH"), slice_from_string(uri->password)});
-    if (uri->database) {
-        snprintf(database, sizeof database, "%d", uri->database);
-        connection_begin_step(
-            connection, 2, (struct slice[]){SLICE_LITERAL("SELECT"), slice_from_string(database)});
-    }
     if (connection->subscribe_to)
         connection_begin_step(connection, 2,
             (struct slice[]){SLICE_LITERAL("SUBSCRIBE"), slice_from_string(connection->subscribe_to)});
@@ -118,22 +122,47 @@ static bool connection_is_answer(const char *step, const struct redis_reply *rep
            slice_equals_string(redis_reply_text(reply->elements[0]), "subscribe");
 }
 
+/* The user of the URI is not known to Redis, or Redis knows no users: hosting services put any name there,
+ * and opal-server sends none. The password alone, once; when that fails too, the next attempt begins with the
+ * user again. */
+static bool connection_try_default_user(
+    struct redis_connection *connection, const char *step, const char *why)
+{
+    bool had_user = connection->uri->user && connection->uri->password && !connection->as_default_user;
+    if (!had_user || strcmp(step, "AUTH") != 0)
+        return false;
+    error_set(&connection->user_refusal, -1, "%s", why);
+    redis_connection_open(connection);
+    connection->as_default_user = true;
+    return true;
+}
+
 static void connection_on_step(struct redis_connection *connection, const struct redis_reply *reply)
 {
     char why[256];
+    const char *step = connection->steps[connection->step];
     if (reply->type == REDIS_REPLY_ERROR) {
         snprintf(why, sizeof why, "%.*s", (int)(reply->length < 200 ? reply->length : 200), reply->bytes);
-        connection_fail(connection, connection->steps[connection->step], why);
+        if (connection_try_default_user(connection, step, why))
+            return;
+        bool was_user = connection->as_default_user && strcmp(step, "AUTH") == 0;
+        connection_fail(connection, step, was_user ? connection->user_refusal.text : why);
         return;
     }
-    if (!connection_is_answer(connection->steps[connection->step], reply)) {
-        connection_fail(connection, connection->steps[connection->step], "answered as Redis would not");
+    if (!connection_is_answer(step, reply)) {
+        connection_fail(connection, step, "answered as Redis would not");
         return;
     }
     if (++connection->step < connection->step_count)
         return;
     event_del(connection->timer);
     connection->live = true;
+    if (connection->as_default_user && connection->subscribe_to)
+        log_write_limited(&connection->limit_default_user, LOG_WARNING, LOGGER_REDIS,
+            "Redis does not accept the user '%s' of the URI with its password, but the password alone: "
+            "connected as its default "
+            "user, as opal-server does",
+            connection->uri->user);
     connection->callbacks.live(connection->context);
 }
 
@@ -211,6 +240,7 @@ static void connection_on_lost(void *context, const char *why)
 void redis_connection_open(struct redis_connection *connection)
 {
     redis_connection_close(connection);
+    connection->as_default_user = false;
     connection->reader = redis_reply_reader();
     connection->reading = true;
     stream_open(connection->stream, &connection->target);

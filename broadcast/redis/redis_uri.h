@@ -1,9 +1,10 @@
 /*
- * redis://[[user][:password]@][host][:port][/database][?key=value&...], rediss:// for TLS, as redis-py reads
- * them. User, password and host are percent-decoded. Query keys: db, ssl_ca_certs (file), ssl_ca_path
- * (folder), ssl_certfile, ssl_keyfile, ssl_password, ssl_cert_reqs (required, optional, none),
- * ssl_check_hostname (true, false; our default is true); other keys of redis-py that mean nothing here are
- * accepted and ignored, unknown ones are refused.
+ * redis://[[user][:password]@][host][:port][/number][?key=value&...], rediss:// for TLS, as redis-py reads
+ * them; parsed by libcurl. User, password and host are percent-decoded. The number of a database is accepted
+ * and has no effect: channels belong to no database. Query keys: db (as the number), username, password,
+ * ssl_ca_certs (file), ssl_ca_path (folder), ssl_certfile, ssl_keyfile, ssl_password, ssl_cert_reqs
+ * (required, optional, none), ssl_check_hostname (true, false; our default is true); other keys of redis-py
+ * that mean nothing here are accepted and ignored, unknown ones are refused.
  */
 #ifndef OPALD_BROADCAST_REDIS_REDIS_URI_H
 #define OPALD_BROADCAST_REDIS_REDIS_URI_H
@@ -22,17 +23,18 @@ struct redis_uri {
     int port;
     char *user;
     char *password;
-    int database;
     char *ca_file;
     char *ca_path;
     char *certificate_file;
     char *key_file;
     char *key_password;
+    /* for secret_mask: what an answer of the server must not bring into the log */
+    char *secrets;
     bool verify;
     bool verify_host;
 };
 
-/* -1 with `err` set, which never quotes user, password or query values; nothing is to be freed then. */
+/* -1 with `err` set, which never quotes any part of the URI; nothing is to be freed then. */
 MUST_CHECK int redis_uri_parse(const char *uri, struct redis_uri *out, struct error *err);
 /* Frees the strings and wipes the secrets. */
 void redis_uri_free(struct redis_uri *uri);

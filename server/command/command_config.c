@@ -6,6 +6,7 @@
 
 #include "broadcast/broadcast.h"
 #include "shm/common/log_redact.h"
+#include "shm/common/url_display.h"
 #include "worker/auth/auth.h"
 #include "worker/api/data_sources.h"
 #include "worker/net/tls.h"
@@ -42,7 +43,7 @@ bool command_check_backbone(const struct config *config, char *line, size_t size
         return false;
     }
     struct text shown = {0};
-    options_append_url(&shown, config->broadcast.uri);
+    url_append_display(&shown, config->broadcast.uri);
     snprintf(line, size, "OPAL_BROADCAST_URI=%s: %s", text_slice(&shown).data, err.text);
     text_free(&shown);
     return false;

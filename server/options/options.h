@@ -57,8 +57,6 @@ size_t options_report_unknown(problem_report *report, void *context);
 void options_print_help(FILE *out);
 /* Two JSON objects as the reference prints them: server, common. Secrets are ***. */
 void options_print_config(const struct options *options, FILE *out);
-/* Appends a URL without its credentials, however odd the password is ('/' and '@' in it), and without sensitive query values. */
-void options_append_url(struct text *out, const char *url);
 /* The table in deploy/guide/options.md. */
 void options_print_markdown(FILE *out);
 

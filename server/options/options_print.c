@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/common/log_redact.h"
 #include "shm/common/text.h"
+#include "shm/common/url_display.h"
 #include "server/options/options.h"
 #include "server/options/options_table.h"
 
@@ -106,22 +106,6 @@ void options_print_help(FILE *out)
 
 /* ---- print-config ---- */
 
-/* Everything between "://" and the last '@', however odd the password is; then what the log hides too. */
-void options_append_url(struct text *out, const char *url)
-{
-    struct text plain = {0};
-    const char *authority = strstr(url, "://");
-    const char *last_at = strrchr(url, '@');
-    if (authority && last_at && last_at > authority) {
-        text_append(&plain, url, (size_t)(authority + 3 - url));
-        text_append_format(&plain, "***%s", last_at);
-    } else {
-        text_append_string(&plain, url);
-    }
-    log_redact(out, text_slice(&plain));
-    text_free(&plain);
-}
-
 static int compare_names(const void *a, const void *b)
 {
     return strcmp((*(const struct option *const *)a)->name, (*(const struct option *const *)b)->name);
@@ -149,7 +133,7 @@ static void print_object(const struct options *options, bool common, FILE *out)
         else if (sorted[i]->secrecy == OPTION_SECRET)
             text_append_string(&shown, "***");
         else if (sorted[i]->secrecy == OPTION_SECRET_URL)
-            options_append_url(&shown, value);
+            url_append_display(&shown, value);
         else
             text_append_string(&shown, value);
         text_append_json_ascii(&line, text_slice(&shown));

@@ -4,10 +4,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "shm/common/percent.h"
+
 #define PARSE_FLAGS (CURLU_NON_SUPPORT_SCHEME | CURLU_ALLOW_SPACE | CURLU_PATH_AS_IS)
-#define HOW_TO_ENCODE \
-    "in its user name and password or token, write / as %2F, @ as %40, : as %3A, # as %23, ? as %3F and % " \
-    "as %25"
 
 struct scheme {
     const char *name;
@@ -95,13 +94,13 @@ static int take_url(struct git_url *url, CURLU *handle, const char *text, struct
     CURLUcode code = curl_url_set(handle, CURLUPART_URL, text, PARSE_FLAGS);
     if (code != CURLUE_OK)
         return error_set(err, EINVAL, "is no URL that can be used (%s)%s", curl_url_strerror(code),
-            strchr(text, '@') ? "; " HOW_TO_ENCODE : "");
+            strchr(text, '@') ? "; " PERCENT_ADVICE : "");
     (void)take_part(handle, CURLUPART_SCHEME, 0, &url->scheme);
     const struct scheme *scheme = scheme_find(&url->scheme);
     url->kind = scheme ? scheme->kind : GIT_URL_OTHER;
     if (url->kind != GIT_URL_PATH && has_late_at(handle))
         return error_set(
-            err, EINVAL, "%s", "has an @ behind its host; " HOW_TO_ENCODE " (and an @ in the path as %40)");
+            err, EINVAL, "%s", "has an @ behind its host; " PERCENT_ADVICE " (and an @ in the path as %40)");
     if (take_part(handle, CURLUPART_USER, CURLU_URLDECODE, &url->user) < 0 ||
         take_part(handle, CURLUPART_PASSWORD, CURLU_URLDECODE, &url->password) < 0)
         return error_set(err, EINVAL, "has a control character in its user name or password");

@@ -7,7 +7,7 @@ import pytest
 
 from harness import backbone_cases as cases
 from harness.backbone_driver import A, B, driver  # noqa: F401 (a fixture)
-from harness.backbones import Authority, RedisServer, proxied
+from harness.backbones import Authority, FakeServer, RedisServer, proxied
 from harness.paths import scaled
 
 
@@ -57,7 +57,44 @@ def test_user_password_database(make_server, driver, topic):
     cases.refused_at_the_door(driver, f"redis://opal:hunter2@127.0.0.1:{server.port}", topic,
                               r"Broadcaster listener error \(attempt 1\): AUTH: WRONGPASS", secret="hunter2")
     cases.refused_at_the_door(driver, f"redis://127.0.0.1:{server.port}", topic, r"\(attempt 1\): SUBSCRIBE: NOAUTH")
-    cases.refused_at_the_door(driver, uri.replace("/3", "/99"), topic, r"\(attempt 1\): SELECT: ERR")
+    three = driver(uri.replace("/3", "/99"), topic).up()  # no such database: channels belong to none
+    assert three.close() == 0
+
+
+def test_user_that_redis_does_not_know(make_server, driver, topic):
+    """Hosting services put any name there, and opal-server sends none: the password alone works."""
+    server = make_server("requirepass s3cret", name="redis-placeholder")
+    one = driver(f"redis://h:s3cret@127.0.0.1:{server.port}", topic).up()
+    assert one.log().count("does not accept the user 'h' of the URI with its password, but the password alone") == 1
+    one.say("publish n 0")
+    one.wait_counts(sent=1)
+    assert one.close() == 0
+    cases.refused_at_the_door(driver, f"redis://h:hunter2@127.0.0.1:{server.port}", topic, r"\(attempt 1\): AUTH: WRONGPASS", secret="hunter2")
+
+
+def test_cluster(make_server, driver, topic):
+    """One address of a cluster carries the events, whatever database the URI names."""
+    server = make_server("cluster-enabled yes", name="redis-cluster")
+    with server.connection() as admin:
+        admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    one, two = driver(f"{server.uri}/1", topic, A).up(), driver(f"{server.uri}/0", topic, B).up()
+    one.say("publish n 0")
+    assert two.wait_events(1) == [("n", "0")]
+    assert one.close() == 0 and two.close() == 0
+
+
+def test_answers_that_quote_the_password(driver, topic):
+    """A server that does not know AUTH quotes it with its arguments."""
+    def behave(connection):
+        connection.recv(65536)
+        connection.sendall(b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2secret' \r\n")
+
+    fake = FakeServer(behave)
+    one = driver(f"redis://:hunter2secret@127.0.0.1:{fake.port}", topic)
+    one.wait(lambda: "unknown command 'AUTH', with args beginning with: '*************'" in one.log(), 10, "masked line")
+    assert "hunter2" not in one.log()
+    one.close()
+    fake.close()
 
 
 def test_password_without_user(make_server, driver, topic):

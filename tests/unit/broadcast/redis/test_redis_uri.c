@@ -7,8 +7,8 @@
 #include <string.h>
 #include "broadcast/redis/redis_uri.h"
 
-static void check(const char *text, bool tls, const char *host, int port, const char *user,
-    const char *password, int database)
+static void check(
+    const char *text, bool tls, const char *host, int port, const char *user, const char *password)
 {
     struct redis_uri uri;
     struct error err = {0};
@@ -25,31 +25,30 @@ static void check(const char *text, bool tls, const char *host, int port, const 
         assert_string_equal(uri.password, password);
     else
         assert_null(uri.password);
-    assert_int_equal(uri.database, database);
     redis_uri_free(&uri);
 }
 
 static void reads_what_redis_py_reads(void **state)
 {
     (void)state;
-    check("redis://", false, "localhost", 6379, NULL, NULL, 0);
-    check("redis://h", false, "h", 6379, NULL, NULL, 0);
-    check("REDISS://h:1/", true, "h", 1, NULL, NULL, 0);
-    check("redis://h:65535/15", false, "h", 65535, NULL, NULL, 15);
-    check("redis://:secret@h", false, "h", 6379, NULL, "secret", 0);
-    check("redis://u:secret@h/2", false, "h", 6379, "u", "secret", 2);
-    check("redis://u@h", false, "h", 6379, "u", NULL, 0);
-    check("redis://u:@h", false, "h", 6379, "u", NULL, 0);
-    check("redis://a%40b:p%3A%2f%2F%25%23@h", false, "h", 6379, "a@b", "p://%#", 0);
-    check("redis://u:p@ss@h", false, "h", 6379, "u", "p@ss", 0);
-    check("redis://u:p:q@h", false, "h", 6379, "u", "p:q", 0);
-    check("redis://[::1]:7000/1", false, "::1", 7000, NULL, NULL, 1);
-    check("redis://[fe80::1]", false, "fe80::1", 6379, NULL, NULL, 0);
-    check("redis://h?db=3", false, "h", 6379, NULL, NULL, 3);
-    check("redis://h/1?db=3&socket_timeout=5", false, "h", 6379, NULL, NULL, 3);
-    check("redis://h?username=x&password=%79", false, "h", 6379, "x", "y", 0);
-    check("redis://h/4/#fragment", false, "h", 6379, NULL, NULL, 4);
-    check("redis://100%", false, "100%", 6379, NULL, NULL, 0);
+    check("redis://", false, "localhost", 6379, NULL, NULL);
+    check("redis://h", false, "h", 6379, NULL, NULL);
+    check("REDISS://h:1/", true, "h", 1, NULL, NULL);
+    check("redis://h:65535/15", false, "h", 65535, NULL, NULL);
+    check("redis://:secret@h", false, "h", 6379, NULL, "secret");
+    check("redis://u:secret@h/2", false, "h", 6379, "u", "secret");
+    check("redis://u@h", false, "h", 6379, "u", NULL);
+    check("redis://u:@h", false, "h", 6379, "u", NULL);
+    check("redis://a%40b:p%3A%2f%2F%25%23@h", false, "h", 6379, "a@b", "p://%#");
+    check("redis://u:p@ss@h", false, "h", 6379, "u", "p@ss");
+    check("redis://u:p:q@h", false, "h", 6379, "u", "p:q");
+    check("redis://[::1]:7000/1", false, "::1", 7000, NULL, NULL);
+    check("redis://[fe80::1]", false, "fe80::1", 6379, NULL, NULL);
+    check("redis://h?db=3", false, "h", 6379, NULL, NULL);
+    check("redis://h/1?db=3&socket_timeout=5", false, "h", 6379, NULL, NULL);
+    check("redis://h?username=x&password=%79", false, "h", 6379, "x", "y");
+    check("redis://h/4/#fragment", false, "h", 6379, NULL, NULL);
+    check("redis://100%", false, "100%", 6379, NULL, NULL);
 }
 
 static void reads_tls_options(void **state)
