@@ -8,16 +8,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/object.h"
 
 #define BUILDER_IDLE_SECONDS 60
 
+#define BUILDER_PROCESS_MAGIC UINT32_C(0x62707263)
+#define ENDED_BUILDER_MAGIC   UINT32_C(0x62656e64)
+
 struct bundle_builder_process {
+    uint32_t magic;
     struct event_base *base;
     struct bundle_builder_hooks hooks;
-    int socket;  /* -1: none is running */
-    int process; /* pidfd: a signal can't reach another process that got the number */
+    /* -1: none is running. */
+    int socket;
+    /* A pidfd: a signal can't reach another process that got the number. */
+    int process;
     bool busy;
     struct event *readable;
     struct event *idle;
@@ -27,9 +33,10 @@ struct bundle_builder_process {
 
 static void on_readable(evutil_socket_t socket, short what, void *argument);
 
-/* ---- ended builders: reaped when their end can be seen, whoever's SIGCHLD it is ---- */
+/* ---- ended builders: each is reaped through its pidfd, independent of SIGCHLD ---- */
 
 struct ended_builder {
+    uint32_t magic;
     struct ended_builder *next;
     struct bundle_builder_process *owner;
     int process;
@@ -44,20 +51,23 @@ static void ended_free(struct ended_builder *ended)
     *at = ended->next;
     event_free(ended->event);
     close(ended->process);
+    ended->magic = 0;
     free(ended);
 }
 
 static void on_ended(evutil_socket_t process, short what, void *argument)
 {
+    struct ended_builder *ended = object_cast(struct ended_builder, ENDED_BUILDER_MAGIC, argument);
     siginfo_t info;
     (void)what;
     waitid(P_PIDFD, (id_t)process, &info, WEXITED | WNOHANG);
-    ended_free(argument);
+    ended_free(ended);
 }
 
 static void reap_later(struct bundle_builder_process *process)
 {
     struct ended_builder *ended = memory_allocate(sizeof *ended);
+    ended->magic = ENDED_BUILDER_MAGIC;
     ended->owner = process;
     ended->process = process->process;
     ended->event = event_new(process->base, ended->process, EV_READ, on_ended, ended);
@@ -68,7 +78,7 @@ static void reap_later(struct bundle_builder_process *process)
 
 /* ---- start and end ---- */
 
-static int builder_start(struct bundle_builder_process *process, struct error *err)
+MUST_CHECK static int builder_start(struct bundle_builder_process *process, struct error *err)
 {
     int ends[2];
     if (bundle_wire_pair(ends, err) < 0)
@@ -77,7 +87,7 @@ static int builder_start(struct bundle_builder_process *process, struct error *e
     close(ends[1]);
     process->process = pid < 0 ? -1 : pidfd_open(pid, 0);
     if (process->process < 0) {
-        if (pid >= 0) /* no descriptor is left: it ends by itself when its socket closes */
+        if (pid >= 0) /* no descriptor was left: it ends by itself when its socket closes */
             error_set_errno(err, errno, "cannot watch the bundle builder");
         close(ends[0]);
         return -1;
@@ -105,7 +115,8 @@ static void builder_end(struct bundle_builder_process *process)
 
 static void on_idle(evutil_socket_t socket, short what, void *argument)
 {
-    struct bundle_builder_process *process = argument;
+    struct bundle_builder_process *process =
+        object_cast(struct bundle_builder_process, BUILDER_PROCESS_MAGIC, argument);
     (void)socket;
     (void)what;
     if (!process->busy)
@@ -116,6 +127,7 @@ struct bundle_builder_process *bundle_builder_process_open(
     struct event_base *base, const struct bundle_builder_hooks *hooks)
 {
     struct bundle_builder_process *process = memory_allocate(sizeof *process);
+    process->magic = BUILDER_PROCESS_MAGIC;
     process->base = base;
     process->hooks = *hooks;
     process->socket = -1;
@@ -130,6 +142,7 @@ void bundle_builder_process_close(struct bundle_builder_process *process)
         ended_free(process->ended);
     event_free(process->idle);
     text_free(&process->buffer);
+    process->magic = 0;
     free(process);
 }
 
@@ -140,7 +153,8 @@ void bundle_builder_process_kill(struct bundle_builder_process *process)
 
 /* ---- work ---- */
 
-static int send_request(struct bundle_builder_process *process, const struct bundle_request *request)
+MUST_CHECK static int send_request(
+    struct bundle_builder_process *process, const struct bundle_request *request)
 {
     struct text message = {0};
     bundle_wire_request_write(request, &message);
@@ -153,7 +167,7 @@ int bundle_builder_process_ask(
     struct bundle_builder_process *process, const struct bundle_request *request, struct error *err)
 {
     if (process->socket >= 0 && send_request(process, request) < 0)
-        builder_end(process); /* it died while idle, perhaps: once more with another one */
+        builder_end(process); /* it died while it was idle, perhaps: another one is started */
     else if (process->socket >= 0)
         process->busy = true;
     if (!process->busy) {
@@ -173,7 +187,8 @@ int bundle_builder_process_ask(
 static void on_readable(evutil_socket_t socket, short what, void *argument)
 {
     const struct timeval idle = {BUILDER_IDLE_SECONDS, 0};
-    struct bundle_builder_process *process = argument;
+    struct bundle_builder_process *process =
+        object_cast(struct bundle_builder_process, BUILDER_PROCESS_MAGIC, argument);
     struct bundle_reply reply = {.descriptor = -1};
     int descriptor;
     (void)what;

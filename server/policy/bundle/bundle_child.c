@@ -10,15 +10,16 @@
 #include "shm/common/child.h"
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 #include "server/policy/bundle/bundle_wire.h"
 
 #define CHILD_PATHS_MAX 65536
 
 /* ---- the builder ---- */
 
-static int answer_one(int socket, struct bundle_builder *builder, struct slice message, struct slice *paths)
+MUST_CHECK static int answer_one(
+    int socket, struct bundle_builder *builder, struct slice message, struct slice *paths)
 {
     struct bundle_request request;
     struct bundle_result result = {0};
@@ -26,7 +27,7 @@ static int answer_one(int socket, struct bundle_builder *builder, struct slice m
     uint64_t start = clock_monotonic_ns();
     result.body.descriptor = -1;
     if (bundle_wire_request_read(message, paths, CHILD_PATHS_MAX, &request) < 0) {
-        log_write(LOG_ERROR, LOGGER_BUNDLE, "The bundle builder got a request that it does not understand");
+        log_write(LOG_ERROR, LOGGER_BUNDLE, "The bundle builder got a request that it can't read");
         return -1;
     }
     bundle_builder_make(builder, &request, &result);
@@ -60,16 +61,17 @@ int bundle_child_main(const struct config *config)
 {
     const struct bundle_rules rules = bundle_rules_of(config);
     const struct bundle_limits limits = bundle_limits_of(config);
-    fcntl(BUNDLE_CHILD_SOCKET, F_SETFD,
-        FD_CLOEXEC); /* not git's, or its end would not be seen while git runs */
+    /* git must not inherit it, or its end would not be noticed while git runs. */
+    fcntl(BUNDLE_CHILD_SOCKET, F_SETFD, FD_CLOEXEC);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGINT, SIG_IGN); /* a terminal's ^C reaches all; the policy process decides when this one ends */
+    /* A terminal's ^C reaches all processes; the policy process decides when this one ends. */
+    signal(SIGINT, SIG_IGN);
     return bundle_child_serve(BUNDLE_CHILD_SOCKET, &rules, &limits);
 }
 
 /* ---- its start ---- */
 
-/* The arguments of this process with its --as-... replaced: from /proc, so that nobody has to carry them here. */
+/* The arguments of this process with its --as-... replaced. From /proc, so that no caller has to pass them along. */
 static const char **read_arguments(struct text *text)
 {
     size_t count = 0, capacity = 16;

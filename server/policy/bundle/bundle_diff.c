@@ -13,8 +13,8 @@
 #include "server/policy/bundle/child_environment.h"
 
 #define DIFF_READ 65536
-#define DIFF_BYTES_A_CHANGE \
-    8400 /* two paths of 4096 bytes and the rest: more than that is no output of git */
+/* Two paths of 4096 bytes and the rest: git prints no more for one change. */
+#define DIFF_BYTES_PER_CHANGE 8400
 
 /* ---- parsing ---- */
 
@@ -89,7 +89,7 @@ int bundle_diff_parse(struct bundle_diff *diff, size_t changes_max, struct error
             diff->changes = memory_resize(diff->changes, diff->capacity * sizeof *diff->changes);
         }
         if (take_change(&rest, &diff->changes[diff->count]) < 0)
-            return error_set(err, EPROTO, "git diff-tree: output that is not understood");
+            return error_set(err, EPROTO, "git diff-tree: its output can't be read");
         diff->count++;
     }
     return 0;
@@ -104,7 +104,7 @@ void bundle_diff_free(struct bundle_diff *diff)
 
 /* ---- running git ---- */
 
-/* What somebody has set for git elsewhere must not change what clients get. */
+/* git's settings elsewhere must not change what clients get. */
 static pid_t start(
     const char *repository, const char *old_hash, const char *new_hash, int output, struct error *err)
 {
@@ -172,7 +172,7 @@ int bundle_diff_run(struct bundle_diff *diff, const char *repository, const char
         close(ends[0]);
         return -1;
     }
-    int result = read_output(ends[0], &diff->output, changes_max * DIFF_BYTES_A_CHANGE, err);
+    int result = read_output(ends[0], &diff->output, changes_max * DIFF_BYTES_PER_CHANGE, err);
     close(ends[0]);
     if (result < 0)
         kill(pid, SIGKILL);

@@ -8,10 +8,7 @@
 
 static int compare_paths(const void *a, const void *b)
 {
-    const struct slice *left = a, *right = b;
-    size_t shorter = left->length < right->length ? left->length : right->length;
-    int order = memcmp(left->data, right->data, shorter);
-    return order ? order : (left->length > right->length) - (left->length < right->length);
+    return bundle_path_compare(*(const struct slice *)a, *(const struct slice *)b);
 }
 
 /* Sets the key from sorted paths, each in normal form. */
@@ -31,7 +28,8 @@ static void key_fill(struct bundle_key *key, struct slice base, const struct sli
     key->base = (struct slice){key->bytes.data, base.length};
     for (size_t i = 0; i < key->path_count; at += key->paths[i++].length + 1)
         key->paths[i].data = key->bytes.data + at;
-    key->hash = 2166136261u; /* FNV-1a */
+    /* FNV-1a */
+    key->hash = 2166136261u;
     for (size_t i = 0; i < key->bytes.length; i++)
         key->hash = (key->hash ^ (unsigned char)key->bytes.data[i]) * 16777619u;
 }

@@ -4,26 +4,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/common/json.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 #include "server/policy/bundle/bundle_blob.h"
 #include "server/policy/bundle/bundle_path.h"
 #include "server/policy/bundle/bundle_text.h"
 #include "shm/common/utf8.h"
 
 #define MANIFEST_NAME ".manifest"
+/* Of OPA's manifest. */
+#define JSON_DEPTH 64
 
 struct manifest_reader {
     struct bundle_manifest *manifest;
     git_repository *repository;
     const struct bundle_tree *tree;
     const struct bundle_rules *rules;
-    bool *visited; /* by node */
+    /* By node. */
+    bool *visited;
     size_t bytes_max;
-    size_t
-        bytes_left; /* for the manifest files that come; those above it are held while a nested one is read */
-    struct error *error; /* of what ends it: E2BIG */
+    /* For the manifest files that come; those above a nested one are held while it is read. */
+    size_t bytes_left;
+    /* E2BIG, which ends the reading. */
+    struct error *error;
     bool failed;
 };
 
@@ -64,7 +69,8 @@ static const char *entry_problem(struct manifest_reader *reader, struct slice di
     return NULL;
 }
 
-static void read_entry(struct manifest_reader *reader, struct slice directory, struct slice entry)
+static void read_entry(
+    struct manifest_reader *reader, struct slice directory, struct slice entry, enum log_level level)
 {
     static struct log_limiter limiter;
     const struct bundle_node *node = NULL;
@@ -73,9 +79,9 @@ static void read_entry(struct manifest_reader *reader, struct slice directory, s
     const char *problem = entry_problem(reader, directory, entry, text_slice(&path), &node);
     text_free(&path);
     if (problem) {
-        log_write_limited(&limiter, LOG_WARNING, LOGGER_MANIFEST,
-            "  Path '%.*s' of the manifest in '%.*s' %s", (int)(entry.length < 1024 ? entry.length : 1024),
-            entry.data, (int)directory.length, directory.data, problem);
+        log_write_limited(&limiter, level, LOGGER_MANIFEST, "  Path '%.*s' of the manifest in '%.*s' %s",
+            (int)(entry.length < 1024 ? entry.length : 1024), entry.data, (int)directory.length,
+            directory.data, problem);
         return;
     }
     reader->visited[node - reader->tree->nodes] = true;
@@ -85,9 +91,25 @@ static void read_entry(struct manifest_reader *reader, struct slice directory, s
         manifest_add(reader->manifest, node);
 }
 
+/* OPA puts a JSON object with "revision" and "roots" there. No line of it names a file. */
+static bool is_opa_manifest(struct slice text)
+{
+    struct json_document document = {0};
+    struct slice trimmed = slice_trim(text, TEXT_SPACES);
+    bool object = trimmed.length > 0 && trimmed.data[0] == '{' &&
+                  json_check(&document, trimmed.data, trimmed.length, JSON_DEPTH) == JSON_OK;
+    json_free(&document);
+    return object;
+}
+
 static void read_lines(struct manifest_reader *reader, struct slice directory, struct slice text)
 {
     size_t before = reader->manifest->count;
+    bool opa = is_opa_manifest(text);
+    if (opa)
+        log_write(LOG_INFO, LOGGER_MANIFEST,
+            "The manifest in '%.*s' is OPA's own: it gives the bundle no order", (int)directory.length,
+            directory.data);
     struct slice line;
     while (!reader->failed && bundle_text_line(&text, &line)) {
         if (memchr(line.data, '\0', line.length) && line.data[0] != '/') {
@@ -97,11 +119,11 @@ static void read_lines(struct manifest_reader *reader, struct slice directory, s
             reader->manifest->count = before;
             return;
         }
-        read_entry(reader, directory, line);
+        read_entry(reader, directory, line, opa ? LOG_DEBUG : LOG_WARNING);
     }
 }
 
-/* False: there is none to be read, and why is logged. */
+/* False: it can't be read, and the log says why. */
 static bool open_file(struct manifest_reader *reader, const struct bundle_node *node, git_blob **blob)
 {
     static struct log_limiter limiter;
@@ -122,7 +144,7 @@ static bool open_file(struct manifest_reader *reader, const struct bundle_node *
     return false;
 }
 
-/* Recursion ends: each directory is visited once, and each one's depth is limited by the tree's. */
+/* The recursion ends: each directory is visited once, and the tree limits its depth. */
 static void read_file(struct manifest_reader *reader, struct slice directory, struct slice name)
 {
     struct text path = {0};
@@ -185,19 +207,14 @@ void bundle_manifest_free(struct bundle_manifest *manifest)
 
 struct sort_item {
     struct slice path;
-    size_t place; /* in the list given */
+    /* In the list given. */
+    size_t place;
 };
-
-static int compare_paths(struct slice a, struct slice b)
-{
-    int order = memcmp(a.data, b.data, a.length < b.length ? a.length : b.length);
-    return order ? order : (a.length > b.length) - (a.length < b.length);
-}
 
 static int compare_items(const void *a, const void *b)
 {
     const struct sort_item *left = a, *right = b;
-    int order = compare_paths(left->path, right->path);
+    int order = bundle_path_compare(left->path, right->path);
     return order ? order : (left->place > right->place) - (left->place < right->place);
 }
 
@@ -207,7 +224,7 @@ static struct sort_item *find_item(struct sort_item *items, size_t count, struct
     size_t low = 0, high = count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (compare_paths(items[middle].path, path) < 0)
+        if (bundle_path_compare(items[middle].path, path) < 0)
             low = middle + 1;
         else
             high = middle;

@@ -35,13 +35,28 @@ static bool under_any(struct slice path, const struct bundle_directories *direct
     return false;
 }
 
+/* Whether a node of the tree is a module, wherever it is. */
+static bool node_counts(const struct bundle_node *node, const struct bundle_rules *rules)
+{
+    return !node->directory && bundle_rules_has_extension(rules, node->path) &&
+           !bundle_rules_ignores(rules, node->path);
+}
+
+bool bundle_modules_any(const struct bundle_tree *tree, const struct bundle_rules *rules)
+{
+    for (size_t i = 0; i < tree->count; i++)
+        if (bundle_rules_kind(rules, tree->nodes[i].path) != BUNDLE_NEITHER &&
+            node_counts(&tree->nodes[i], rules))
+            return true;
+    return false;
+}
+
 void bundle_modules_of_tree(struct bundle_modules *modules, const struct bundle_tree *tree,
     const struct bundle_directories *directories, const struct bundle_rules *rules)
 {
     for (size_t i = 0; i < tree->count; i++) {
         const struct bundle_node *node = &tree->nodes[i];
-        if (!node->directory && bundle_rules_has_extension(rules, node->path) &&
-            under_any(node->path, directories) && !bundle_rules_ignores(rules, node->path))
+        if (under_any(node->path, directories) && node_counts(node, rules))
             modules_add(modules, node->path, &node->oid, rules);
     }
 }

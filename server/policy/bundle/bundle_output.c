@@ -11,10 +11,12 @@
 
 #include "shm/common/memory.h"
 
-#define GZIP_WINDOW     (15 + 16) /* the largest, with gzip's head */
-#define GZIP_MEMORY     9
-#define GZIP_CHUNK      65536
-#define GZIP_FAST_ABOVE (1024 * 1024) /* a large body is not worth a second of compression */
+/* The largest, with gzip's head. */
+#define GZIP_WINDOW (15 + 16)
+#define GZIP_MEMORY 9
+#define GZIP_CHUNK  65536
+/* A large body is not worth a second of compression. */
+#define GZIP_FAST_ABOVE (1024 * 1024)
 
 struct bundle_output {
     int descriptor;
@@ -24,7 +26,8 @@ struct bundle_output {
     z_stream gzip;
     bool gzip_fast;
     struct text compressed;
-    struct error failure; /* code 0: none yet */
+    /* Code 0: none yet. */
+    struct error failure;
 };
 
 struct bundle_output *bundle_output_open(size_t bytes_max, struct error *err)
@@ -67,7 +70,7 @@ static int write_all(struct bundle_output *output, const char *bytes, size_t len
     return 0;
 }
 
-/* Runs deflate on what stands in the stream's input. */
+/* Runs deflate on the stream's input. */
 static void compress_input(struct bundle_output *output, int flush)
 {
     int result;
@@ -85,7 +88,7 @@ static void compress_bytes(struct bundle_output *output, const char *bytes, size
     if (output->written > GZIP_FAST_ABOVE && !output->gzip_fast) {
         output->gzip.next_out = (Bytef *)text_reserve(&output->compressed, GZIP_CHUNK);
         output->gzip.avail_out = GZIP_CHUNK;
-        /* may flush what is inside; with no room for it, it is tried again at the next piece */
+        /* it may flush what is inside; without room for that, the next piece tries again */
         output->gzip_fast = deflateParams(&output->gzip, Z_BEST_SPEED, Z_DEFAULT_STRATEGY) == Z_OK;
         output->compressed.length += GZIP_CHUNK - output->gzip.avail_out;
     }

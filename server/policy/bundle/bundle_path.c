@@ -7,7 +7,7 @@ static size_t leading_slashes(struct slice path)
     size_t count = 0;
     while (count < path.length && path.data[count] == '/')
         count++;
-    return count == 2 ? 2 : count > 0; /* POSIX: two have a meaning of their own, three are as one */
+    return count == 2 ? 2 : count > 0; /* POSIX: two are special, three are as one */
 }
 
 void bundle_path_normalize(struct slice path, struct text *out)
@@ -59,6 +59,12 @@ bool bundle_path_is_under(struct slice path, struct slice directory)
         return !slice_equals_string(path, ".");
     return path.length > directory.length && path.data[directory.length] == '/' &&
            memcmp(path.data, directory.data, directory.length) == 0;
+}
+
+int bundle_path_compare(struct slice a, struct slice b)
+{
+    int order = memcmp(a.data, b.data, a.length < b.length ? a.length : b.length);
+    return order ? order : (a.length > b.length) - (a.length < b.length);
 }
 
 bool bundle_path_is_safe(struct slice path)

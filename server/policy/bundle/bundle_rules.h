@@ -1,4 +1,4 @@
-/* What decides which files of a repository enter a bundle, and how large things may get; from the configuration. */
+/* What decides which files of a repository go into a bundle, and how large things may get; from the configuration. */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_RULES_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_RULES_H
 
@@ -9,16 +9,23 @@
 
 /* Views into the configuration. */
 struct bundle_rules {
-    const struct config_list *extensions;        /* OPAL_FILTER_FILE_EXTENSIONS: others are not looked at */
-    const struct config_list *policy_extensions; /* OPAL_POLICY_REPO_POLICY_EXTENSIONS */
-    const struct config_list *ignore;            /* OPAL_BUNDLE_IGNORE */
-    const char *manifest_path;                   /* OPAL_POLICY_REPO_MANIFEST_PATH; NULL: the root */
+    /* OPAL_FILTER_FILE_EXTENSIONS: files with other extensions do not count. */
+    const struct config_list *extensions;
+    /* OPAL_POLICY_REPO_POLICY_EXTENSIONS. */
+    const struct config_list *policy_extensions;
+    /* OPAL_BUNDLE_IGNORE. */
+    const struct config_list *ignore;
+    /* OPAL_POLICY_REPO_MANIFEST_PATH; NULL: the root. */
+    const char *manifest_path;
 };
 
 struct bundle_limits {
-    size_t bytes;      /* of the JSON body */
-    size_t files;      /* files and directories of the commit, and changes of a diff */
-    size_t path_bytes; /* of one path in the repository */
+    /* Of the JSON body. */
+    size_t bytes;
+    /* Files and directories of the commit, and changes of a diff. */
+    size_t files;
+    /* Of one path in the repository. */
+    size_t path_bytes;
 };
 
 struct bundle_rules bundle_rules_of(const struct config *config);

@@ -7,51 +7,33 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/object.h"
 #include "server/policy/bundle/bundle_builder_process.h"
-#include "server/policy/bundle/bundle_key.h"
+#include "server/policy/bundle/bundle_entry.h"
 
-#define STORE_BUCKETS  1024
-#define STORE_KEPT_MAX 1024 /* each is an open descriptor */
-#define STORE_ATTEMPTS 2    /* a builder that dies may have died of something else */
-
-struct store_asker {
-    struct store_asker *next;
-    struct bundle_asker asker;
-};
-
-struct store_entry {
-    struct store_entry *next_bucket;
-    struct store_entry *next; /* in the queue, or in the order of use: oldest first */
-    struct store_entry *previous;
-    bool findable; /* in a bucket: of the head that is served */
-    unsigned attempts;
-    struct bundle_key key;
-    char *repository;
-    char head[BUNDLE_HASH_LENGTH + 1];
-    uint64_t due_ns;
-    struct store_asker *askers;
-    struct store_asker **askers_end;
-    struct bundle_body body; /* descriptor -1: not built yet */
-};
-
-struct entry_list {
-    struct store_entry *first;
-    struct store_entry *last;
-    size_t count;
-};
+#define BUNDLE_STORE_MAGIC UINT32_C(0x6273746f)
+/* Each is an open descriptor. */
+#define STORE_KEPT_MAX 1024
+/* A builder that dies may have died of something else. */
+#define STORE_ATTEMPTS 2
 
 struct bundle_store {
+    uint32_t magic;
     struct bundle_store_settings settings;
     struct bundle_builder_process *builder;
     struct event *timer;
-    char *repository; /* NULL: none */
+    /* NULL: none. */
+    char *repository;
     char head[BUNDLE_HASH_LENGTH + 1];
-    struct store_entry *buckets[STORE_BUCKETS];
-    struct entry_list waiting;    /* in the order of asking, which is the order of their time limits */
-    struct store_entry *building; /* the first of them, or NULL */
-    struct entry_list kept;
+    struct bundle_table table;
+    /* In the order of asking, which is the order of their time limits. */
+    struct bundle_list waiting;
+    /* The first of them, or NULL. */
+    struct bundle_entry *building;
+    /* In the order of use: oldest first. */
+    struct bundle_list kept;
     uint64_t kept_bytes;
     struct log_limiter limit_full;
     struct log_limiter limit_late;
@@ -65,99 +47,23 @@ static void store_count(const struct bundle_store *store, enum bundle_count what
         store->settings.count(store->settings.context, what, amount);
 }
 
-/* ---- lists ---- */
-
-static void list_append(struct entry_list *list, struct store_entry *entry)
-{
-    entry->next = NULL;
-    entry->previous = list->last;
-    if (list->last)
-        list->last->next = entry;
-    else
-        list->first = entry;
-    list->last = entry;
-    list->count++;
-}
-
-static void list_remove(struct entry_list *list, struct store_entry *entry)
-{
-    if (entry->previous)
-        entry->previous->next = entry->next;
-    else
-        list->first = entry->next;
-    if (entry->next)
-        entry->next->previous = entry->previous;
-    else
-        list->last = entry->previous;
-    list->count--;
-}
-
-static struct store_entry *store_find(struct bundle_store *store, const struct bundle_key *key)
-{
-    struct store_entry *entry = store->buckets[key->hash % STORE_BUCKETS];
-    while (entry && !slice_equals(text_slice(&entry->key.bytes), text_slice(&key->bytes)))
-        entry = entry->next_bucket;
-    return entry;
-}
-
-static void entry_publish(struct bundle_store *store, struct store_entry *entry)
-{
-    struct store_entry **bucket = &store->buckets[entry->key.hash % STORE_BUCKETS];
-    entry->next_bucket = *bucket;
-    *bucket = entry;
-    entry->findable = true;
-}
-
-static void entry_hide(struct bundle_store *store, struct store_entry *entry)
-{
-    struct store_entry **at = &store->buckets[entry->key.hash % STORE_BUCKETS];
-    if (!entry->findable)
-        return;
-    while (*at != entry)
-        at = &(*at)->next_bucket;
-    *at = entry->next_bucket;
-    entry->findable = false;
-}
-
 /* ---- entries ---- */
 
-/* Takes the key over. */
-static struct store_entry *entry_make(struct bundle_store *store, struct bundle_key *key)
+/* Takes the key over. The entry goes to the end of the queue. */
+static struct bundle_entry *entry_make(struct bundle_store *store, struct bundle_key *key)
 {
-    struct store_entry *entry = memory_allocate(sizeof *entry);
-    entry->key = *key;
-    *key = (struct bundle_key){0};
-    entry->repository = memory_copy_string(store->repository);
-    memcpy(entry->head, store->head, sizeof entry->head);
-    entry->due_ns = clock_monotonic_ns() + (uint64_t)(store->settings.build_seconds * (double)CLOCK_SECOND);
-    entry->askers_end = &entry->askers;
-    entry->body.descriptor = -1;
-    entry_publish(store, entry);
-    list_append(&store->waiting, entry);
+    uint64_t limit = (uint64_t)(store->settings.build_seconds * (double)CLOCK_SECOND);
+    struct bundle_entry *entry =
+        bundle_entry_make(key, store->repository, store->head, clock_monotonic_ns() + limit);
+    bundle_table_add(&store->table, entry);
+    bundle_list_append(&store->waiting, entry);
     return entry;
 }
 
-static void entry_free(struct bundle_store *store, struct store_entry *entry)
+static void entry_free(struct bundle_store *store, struct bundle_entry *entry)
 {
-    entry_hide(store, entry);
-    while (entry->askers) {
-        struct store_asker *asker = entry->askers;
-        entry->askers = asker->next;
-        free(asker);
-    }
-    if (entry->body.descriptor >= 0)
-        close(entry->body.descriptor);
-    bundle_key_free(&entry->key);
-    free(entry->repository);
-    free(entry);
-}
-
-static void entry_add_asker(struct store_entry *entry, struct bundle_asker asker)
-{
-    struct store_asker *added = memory_allocate(sizeof *added);
-    added->asker = asker;
-    *entry->askers_end = added;
-    entry->askers_end = &added->next;
+    bundle_table_remove(&store->table, entry);
+    bundle_entry_free(entry);
 }
 
 static void answer_detail(
@@ -169,7 +75,7 @@ static void answer_detail(
 }
 
 static void answer_body(
-    struct bundle_store *store, const struct store_entry *entry, struct bundle_asker asker)
+    struct bundle_store *store, const struct bundle_entry *entry, struct bundle_asker asker)
 {
     const struct bundle_answer answer = {.status = 200,
         .descriptor = entry->body.descriptor,
@@ -180,29 +86,29 @@ static void answer_body(
     store->settings.answered(store->settings.context, asker, &answer);
 }
 
-/* A waiting entry that comes to nothing. */
+/* An entry of the queue that is not built. */
 static void entry_fail(
-    struct bundle_store *store, struct store_entry *entry, unsigned status, struct slice detail)
+    struct bundle_store *store, struct bundle_entry *entry, unsigned status, struct slice detail)
 {
-    list_remove(&store->waiting, entry);
-    for (const struct store_asker *asker = entry->askers; asker; asker = asker->next)
-        answer_detail(store, status, detail, asker->asker);
+    bundle_list_remove(&store->waiting, entry);
+    for (size_t i = 0; i < entry->asker_count; i++)
+        answer_detail(store, status, detail, entry->askers[i]);
     entry_free(store, entry);
 }
 
 /* ---- what is kept ---- */
 
-static void kept_remove(struct bundle_store *store, struct store_entry *entry)
+static void kept_remove(struct bundle_store *store, struct bundle_entry *entry)
 {
-    list_remove(&store->kept, entry);
-    store->kept_bytes -= entry->body.json_bytes + entry->body.gzip_bytes;
+    bundle_list_remove(&store->kept, entry);
+    store->kept_bytes -= bundle_entry_bytes(entry);
     entry_free(store, entry);
 }
 
-static void kept_add(struct bundle_store *store, struct store_entry *entry)
+static void kept_add(struct bundle_store *store, struct bundle_entry *entry)
 {
-    list_append(&store->kept, entry);
-    store->kept_bytes += entry->body.json_bytes + entry->body.gzip_bytes;
+    bundle_list_append(&store->kept, entry);
+    store->kept_bytes += bundle_entry_bytes(entry);
     while (store->kept.first &&
            (store->kept_bytes > store->settings.cache_bytes || store->kept.count > STORE_KEPT_MAX)) {
         kept_remove(store, store->kept.first);
@@ -213,7 +119,7 @@ static void kept_add(struct bundle_store *store, struct store_entry *entry)
 /* ---- what the builder says ---- */
 
 static void entry_built(
-    struct bundle_store *store, struct store_entry *entry, const struct bundle_reply *reply)
+    struct bundle_store *store, struct bundle_entry *entry, const struct bundle_reply *reply)
 {
     const struct bundle_wire_reply *head = &reply->head;
     entry->body.descriptor = reply->descriptor;
@@ -228,16 +134,12 @@ static void entry_built(
         entry->head, entry->key.base.length ? " since " : "",
         entry->key.base.length ? entry->key.base.data : "", head->files, head->json_bytes, head->gzip_bytes,
         head->build_ns / CLOCK_MILLISECOND);
-    list_remove(&store->waiting, entry);
-    for (struct store_asker *asker = entry->askers; asker; asker = asker->next) {
-        store_count(store, BUNDLE_COUNT_SHARED, asker != entry->askers);
-        answer_body(store, entry, asker->asker);
+    bundle_list_remove(&store->waiting, entry);
+    for (size_t i = 0; i < entry->asker_count; i++) {
+        store_count(store, BUNDLE_COUNT_SHARED, i > 0);
+        answer_body(store, entry, entry->askers[i]);
     }
-    while (entry->askers) {
-        struct store_asker *asker = entry->askers;
-        entry->askers = asker->next;
-        free(asker);
-    }
+    bundle_entry_forget_askers(entry);
     if (entry->findable)
         kept_add(store, entry);
     else
@@ -245,36 +147,36 @@ static void entry_built(
 }
 
 /* The base has another name: its askers move to the entry of that one, which may be there already. */
-static void entry_rename_base(struct bundle_store *store, struct store_entry *entry, const char *base)
+static void entry_rename_base(struct bundle_store *store, struct bundle_entry *entry, const char *base)
 {
     struct bundle_key key = {0};
     bundle_key_with_base(&entry->key, slice_from_string(base), &key);
-    struct store_entry *other = entry->findable ? store_find(store, &key) : NULL;
+    struct bundle_entry *other = entry->findable ? bundle_table_find(&store->table, &key) : NULL;
     if (!other || other == entry) {
         bool findable = entry->findable;
-        entry_hide(store, entry);
+        bundle_table_remove(&store->table, entry);
         bundle_key_free(&entry->key);
         entry->key = key;
         if (findable)
-            entry_publish(store, entry);
-        return; /* still the first to be built */
+            bundle_table_add(&store->table, entry);
+        return; /* it stays the first to be built */
     }
     bundle_key_free(&key);
-    for (const struct store_asker *asker = entry->askers; asker; asker = asker->next) {
-        if (other->body.descriptor < 0)
-            entry_add_asker(other, asker->asker);
+    for (size_t i = 0; i < entry->asker_count; i++) {
+        if (bundle_entry_is_built(other))
+            answer_body(store, other, entry->askers[i]);
         else
-            answer_body(store, other, asker->asker);
+            bundle_entry_add_asker(other, entry->askers[i]);
         store_count(store, BUNDLE_COUNT_SHARED, 1);
     }
-    list_remove(&store->waiting, entry);
+    bundle_list_remove(&store->waiting, entry);
     entry_free(store, entry);
 }
 
 static void on_reply(void *context, const struct bundle_reply *reply)
 {
-    struct bundle_store *store = context;
-    struct store_entry *entry = store->building;
+    struct bundle_store *store = object_cast(struct bundle_store, BUNDLE_STORE_MAGIC, context);
+    struct bundle_entry *entry = store->building;
     store->building = NULL;
     if (reply->head.status == 200) {
         entry_built(store, entry, reply);
@@ -289,8 +191,8 @@ static void on_reply(void *context, const struct bundle_reply *reply)
 
 static void on_lost(void *context)
 {
-    struct bundle_store *store = context;
-    struct store_entry *entry = store->building;
+    struct bundle_store *store = object_cast(struct bundle_store, BUNDLE_STORE_MAGIC, context);
+    struct bundle_entry *entry = store->building;
     store->building = NULL;
     store_count(store, BUNDLE_COUNT_BUILDERS_DIED, 1);
     log_write(LOG_ERROR, LOGGER_BUNDLE, "The bundle builder died while it made a bundle of %.12s%s",
@@ -304,7 +206,7 @@ static void on_lost(void *context)
 
 /* ---- the queue ---- */
 
-static void entry_too_late(struct bundle_store *store, struct store_entry *entry)
+static void entry_too_late(struct bundle_store *store, struct bundle_entry *entry)
 {
     store_count(store, BUNDLE_COUNT_REFUSED, 1);
     log_write_limited(&store->limit_late, LOG_ERROR, LOGGER_BUNDLE,
@@ -325,7 +227,7 @@ static void store_set_timer(struct bundle_store *store)
     event_add(store->timer, &delay);
 }
 
-static int entry_start(struct bundle_store *store, struct store_entry *entry)
+static int entry_start(struct bundle_store *store, struct bundle_entry *entry)
 {
     struct error err = {0};
     const struct bundle_request request = {
@@ -342,11 +244,11 @@ static int entry_start(struct bundle_store *store, struct store_entry *entry)
     return -1;
 }
 
-/* Gives the builder the first in the queue; sets the timer for it. */
+/* Gives the builder the first entry of the queue, and sets the timer for it. */
 static void store_run(struct bundle_store *store)
 {
     while (!store->building && store->waiting.first) {
-        struct store_entry *entry = store->waiting.first;
+        struct bundle_entry *entry = store->waiting.first;
         if (entry->due_ns <= clock_monotonic_ns()) {
             entry_too_late(store, entry);
         } else if (entry_start(store, entry) < 0) {
@@ -362,14 +264,14 @@ static void store_run(struct bundle_store *store)
 
 static void on_timer(evutil_socket_t none, short what, void *context)
 {
-    struct bundle_store *store = context;
+    struct bundle_store *store = object_cast(struct bundle_store, BUNDLE_STORE_MAGIC, context);
     (void)none;
     (void)what;
     if (store->building && store->building->due_ns <= clock_monotonic_ns()) {
         bundle_builder_process_kill(store->builder);
         store->building = NULL;
     }
-    store_run(store); /* ends those that are late */
+    store_run(store); /* refuses those that are late */
 }
 
 /* ---- from outside ---- */
@@ -377,6 +279,7 @@ static void on_timer(evutil_socket_t none, short what, void *context)
 struct bundle_store *bundle_store_open(const struct bundle_store_settings *settings)
 {
     struct bundle_store *store = memory_allocate(sizeof *store);
+    store->magic = BUNDLE_STORE_MAGIC;
     store->settings = *settings;
     store->timer = event_new(settings->base, -1, 0, on_timer, store);
     store->builder = bundle_builder_process_open(
@@ -391,12 +294,13 @@ void bundle_store_close(struct bundle_store *store)
     while (store->kept.first)
         kept_remove(store, store->kept.first);
     while (store->waiting.first) {
-        struct store_entry *entry = store->waiting.first;
-        list_remove(&store->waiting, entry);
+        struct bundle_entry *entry = store->waiting.first;
+        bundle_list_remove(&store->waiting, entry);
         entry_free(store, entry);
     }
     event_free(store->timer);
     free(store->repository);
+    store->magic = 0;
     free(store);
 }
 
@@ -408,8 +312,8 @@ void bundle_store_set_head(struct bundle_store *store, const char *repository, c
         return;
     while (store->kept.first)
         kept_remove(store, store->kept.first);
-    for (struct store_entry *entry = store->waiting.first; entry; entry = entry->next)
-        entry_hide(store, entry);
+    for (struct bundle_entry *entry = store->waiting.first; entry; entry = entry->next)
+        bundle_table_remove(&store->table, entry);
     free(store->repository);
     store->repository = repository ? memory_copy_string(repository) : NULL;
     store->head[0] = '\0';
@@ -421,20 +325,20 @@ void bundle_store_ask(struct bundle_store *store, const struct slice *paths, siz
     struct slice base, struct bundle_asker asker)
 {
     struct bundle_key key = {0};
-    struct store_entry *entry = NULL;
+    struct bundle_entry *entry = NULL;
     if (!store->repository) {
         answer_detail(store, 503, SLICE_LITERAL("policy repo was not found"), asker);
         return;
     }
     bundle_key_make(&key, paths, path_count, base);
-    entry = store_find(store, &key);
-    if (entry && entry->body.descriptor >= 0) {
-        list_remove(&store->kept, entry);
-        list_append(&store->kept, entry);
+    entry = bundle_table_find(&store->table, &key);
+    if (entry && bundle_entry_is_built(entry)) {
+        bundle_list_remove(&store->kept, entry);
+        bundle_list_append(&store->kept, entry);
         store_count(store, BUNDLE_COUNT_SHARED, 1);
         answer_body(store, entry, asker);
     } else if (entry) {
-        entry_add_asker(entry, asker);
+        bundle_entry_add_asker(entry, asker);
     } else if (store->waiting.count >= store->settings.waiting_max) {
         store_count(store, BUNDLE_COUNT_REFUSED, 1);
         log_write_limited(&store->limit_full, LOG_WARNING, LOGGER_BUNDLE,
@@ -444,7 +348,7 @@ void bundle_store_ask(struct bundle_store *store, const struct slice *paths, siz
             store, 503, SLICE_LITERAL("too many policy bundles wait to be built, retry shortly"), asker);
     } else {
         entry = entry_make(store, &key);
-        entry_add_asker(entry, asker);
+        bundle_entry_add_asker(entry, asker);
         store_run(store);
     }
     bundle_key_free(&key);

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "shm/common/memory.h"
+#include "server/policy/bundle/bundle_path.h"
 
-#define TREE_DEPTH_MAX 200 /* a path of git's own limit, 4096 bytes, seldom has more; recursion stays small */
+/* A path of git's own limit, 4096 bytes, seldom has more. It keeps the recursion small. */
+#define TREE_DEPTH_MAX 200
 
 int bundle_tree_git_error(struct error *err, const char *what)
 {
@@ -33,7 +35,7 @@ static int tree_add(struct bundle_tree *tree, const struct bundle_tree_limits *l
     return 0;
 }
 
-/* No real repository has such a name, a made one can: it would name something else once it is part of a path. */
+/* git makes no such name, but a hostile repository can have one: in a path it would name something else. */
 static bool name_is_safe(const char *name)
 {
     return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strchr(name, '/');
@@ -43,7 +45,8 @@ struct tree_walk {
     struct bundle_tree *tree;
     git_repository *repository;
     const struct bundle_tree_limits *limits;
-    struct text path; /* of the directory in hand, empty at the root */
+    /* Of the directory in hand; empty at the root. */
+    struct text path;
 };
 
 static int walk_directory(struct tree_walk *walk, const git_oid *oid, unsigned depth, struct error *err);
@@ -88,16 +91,10 @@ static int walk_directory(struct tree_walk *walk, const git_oid *oid, unsigned d
     return result;
 }
 
-static int compare_slices(struct slice a, struct slice b)
-{
-    int order = memcmp(a.data, b.data, a.length < b.length ? a.length : b.length);
-    return order ? order : (a.length > b.length) - (a.length < b.length);
-}
-
 static int compare_nodes(const void *a, const void *b, void *argument)
 {
     const struct bundle_tree *tree = argument;
-    return compare_slices(tree->nodes[*(const size_t *)a].path, tree->nodes[*(const size_t *)b].path);
+    return bundle_path_compare(tree->nodes[*(const size_t *)a].path, tree->nodes[*(const size_t *)b].path);
 }
 
 int bundle_tree_read(struct bundle_tree *tree, git_repository *repository, const git_oid *commit,
@@ -136,7 +133,7 @@ const struct bundle_node *bundle_tree_find(const struct bundle_tree *tree, struc
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         const struct bundle_node *node = &tree->nodes[tree->by_path[middle]];
-        int order = compare_slices(node->path, path);
+        int order = bundle_path_compare(node->path, path);
         if (order == 0)
             return node;
         if (order < 0)
@@ -145,4 +142,12 @@ const struct bundle_node *bundle_tree_find(const struct bundle_tree *tree, struc
             high = middle;
     }
     return NULL;
+}
+
+size_t bundle_tree_file_count(const struct bundle_tree *tree)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < tree->count; i++)
+        count += !tree->nodes[i].directory;
+    return count;
 }

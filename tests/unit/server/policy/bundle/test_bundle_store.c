@@ -16,6 +16,7 @@
 #include "server/policy/bundle/bundle_child.h"
 #include "server/policy/bundle/bundle_key.h"
 #include "server/policy/bundle/bundle_store.h"
+#include "server/policy/bundle/bundle_wire.h"
 
 static char folder[] = "/tmp/opald-bundle-store-XXXXXX";
 static char first[41], second[41], third[41];
@@ -41,7 +42,8 @@ static const struct config_list none = {0};
 
 static int start_good(int socket, struct error *err)
 {
-    const struct bundle_rules rules = {&extensions, &policies, &none, NULL};
+    const struct bundle_rules rules = {
+        .extensions = &extensions, .policy_extensions = &policies, .ignore = &none};
     const struct bundle_limits limits = {.bytes = 4000, .files = 100, .path_bytes = 100};
     (void)err;
     started++;
@@ -64,8 +66,7 @@ static int start_bad(int socket, bool hang)
     if (pid == 0) {
         struct text buffer = {0};
         int descriptor;
-        bundle_wire_receive(socket, &buffer, &descriptor);
-        if (hang)
+        if (bundle_wire_receive(socket, &buffer, &descriptor) > 0 && hang)
             pause();
         _exit(1);
     }
