@@ -13,6 +13,7 @@ import uuid
 import pytest
 
 from harness import Opald, Reference, WireClient, scaled
+from harness.dice import seed
 from harness.differences import check_ids
 from harness.http import HttpConnection
 from harness.tokens import AUDIENCE, ISSUER, MASTER, KeyPair, bearer
@@ -257,7 +258,7 @@ def test_random_tokens(servers, keys):
     from opal_common.authentication.verifier import JWTVerifier, Unauthorized
 
     verifier = JWTVerifier(keys.private.public_key(), JWTAlgorithm.RS256, AUDIENCE, ISSUER)
-    rng = random.Random(7)
+    rng = random.Random(seed(7))
     seen = {}
     connection = HttpConnection(servers[1].port)
     for _ in range(700):

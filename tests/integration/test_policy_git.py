@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import OPALD, GitDaemon, GitHttp, PolicyRemote, RawClient, Sshd, clean_environment, git, process_state, scaled, wait_until
+from harness.dice import seed
 from harness.process import child_pids, command_line, freeze
 
 DIRECTORIES = [".", "a", "a/b", "a/b/c", "users", "newdir", "d e", "été", "日本", "moved", "moved/deep"]
@@ -591,9 +592,7 @@ def fours(text: str) -> set:
 @pytest.mark.parametrize("option, more", [("OPAL_POLICY_REPO_URL", {}), ("OPAL_POLICY_BUNDLE_URL", {"OPAL_POLICY_SOURCE_TYPE": "API"})])
 def test_no_password_of_a_url_shows(work, option, more):
     """Random passwords of all punctuation, not encoded: no command shows four characters of one, whether the URL can be parsed or not."""
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    dice = random.Random(seed)
+    dice = random.Random(seed())
     alphabet = string.ascii_letters + string.digits + string.punctuation * 3
     refused = 0
 

@@ -13,6 +13,7 @@ import pytest
 
 from .backbone_driver import A, B
 from .backbones import FakeServer, Proxy, proxied
+from .dice import seed
 from .paths import SANITIZER, scaled
 from .process import freeze
 
@@ -397,7 +398,7 @@ def refused_at_the_door(driver, uri, channel, wanted, secret=None, seconds=10):
 
 def killed_at_any_moment(server, driver, channel):
     """Killed or frozen while connecting, settling, replaying, sending: whatever the moment, it comes back, keeps its order, and tells of each loss."""
-    chance = random.Random(int(time.time()))
+    chance = random.Random(seed())
     one, two = driver(server.uri, channel, A, settle=0.3, deadline=2).up(), driver(server.uri, channel, B, settle=0.3, deadline=2).up()
     sent = 0
     for _ in range(8):

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "shm/common/text.h"
+#include "tests/unit/shm/common/random_seed.h"
 #include "worker/net/output_queue.h"
 
 static void pair_open(int pair[2])
@@ -41,7 +42,7 @@ static void test_partial_writes(void **state)
     uint64_t ledger = 0;
     struct output_queue queue = {.ledger = &ledger};
     struct text expected = {0}, got = {0};
-    srandom(11);
+    srandom(random_seed(11));
     struct text shared = {0};
     for (int i = 0; i < 30000; i++)
         text_append_char(&shared, (char)('a' + i % 26));

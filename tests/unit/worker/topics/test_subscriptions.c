@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/shm/common/random_seed.h"
 #include "worker/topics/subscriptions.h"
 
 static unsigned count_of(struct subscriptions *index, const char *name, const void *owner)
@@ -123,7 +124,7 @@ static void test_random(void **state)
     struct subscriptions *index = subscriptions_open(&ledger);
     static struct subscription_set sets[OWNERS];
     static unsigned model[OWNERS][TOPICS];
-    srandom(3);
+    srandom(random_seed(3));
     for (int step = 0; step < 40000; step++) {
         unsigned owner = (unsigned)random() % OWNERS, topic = (unsigned)random() % TOPICS;
         char name[32];

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "tests/unit/shm/common/guard_page.h"
+#include "tests/unit/shm/common/random_seed.h"
 #include "worker/websocket/websocket_frame.h"
 
 #define LIMIT 1000
@@ -288,7 +289,7 @@ static void test_writing(void **state)
 static void test_random_cuts(void **state)
 {
     (void)state;
-    srandom(7);
+    srandom(random_seed(7));
     for (int round = 0; round < 300; round++) {
         uint8_t bytes[4096];
         size_t length = 0;
