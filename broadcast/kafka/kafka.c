@@ -22,10 +22,12 @@ struct kafka {
     const struct broadcast_settings *settings;
     struct broadcast_callbacks callbacks;
     struct text brokers;
-    struct kafka_mock *mock; /* NULL with a real cluster */
+    /* NULL with a real cluster */
+    struct kafka_mock *mock;
     struct kafka_producer *producer;
     struct kafka_consumer *consumer;
-    struct text message; /* the message being encoded */
+    /* the message being encoded */
+    struct text message;
 };
 
 static const char *const kafka_schemes[] = {"kafka", "kafka+mock", NULL};
@@ -69,7 +71,7 @@ static void kafka_log_brokers(const struct kafka *kafka)
 
 static void kafka_on_limit(void *owner, uint64_t bytes)
 {
-    struct kafka *kafka = owner;
+    struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, owner);
     kafka_producer_limit_batches(kafka->producer, bytes);
 }
 
@@ -144,7 +146,7 @@ static void *kafka_open(struct event_base *base, const struct broadcast_settings
 
 static int kafka_publish(void *self, struct slice topic, struct slice data, uint64_t token)
 {
-    struct kafka *kafka = self;
+    struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, self);
     text_clear(&kafka->message);
     notification_encode(&kafka->message, slice_from_string(kafka->settings->notifier_id), topic, data);
     return kafka_producer_send(kafka->producer, text_slice(&kafka->message), token);
@@ -152,20 +154,20 @@ static int kafka_publish(void *self, struct slice topic, struct slice data, uint
 
 static void kafka_resume(void *self)
 {
-    struct kafka *kafka = self;
+    struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, self);
     kafka_consumer_resume(kafka->consumer);
 }
 
 static uint64_t kafka_message_max(void *self)
 {
-    const struct kafka *kafka = self;
+    const struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, (void *)(uintptr_t)self);
     /* While it is not known, a refusal by the broker is counted and logged. */
     return kafka->consumer ? kafka_consumer_message_max(kafka->consumer) : UINT64_MAX;
 }
 
 static size_t kafka_close(void *self, int grace_ms)
 {
-    struct kafka *kafka = self;
+    struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, self);
     kafka_consumer_close(kafka->consumer);
     size_t unsent = kafka_producer_close(kafka->producer, grace_ms);
     kafka_free(kafka);

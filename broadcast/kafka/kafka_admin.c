@@ -13,9 +13,13 @@
 
 #define KAFKA_ADMIN_MAGIC   0x6b61646du
 #define KAFKA_ADMIN_WAIT_MS 10000
-#define KAFKA_ADMIN_AGAIN   (5 * CLOCK_SECOND)   /* after a refusal to make the topic */
-#define KAFKA_ADMIN_FRESH   (60 * CLOCK_SECOND)  /* for how long a limit isn't asked for again */
-#define KAFKA_ADMIN_REFUSED (600 * CLOCK_SECOND) /* ... after we were told that we may not know it */
+/* after a refusal to make the topic */
+#define KAFKA_ADMIN_AGAIN (5 * CLOCK_SECOND)
+/* for how long a limit isn't asked for again */
+#define KAFKA_ADMIN_FRESH (60 * CLOCK_SECOND)
+/* ... after we were told that we may not know it */
+#define KAFKA_ADMIN_REFUSED (600 * CLOCK_SECOND)
+
 struct kafka_admin {
     uint32_t magic;
     rd_kafka_t *handle;
@@ -115,7 +119,7 @@ static void kafka_admin_on_described(struct kafka_admin *admin, rd_kafka_event_t
 
 static void kafka_admin_on_answers(void *context)
 {
-    struct kafka_admin *admin = context;
+    struct kafka_admin *admin = object_cast(struct kafka_admin, KAFKA_ADMIN_MAGIC, context);
     rd_kafka_event_t *event;
     while ((event = rd_kafka_queue_poll(admin->answers.queue, 0))) {
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATETOPICS_RESULT)

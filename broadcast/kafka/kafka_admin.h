@@ -1,7 +1,7 @@
 /*
- * The two questions for Kafka's administration that this server has, asked without blocking on a handle that is there anyway: make
- * the topic, and how large a message of the topic may be. Both are best effort: a refusal is logged and changes nothing.
- * Master's loop only.
+ * The two questions for Kafka's administration that this server has, asked without blocking on a handle that
+ * is there anyway: make the topic, and how large a message of the topic may be. Both are best effort: a
+ * refusal is logged and changes nothing. Master's loop only.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_ADMIN_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_ADMIN_H
@@ -10,24 +10,27 @@
 #include <librdkafka/rdkafka.h>
 #include <stdint.h>
 #include "shm/common/error.h"
+#include "shm/common/object.h"
 
 struct kafka_admin;
 
 /* `changed` is called when the limit is another one than before. `handle` and `topic` must outlive it. */
 struct kafka_admin *kafka_admin_open(struct event_base *base, rd_kafka_t *handle, const char *topic,
-    void (*changed)(void *context), void *context, struct error *err);
+    void (*changed)(void *context), void *context, struct error *err) MUST_CHECK;
 void kafka_admin_close(struct kafka_admin *admin); /* NULL is fine */
 
-/* Asks for the topic with one partition and the brokers' default of replicas. May be called as often as the topic is found missing: one
- * request is under way at a time, and after a refusal the next is made some seconds later. */
+/* Asks for the topic with one partition and the brokers' default of replicas. May be called as often as the
+ * topic is found missing: one request is under way at a time, and after a refusal the next is made some
+ * seconds later. */
 void kafka_admin_create_topic(struct kafka_admin *admin);
-/* Asks for the topic's max.message.bytes, unless it did so within a minute: may be called as often as one likes. */
+/* Asks for the topic's max.message.bytes, unless it did so within a minute: may be called as often as one
+ * likes. */
 void kafka_admin_learn_limit(struct kafka_admin *admin);
 /* The largest event, with its websocket envelope, that the topic takes; UINT64_MAX while it is not known.
- *
- * This is max.message.bytes itself. That counts a record batch: its header of 61 bytes, at most 28 around the value of a single record
- * without key and headers (KIP-98, message format 2), and in the value 74 beside topic and data: 163 bytes. The websocket's
- * envelope has 260 beside topic and data (shm/link/notify.h), so what fits with that one fits in Kafka. */
+ * This is max.message.bytes itself. That counts a record batch: its header of 61 bytes, at most 28 around the
+ * value of a single record without key and headers (KIP-98, message format 2), and in the value 74 beside
+ * topic and data: 163 bytes. The websocket's envelope has 260 beside topic and data (shm/link/notify.h), so
+ * what fits with that one fits in Kafka. */
 uint64_t kafka_admin_message_max(const struct kafka_admin *admin);
 
 #endif

@@ -207,13 +207,16 @@ int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_sett
         const char *value;
     } fixed[] = {
         {"client.id", "opald"},
-        {"log.queue", "true"}, /* logs and events come to our loop, never from a thread of librdkafka */
-        {"socket.nagle.disable", "true"}, /* one small event must leave now */
+        /* logs and events come to our loop, never from a thread of librdkafka */
+        {"log.queue", "true"},
+        /* one small event must leave now */
+        {"socket.nagle.disable", "true"},
         {"socket.keepalive.enable", "true"},
-        {"socket.timeout.ms",
-            "10000"}, /* a broker that answers nothing for so long is given up (half-open connection) */
+        /* a broker that answers nothing for so long is given up (half-open connection) */
+        {"socket.timeout.ms", "10000"},
         {"socket.connection.setup.timeout.ms", "10000"},
-        {"topic.metadata.refresh.interval.ms", "10000"}, /* new partitions are found within this */
+        /* new partitions are found within this */
+        {"topic.metadata.refresh.interval.ms", "10000"},
         {"topic.metadata.refresh.fast.interval.ms", "100"},
     };
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)

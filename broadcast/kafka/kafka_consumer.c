@@ -3,15 +3,16 @@
  *
  *   open --> no word about the topic yet --.--> topic is there: read every partition from its END
  *                                          '--> topic is not there: ask again each KAFKA_POKE_MS
- *   UP      every partition's position is known and its broker is connected. An end offset is known by the first message or
- *           by "end of partition at offset N"; nothing later than that can be missed.
- *   GAP     was UP; no broker, or the topic is gone. librdkafka keeps the next offset in memory and goes on there, so what
- *           was written meanwhile is read then: no `gap` callback.
- *   `gap`   only when events may be lost: kafka_identity.h decides. It is called once the log's end is known, so that what
- *           clients refetch can't be older than what is read next.
+ *   UP      every partition's position is known and its broker is connected. An end offset is known by the
+ *           first message or by "end of partition at offset N"; nothing later than that can be missed.
+ *   GAP     was UP; no broker, or the topic is gone. librdkafka keeps the next offset in memory and goes on
+ *           there, so what was written meanwhile is read then: no `gap` callback.
+ *   `gap`   only when events may be lost: kafka_identity.h decides. It is called once the log's end is known,
+ *           so that what clients refetch can't be older than what is read next.
  *
- * How the topic's partitions are known without blocking: rd_kafka_metadata() with a timeout of 0 sends the request and returns;
- * the answer updates librdkafka's view, which its statistics event (each KAFKA_STATISTICS_MS) shows. See kafka_stats.h.
+ * How the topic's partitions are known without blocking: rd_kafka_metadata() with a timeout of 0 sends the
+ * request and returns; the answer updates librdkafka's view, which its statistics event (each
+ * KAFKA_STATISTICS_MS) shows. See kafka_stats.h.
  */
 #include "broadcast/kafka/kafka_consumer.h"
 
@@ -268,14 +269,18 @@ static int kafka_consumer_configure(struct kafka_consumer *consumer, rd_kafka_co
         const char *name;
         const char *value;
     } fixed[] = {
-        {"enable.partition.eof", "true"}, /* tells the end offset */
-        {"auto.offset.reset", "error"},   /* a lost offset must be seen */
+        /* reports the end offset */
+        {"enable.partition.eof", "true"},
+        /* a lost offset must be seen */
+        {"auto.offset.reset", "error"},
         {"enable.auto.commit", "false"},
         {"enable.auto.offset.store", "false"},
-        {"isolation.level", "read_uncommitted"}, /* as the reference */
-        {"allow.auto.create.topics", "true"},    /* as the reference: the broker decides */
-        {"topic.metadata.propagation.max.ms",
-            "0"}, /* we judge ourselves how long a missing topic may be an error */
+        /* Records of aborted transactions are no events. */
+        {"isolation.level", "read_committed"},
+        /* as the reference: the broker decides */
+        {"allow.auto.create.topics", "true"},
+        /* we judge ourselves how long a missing topic may be an error */
+        {"topic.metadata.propagation.max.ms", "0"},
         {"fetch.min.bytes", "1"},
         {"fetch.error.backoff.ms", "50"},
     };

@@ -114,7 +114,7 @@ void kafka_delivery_end_batch(struct kafka_delivery *delivery)
 struct kafka_delivery *kafka_delivery_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context)
 {
-    struct kafka_delivery *delivery = memory_allocate(sizeof(*delivery));
+    struct kafka_delivery *delivery = memory_allocate(sizeof *delivery);
     delivery->magic = KAFKA_DELIVERY_MAGIC;
     delivery->settings = settings;
     delivery->callbacks = callbacks;

@@ -1,6 +1,6 @@
 /*
- * A record's value becomes an event: decoded, held against the limits, offered to the event callback. Knows nothing of
- * offsets. Master's loop only.
+ * A record's value becomes an event: decoded, held against the limits, offered to the event callback. Knows
+ * nothing of offsets. Master's loop only.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_DELIVERY_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_DELIVERY_H
@@ -24,10 +24,11 @@ struct kafka_record {
 
 /* `settings` and `callbacks` must outlive it. NULL when the loop takes no more events. */
 struct kafka_delivery *kafka_delivery_open(struct event_base *base, const struct broadcast_settings *settings,
-    const struct broadcast_callbacks *callbacks, void *context);
+    const struct broadcast_callbacks *callbacks, void *context) MUST_CHECK;
 /* NULL is fine. */
 void kafka_delivery_close(struct kafka_delivery *delivery);
-/* False when the event callback can't take it now: offer it again later. True: taken, or not an event for this server. */
+/* False when the event callback can't take it now: offer it again later. True: taken, or not an event for
+ * this server. */
 bool kafka_delivery_offer(struct kafka_delivery *delivery, const struct kafka_record *record) MUST_CHECK;
 /* True during the event callback. */
 bool kafka_delivery_is_busy(const struct kafka_delivery *delivery);

@@ -15,12 +15,13 @@
 
 struct kafka_extra_rule {
     const char *key;
-    const char *only; /* the one value that is accepted, since it is the one in force; NULL: none */
+    /* the one value that is accepted, since it is the one in force; NULL: none */
+    const char *only;
     const char *reason;
 };
 
 #define ONCE_IN_ORDER "events would be lost, doubled or out of order"
-#define ALL_HEAR      "every server reads the whole topic by itself, without a group and without offsets in Kafka"
+#define ALL_HEAR      "every server reads the whole topic by itself, without a group and offsets in Kafka"
 #define QUEUE         "OPAL_KAFKA_QUEUE_MAX_BYTES and OPAL_KAFKA_QUEUE_MAX_MESSAGES bound the queue"
 #define SEEN_LOSS     "a lost offset must be noticed, so that the clients refetch"
 #define OWN_LOOP      "this server's event loop depends on it"
@@ -89,7 +90,8 @@ static char *kafka_extra_table(void)
     return fclose(stream) == 0 ? table : NULL;
 }
 
-/* False for what only the other one knows. What is in no line of the table belongs to both: librdkafka then tells whether it knows it. */
+/* False for what only the other one knows. What is in no line of the table belongs to both: librdkafka then
+ * tells whether it knows it. */
 static bool kafka_extra_belongs(const char *table, const char *key, enum kafka_extra_role role)
 {
     size_t length = strlen(key);

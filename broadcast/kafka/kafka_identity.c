@@ -48,8 +48,8 @@ struct kafka_identity {
     uint64_t refused_since_ns;
     uint64_t refused_last_ns;
     int32_t refusing_broker;
-    /* Since the log was last recognised: who refused the marks, when the position was refused first (0: it was not), and
-     * whether the topic was reported missing. */
+    /* Since the log was last recognised: who refused the marks, when the position was refused first (0: it
+     * was not), and whether the topic was reported missing. */
     int32_t refused_broker;
     uint64_t position_refused_ns;
     bool denied;
@@ -149,7 +149,8 @@ static struct kafka_decision identity_see_located(
 {
     struct kafka_decision gap = {
         .step = KAFKA_GAP, .why = identity->gap_why, .gap_ns = now_ns - identity->gap_since_ns};
-    /* What was read at and behind this offset may appear again, from a leader that was away: it must not be delivered twice. */
+    /* What was read at and behind this offset may appear again, from a leader that was away: it must not be
+     * delivered twice. */
     kafka_marks_drop(&identity->marks, seen->offset);
     identity->epoch = KAFKA_UNKNOWN;
     identity->gap_why = NULL;
@@ -182,8 +183,8 @@ static struct kafka_decision identity_arrive(
     if (identity->question == KAFKA_ASK_MARKS && identity->found < identity->expected &&
         identity->holes != KAFKA_HOLES_COMPACTED)
         return identity_go_to_end(identity, why_other, now_ns);
-    /* The position without the marks: that may be any log. Only a broker that refuses the marks again, after it had the
-     * position, has the known one, whose beginning was removed. */
+    /* The position without the marks: that may be any log. Only a broker that refuses the marks again, after
+     * it had the position, has the known one, whose beginning was removed. */
     if (identity->question == KAFKA_ASK_POSITION && identity->expected &&
         (identity->refused_broker != seen->broker || identity->beyond_broker != seen->broker)) {
         identity->beyond_broker = seen->broker;
@@ -214,8 +215,8 @@ static struct kafka_decision identity_see_check(
     if (seen->offset < identity->position && seen->mark != KAFKA_MARK_NONE)
         return identity_compare(identity, seen, now_ns);
     if (seen->offset < identity->position) {
-        /* The visible log ends too early. A leader whose followers are away shows its last messages later; one that does not
-         * have them says so when it is asked for them. */
+        /* The visible log ends too early. A leader whose followers are away shows its last messages later;
+         * one that does not have them says so when it is asked for them. */
         return identity_ask_later(identity, KAFKA_ASK_POSITION, now_ns);
     }
     /* Epochs never fall within a log. */
@@ -408,7 +409,7 @@ uint64_t kafka_identity_unsettled_ns(const struct kafka_identity *identity)
 
 struct kafka_identity *kafka_identity_make(void)
 {
-    struct kafka_identity *identity = memory_allocate(sizeof(*identity));
+    struct kafka_identity *identity = memory_allocate(sizeof *identity);
     identity->phase = KAFKA_LOCATING;
     identity->question = KAFKA_ASK_END;
     identity->broker = identity->epoch = KAFKA_UNKNOWN;

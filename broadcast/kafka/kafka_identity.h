@@ -5,21 +5,23 @@
  *
  * The rule: an event older than what a client may have fetched again is never delivered. So:
  *   - nothing is delivered while it is in doubt whether the log is the known one;
- *   - a message that was read before is recognised by its mark (kafka_marks.h) and passed over, wherever reading starts;
- *   - whenever events may have been lost, reading goes on at the log's END, and the clients fetch again from then on.
+ *   - a message that was read before is recognised by its mark (kafka_marks.h) and passed over, wherever
+ *     reading starts;
+ *   - whenever events may have been lost, reading goes on at the log's END, and the clients fetch again from
+ *     then on.
  *
  *   LOCATING  asked for the log's END, no answer yet
  *   READING   everything before `position` was read
- *   CHECKING  reads the last messages before `position` again and compares their marks. Each new broker, each lost
- *             connection and each report that the topic is missing is a reason to do so.
+ *   CHECKING  reads the last messages before `position` again and compares their marks. Each new broker, each
+ *             lost connection and each report that the topic is missing is a reason to do so.
  *
- * When a broker refuses the offset that is read, it is asked three questions in turn: for the last messages, for `position`,
- * and for the END. A stale leader (one that was frozen, say) refuses for a moment, so only what lasts for KAFKA_DOUBT_NS
- * counts, unless the answers prove that the position was removed by retention. No answer at all proves nothing: the reader
- * waits, however long it takes.
+ * When a broker refuses the offset that is read, it is asked three questions in turn: for the last messages,
+ * for `position`, and for the END. A stale leader (one that was frozen, say) refuses for a moment, so only
+ * what lasts for KAFKA_DOUBT_NS counts, unless the answers prove that the position was removed by retention.
+ * No answer at all proves nothing: the reader waits, however long it takes.
  *
  *   READING  -- other broker, connection lost, missing, refused --> CHECKING
- *   CHECKING -- the same marks up to `position` ------------------> READING    nothing is lost, nothing is delivered twice
+ *   CHECKING -- the same marks up to `position` ------------------> READING    nothing lost, nothing twice
  *   CHECKING -- another message at a known offset --+
  *            -- refused for long, or removed -------+--> LOCATING, then a gap, then READING from the END
  *   any      -- the topic has another id -----------+
@@ -39,7 +41,8 @@ struct kafka_identity;
 #define KAFKA_CHECK_OFFSETS 8
 /* For so long a leader may give answers that a newer one would not give. */
 #define KAFKA_DOUBT_NS (3 * CLOCK_SECOND)
-/* A topic that was reported missing for so long is gone; brokers that start up deny topics that they have for a moment. */
+/* A topic that was reported missing for so long is gone; brokers that start up deny topics that they have for
+ * a moment. */
 #define KAFKA_GONE_NS (3 * CLOCK_SECOND)
 /* Between two questions. */
 #define KAFKA_ASK_AGAIN_NS (100 * CLOCK_MILLISECOND)
@@ -87,9 +90,11 @@ enum kafka_holes {
 struct kafka_identity *kafka_identity_make(void);
 void kafka_identity_free(struct kafka_identity *identity);
 
-/* Reading begins, at the log's end. `why` not NULL: events may have been there before, so that a gap follows (static text). */
+/* Reading begins, at the log's end. `why` not NULL: events may have been there before, so that a gap follows
+ * (static text). */
 struct kafka_decision kafka_identity_start(struct kafka_identity *identity, const char *why, uint64_t now_ns);
-/* A message, or the log's end. Messages come in the order of their offsets from where reading was asked to begin. */
+/* A message, or the log's end. Messages come in the order of their offsets from where reading was asked to
+ * begin. */
 struct kafka_decision kafka_identity_see(
     struct kafka_identity *identity, const struct kafka_seen *seen, uint64_t now_ns);
 /* The message of a KAFKA_READ_ON was delivered. */
@@ -112,7 +117,8 @@ void kafka_identity_set_holes(struct kafka_identity *identity, enum kafka_holes 
 
 /* The offset of the next message to be read, KAFKA_IDENTITY_END when it is not known. */
 int64_t kafka_identity_position(const struct kafka_identity *identity);
-/* Since when nothing can be delivered because the log's identity or end is not known; 0: messages are delivered. */
+/* Since when nothing can be delivered because the log's identity or end is not known; 0: messages are
+ * delivered. */
 uint64_t kafka_identity_unsettled_ns(const struct kafka_identity *identity);
 
 #endif

@@ -6,8 +6,8 @@
 #define KAFKA_LOG_WARNING 4
 #define KAFKA_LOG_DEBUG   7
 
-/* syslog.h's names clash with enum log_level's, so its numbers stand here: 0 to 2 worse than an error, 3 error, 4 warning,
- * 5 notice, 6 information, 7 debug. */
+/* syslog.h's names clash with enum log_level's, so its numbers stand here: 0 to 2 worse than an error, 3
+ * error, 4 warning, 5 notice, 6 information, 7 debug. */
 static enum log_level kafka_log_level(int level)
 {
     static const enum log_level levels[] = {

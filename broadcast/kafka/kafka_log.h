@@ -1,4 +1,5 @@
-/* librdkafka's own log lines in our log: same level, limited by kind of line so that an outage does not flood it. */
+/* librdkafka's own log lines in our log: same level, limited by kind of line so that an outage does not flood
+ * it. */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_LOG_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_LOG_H
 
@@ -10,7 +11,8 @@ struct kafka_log {
     struct log_limiter limiters[KAFKA_LOG_LIMITERS];
 };
 
-/* `level` is syslog's number; `facility` librdkafka's name of the kind of line. Loop thread only (log.queue=true). */
+/* `level` is syslog's number; `facility` librdkafka's name of the kind of line. Loop thread only
+ * (log.queue=true). */
 void kafka_log_write(
     struct kafka_log *log, const char *who, int level, const char *facility, const char *text);
 

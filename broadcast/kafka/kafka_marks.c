@@ -15,7 +15,7 @@ static uint64_t kafka_mark_add(uint64_t mark, const void *data, size_t length)
     const char *bytes = data;
     for (size_t i = 0; i < length; i += sizeof(uint64_t)) {
         uint64_t word = 0;
-        memcpy(&word, bytes + i, length - i < sizeof(word) ? length - i : sizeof(word));
+        memcpy(&word, bytes + i, length - i < sizeof word ? length - i : sizeof word);
         mark = (mark ^ word) * 0x9e3779b97f4a7c15u;
         mark ^= mark >> 32;
     }
@@ -25,8 +25,8 @@ static uint64_t kafka_mark_add(uint64_t mark, const void *data, size_t length)
 uint64_t kafka_mark_make(int64_t timestamp_ms, const void *value, size_t length)
 {
     size_t part = length < KAFKA_MARK_BYTES ? length : KAFKA_MARK_BYTES;
-    uint64_t mark = kafka_mark_add(1, &timestamp_ms, sizeof(timestamp_ms));
-    mark = kafka_mark_add(mark, &length, sizeof(length));
+    uint64_t mark = kafka_mark_add(1, &timestamp_ms, sizeof timestamp_ms);
+    mark = kafka_mark_add(mark, &length, sizeof length);
     if (value) {
         mark = kafka_mark_add(mark, value, part);
         mark = kafka_mark_add(mark, (const char *)value + length - part, part);

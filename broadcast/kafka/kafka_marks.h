@@ -1,6 +1,6 @@
 /*
- * What the messages of a partition looked like: one number per offset, for the last KAFKA_MARKS_MOST offsets. By these a
- * message that was read before is known again, whatever has happened to the log meanwhile. Pure.
+ * What the messages of a partition looked like: one number per offset, for the last KAFKA_MARKS_MOST offsets.
+ * By these a message that was read before is known again, whatever has happened to the log meanwhile. Pure.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_MARKS_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_MARKS_H
@@ -21,7 +21,8 @@ struct kafka_marks {
     size_t capacity;
 };
 
-/* The mark of a message; never KAFKA_MARK_NONE. It is made of the time stamp, the length and both ends of the value. */
+/* The mark of a message; never KAFKA_MARK_NONE. It is made of the time stamp, the length and both ends of the
+ * value. */
 uint64_t kafka_mark_make(int64_t timestamp_ms, const void *value, size_t length);
 
 void kafka_marks_free(struct kafka_marks *marks);
@@ -29,7 +30,8 @@ void kafka_marks_free(struct kafka_marks *marks);
 void kafka_marks_drop(struct kafka_marks *marks, int64_t first);
 /* Forgets what is at `end` and behind it. */
 void kafka_marks_cut(struct kafka_marks *marks, int64_t end);
-/* Sets the mark of an offset. Offsets that are passed over hold no message. What does not fit next to it is forgotten. */
+/* Sets the mark of an offset. Offsets that are passed over hold no message. What does not fit next to it is
+ * forgotten. */
 void kafka_marks_put(struct kafka_marks *marks, int64_t offset, uint64_t mark);
 /* KAFKA_MARK_NONE when there was no message, or when the offset is not known. */
 uint64_t kafka_marks_get(const struct kafka_marks *marks, int64_t offset);

@@ -10,7 +10,8 @@
 #include "shm/common/signals.h"
 
 struct kafka_mock {
-    rd_kafka_t *owner; /* librdkafka wants a handle for the cluster; it connects to nothing */
+    /* librdkafka wants a handle for the cluster; it connects to nothing */
+    rd_kafka_t *owner;
     rd_kafka_mock_cluster_t *cluster;
 };
 
@@ -28,7 +29,8 @@ struct kafka_mock *kafka_mock_open(const char *topic, struct error *err)
         kafka_mock_close(mock);
         return NULL;
     }
-    /* Unlike librdkafka's other threads, the mock's does not block signals by itself; ours must come to the loop. */
+    /* Unlike librdkafka's other threads, the mock's does not block signals by itself; ours must come to the
+     * loop. */
     signals_hold(&before);
     mock->cluster = rd_kafka_mock_cluster_new(mock->owner, 1);
     signals_release(&before);

@@ -13,7 +13,7 @@ void kafka_pending_init(struct kafka_pending *pending)
 struct kafka_pending_item *kafka_pending_add(
     struct kafka_pending *pending, uint64_t number, uint64_t token, size_t length, uint64_t now_ns)
 {
-    struct kafka_pending_item *item = memory_allocate(sizeof(*item));
+    struct kafka_pending_item *item = memory_allocate(sizeof *item);
     item->magic = KAFKA_PENDING_MAGIC;
     item->number = number;
     item->token = token;

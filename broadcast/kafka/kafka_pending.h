@@ -1,6 +1,6 @@
 /*
- * The producer's messages that Kafka has not acknowledged, in the order of sending. Each is either in flight (librdkafka has
- * its bytes) or waits here with its bytes to be sent (again). One owner, no locks.
+ * The producer's messages that Kafka has not acknowledged, in the order of sending. Each is either in flight
+ * (librdkafka has its bytes) or waits here with its bytes to be sent (again). One owner, no locks.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_PENDING_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_PENDING_H

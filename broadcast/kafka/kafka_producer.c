@@ -2,28 +2,29 @@
  * A message's way:
  *
  *   send -> [holding?] --no--> in flight (librdkafka) --> acknowledged (SENT)
- *             |yes               |given back unsent: topic unknown, no right, batch refused, fatal error, purge
+ *             |yes               |given back: topic unknown, no right, batch refused, fatal error, purge
  *             v                  v
  *           waits  <---------- hold
  *             |
  *             '-- once nothing is in flight (and the retry timer, if set, has run out) --> in flight
  *
- * While holding, nothing new is handed to librdkafka, and nothing is sent again before all that was in flight has been
- * reported: so what waits (kafka_pending.h) is complete, and its order is the order of sending.
+ * While holding, nothing new is handed to librdkafka, and nothing is sent again before all that was in flight
+ * has been reported: so what waits (kafka_pending.h) is complete, and its order is the order of sending.
  *
- * Within librdkafka, idempotence keeps the order and drops duplicates as long as every batch gets through in the end. When the
- * broker refuses a batch for good, those behind it must not overtake: enable.gapless.guarantee makes that a fatal
- * error in librdkafka's sending thread, before anything else leaves, and the broker refuses what is already under way because its
- * sequence numbers don't follow. It can do so only once it has stored something of this producer, so the first message of
- * each sender goes alone ("proven" after its acknowledgement). After a fatal error a new sender takes over with what was not
+ * Within librdkafka, idempotence keeps the order and drops duplicates as long as every batch gets through in
+ * the end. When the broker refuses a batch for good, those behind it must not overtake:
+ * enable.gapless.guarantee makes that a fatal error in librdkafka's sending thread, before anything else
+ * leaves, and the broker refuses what is already under way because its sequence numbers don't follow. It can
+ * do so only once it has stored something of this producer, so the first message of each sender goes alone
+ * ("proven" after its acknowledgement). After a fatal error a new sender takes over with what was not
  * acknowledged: in that one case a message may be in Kafka twice (never lost, never out of order).
  *
  * What is lost for other servers (the queue was full, Kafka refused it) is made up for: once there is room
- * again (half of the queue) one message tells them to have their clients refetch. It stands in the topic behind everything that
- * waited, so what is fetched then is not older than the events that were lost.
+ * again (half of the queue) one message tells them to have their clients refetch. It stands in the topic
+ * behind everything that waited, so what is fetched then is not older than the events that were lost.
  *
- * A refusal concerns a whole batch. Its messages are sent again one at a time ("alone"), so that only the one that is refused when it
- * is alone is given up.
+ * A refusal concerns a whole batch. Its messages are sent again one at a time ("alone"), so that only the one
+ * that is refused when it is alone is given up.
  */
 #include "broadcast/kafka/kafka_producer.h"
 
@@ -57,7 +58,8 @@ struct kafka_producer {
     struct kafka_pending pending;
     uint64_t next_number;
     struct event *retry;
-    /* Runs when it is too early for the next call for a resync; the last call, and the events that others don't get since. */
+    /* Runs when it is too early for the next call for a resync; the last call, and the events that others
+     * don't get since. */
     struct event *resync;
     uint64_t resync_ns;
     uint64_t lost;
@@ -66,7 +68,8 @@ struct kafka_producer {
     bool hold_told;
     /* The broker has acknowledged something of this sender. */
     bool proven;
-    /* The message in flight was sent alone; so is each up to this number, the last message of a refused batch. */
+    /* The message in flight was sent alone; so is each up to this number, the last message of a refused
+     * batch. */
     bool alone;
     uint64_t alone_until;
     /* The sender is of no more use; how often in a row, which grows the wait before the next one. */
@@ -416,7 +419,7 @@ struct kafka_producer *kafka_producer_open(struct event_base *base, const struct
     const char *brokers, bool secure, const struct broadcast_callbacks *callbacks, void *context,
     struct error *err)
 {
-    struct kafka_producer *producer = memory_allocate(sizeof(*producer));
+    struct kafka_producer *producer = memory_allocate(sizeof *producer);
     producer->magic = KAFKA_PRODUCER_MAGIC;
     producer->base = base;
     producer->settings = settings;

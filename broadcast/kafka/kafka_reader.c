@@ -46,8 +46,8 @@ static void reader_forget_held(struct kafka_reader *reader)
     reader->held = NULL;
 }
 
-/* rd_kafka_consume_stop waits for librdkafka's own main thread, which does no network I/O: microseconds. What is still queued
- * of the old reading is dropped by librdkafka. */
+/* rd_kafka_consume_stop waits for librdkafka's own main thread, which does no network I/O: microseconds. What
+ * is still queued of the old reading is dropped by librdkafka. */
 static void reader_read_from(struct kafka_reader *reader, int32_t number, int64_t offset)
 {
     int64_t place = offset == KAFKA_IDENTITY_END ? RD_KAFKA_OFFSET_END : offset;
@@ -363,7 +363,7 @@ static int reader_start(struct kafka_reader *reader, struct event_base *base, st
 struct kafka_reader *kafka_reader_open(
     struct event_base *base, const struct kafka_reader_options *options, struct error *err)
 {
-    struct kafka_reader *reader = memory_allocate(sizeof(*reader));
+    struct kafka_reader *reader = memory_allocate(sizeof *reader);
     reader->magic = KAFKA_READER_MAGIC;
     reader->options = *options;
     if (reader_start(reader, base, err) < 0) {

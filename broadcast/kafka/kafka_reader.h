@@ -1,7 +1,7 @@
 /*
- * Reads every partition of the topic and acts on what kafka_identity.h decides: delivers, waits, starts a partition at another
- * offset, tells a gap. librdkafka's low-level interface is used because the high-level one needs a group, and rights on it.
- * Master's loop only.
+ * Reads every partition of the topic and acts on what kafka_identity.h decides: delivers, waits, starts a
+ * partition at another offset, tells a gap. librdkafka's low-level interface is used because the high-level
+ * one needs a group, and rights on it. Master's loop only.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_READER_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_READER_H
@@ -36,14 +36,16 @@ void kafka_reader_topic_there(struct kafka_reader *reader, int32_t count);
 void kafka_reader_topic_missing(struct kafka_reader *reader);
 /* The connection to a leader was lost, or the leader changed. */
 void kafka_reader_doubt(struct kafka_reader *reader);
-/* After an event callback returned false: offers that event again before it returns, the rest in the next turn. */
+/* After an event callback returned false: offers that event again before it returns, the rest in the next
+ * turn. */
 void kafka_reader_resume(struct kafka_reader *reader);
 
 /* librdkafka's object for the topic; the reader's. */
 rd_kafka_topic_t *kafka_reader_topic(const struct kafka_reader *reader);
 /* 0 while the topic is not known. */
 int32_t kafka_reader_partition_count(const struct kafka_reader *reader);
-/* Since when a partition can't be delivered because its end or its log's identity is not known; 0: all are read. */
+/* Since when a partition can't be delivered because its end or its log's identity is not known; 0: all are
+ * read. */
 uint64_t kafka_reader_unsettled_ns(const struct kafka_reader *reader);
 
 #endif

@@ -14,8 +14,10 @@ struct kafka_resync {
     const struct broadcast_callbacks *callbacks;
     void *context;
     struct event *timer;
-    uint64_t last_ns; /* 0: never */
-    struct text why;  /* of the first that waits */
+    /* 0: never */
+    uint64_t last_ns;
+    /* of the first that waits */
+    struct text why;
 };
 
 static void kafka_resync_obey(struct kafka_resync *resync)
@@ -28,7 +30,7 @@ static void kafka_resync_on_timer(evutil_socket_t descriptor, short what, void *
 {
     (void)descriptor;
     (void)what;
-    kafka_resync_obey(context);
+    kafka_resync_obey(object_cast(struct kafka_resync, KAFKA_RESYNC_MAGIC, context));
 }
 
 static struct slice kafka_resync_shown(struct slice words)

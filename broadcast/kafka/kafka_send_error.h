@@ -5,7 +5,8 @@
 #include <librdkafka/rdkafka.h>
 #include <stdbool.h>
 
-/* The same message may well be taken later: the fault is the topic's or the connection's, not the message's. */
+/* The same message may well be taken later: the fault is the topic's or the connection's, not the message's.
+ * */
 bool kafka_send_error_is_passing(rd_kafka_resp_err_t code);
 /* The message, or its batch, is larger than Kafka takes. */
 bool kafka_send_error_is_size(rd_kafka_resp_err_t code);

@@ -50,7 +50,7 @@ static void sender_on_error(rd_kafka_t *handle, int code, const char *reason, vo
     if (sender->fatal)
         return;
     char text[512];
-    rd_kafka_resp_err_t cause = rd_kafka_fatal_error(handle, text, sizeof(text));
+    rd_kafka_resp_err_t cause = rd_kafka_fatal_error(handle, text, sizeof text);
     sender->fatal = true;
     log_write_limited(&sender->limit_error, LOG_ERROR, LOGGER_BROADCAST,
         "Kafka producer: fatal error %s: %s; a new producer will send what is not acknowledged",
@@ -103,7 +103,7 @@ static int sender_configure(
         kilobytes = KAFKA_LIBRDKAFKA_MAX_KB;
     if (kafka_config_apply_common(conf, settings, options->brokers, options->secure, err) < 0)
         return -1;
-    for (size_t i = 0; i < sizeof(fixed) / sizeof(*fixed); i++)
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         if (kafka_config_set(conf, fixed[i].name, fixed[i].value, err) < 0)
             return -1;
     if (kafka_config_set_number(conf, "message.max.bytes", message, err) < 0 ||
@@ -127,7 +127,7 @@ static rd_kafka_t *sender_make_handle(
     rd_kafka_conf_set_dr_msg_cb(conf, sender_on_report);
     rd_kafka_conf_set_error_cb(conf, sender_on_error);
     rd_kafka_conf_set_log_cb(conf, sender_on_log);
-    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof(reason));
+    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof reason);
     if (!handle) {
         rd_kafka_conf_destroy(conf);
         error_set(err, -1, "Kafka producer: %s", reason);
@@ -177,7 +177,7 @@ int kafka_sender_check(const struct kafka_sender_options *options, struct error 
 struct kafka_sender *kafka_sender_open(
     struct event_base *base, const struct kafka_sender_options *options, struct error *err)
 {
-    struct kafka_sender *sender = memory_allocate(sizeof(*sender));
+    struct kafka_sender *sender = memory_allocate(sizeof *sender);
     sender->magic = KAFKA_SENDER_MAGIC;
     sender->options = *options;
     sender->handle = sender_make_handle(options, sender, err);

@@ -1,6 +1,6 @@
 /*
- * librdkafka's producer: its settings, its beginning and end, its reports. After a fatal error it is of no more use, and the
- * owner replaces it. Master's loop only.
+ * librdkafka's producer: its settings, its beginning and end, its reports. After a fatal error it is of no
+ * more use, and the owner replaces it. Master's loop only.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_SENDER_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_SENDER_H
@@ -12,7 +12,8 @@
 
 struct kafka_sender;
 
-/* Of one batch of several messages, in bytes: librdkafka's default, below Kafka's default limit of a topic. */
+/* Of one batch of several messages, in bytes: librdkafka's default, below Kafka's default limit of a topic.
+ * */
 #define KAFKA_BATCH_BYTES 1000000
 
 struct kafka_sender_options {
@@ -21,7 +22,8 @@ struct kafka_sender_options {
     bool secure;
     /* The largest batch of several messages. */
     uint64_t batch_bytes;
-    /* What became of a message: `code` 0, it is in Kafka; else it is not, and `message` (valid during the call) is given back. */
+    /* What became of a message: `code` 0, it is in Kafka; else it is not, and `message` (valid during the
+     * call) is given back. */
     void (*report)(void *owner, void *item, rd_kafka_resp_err_t code, struct slice message);
     /* A fatal error: what is in flight comes back by `report`. Not from within kafka_sender_send. */
     void (*fatal)(void *owner, rd_kafka_resp_err_t code);

@@ -48,7 +48,8 @@ static void stats_read_partitions(const cJSON *brokers, const cJSON *partitions,
     const cJSON *partition;
     cJSON_ArrayForEach (partition, partitions) {
         int64_t number = stats_number(partition, "partition");
-        /* -1 is librdkafka's own place for messages without a partition; "unknown" ones are asked for, but not there. */
+        /* -1 is librdkafka's own place for messages without a partition; "unknown" ones are asked for, but
+         * not there. */
         if (number < 0 || number >= INT32_MAX ||
             !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(partition, "unknown")))
             continue;

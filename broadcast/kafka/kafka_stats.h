@@ -1,7 +1,8 @@
 /*
- * librdkafka's statistics, read for what has no other non-blocking interface in 2.0: which partitions a topic has, and whether
- * a broker is connected. rd_kafka_metadata() waits for the answer, which the master's loop must not; the statistics come as an
- * event. The JSON is documented in librdkafka's STATISTICS.md. Pure: text in, numbers out.
+ * librdkafka's statistics, read for what has no other non-blocking interface in 2.0: which partitions a topic
+ * has, and whether a broker is connected. rd_kafka_metadata() waits for the answer, which the master's loop
+ * must not; the statistics come as an event. The JSON is documented in librdkafka's STATISTICS.md. Pure: text
+ * in, numbers out.
  */
 #ifndef OPALD_BROADCAST_KAFKA_KAFKA_STATS_H
 #define OPALD_BROADCAST_KAFKA_KAFKA_STATS_H

@@ -7,7 +7,7 @@
 
 static void kafka_watch_on_event(evutil_socket_t descriptor, short what, void *context)
 {
-    struct kafka_watch *watch = context;
+    struct kafka_watch *watch = object_cast(struct kafka_watch, KAFKA_WATCH_MAGIC, context);
     uint64_t count;
     /* Emptied before the queue is looked at. EAGAIN after kafka_watch_again is as good. */
     if (what & EV_READ && read(descriptor, &count, sizeof count) < 0)
@@ -19,6 +19,7 @@ int kafka_watch_open(struct kafka_watch *watch, struct event_base *base, rd_kafk
     void (*ready)(void *context), void *context, struct error *err)
 {
     static const uint64_t one = 1;
+    watch->magic = KAFKA_WATCH_MAGIC;
     watch->queue = queue;
     watch->ready = ready;
     watch->context = context;
@@ -56,4 +57,5 @@ void kafka_watch_close(struct kafka_watch *watch)
     watch->event = NULL;
     close(watch->descriptor);
     watch->descriptor = -1;
+    watch->magic = 0;
 }

@@ -3,10 +3,12 @@
  *
  *   MILLISECONDS what was seen -> decision
  *
- * Seen:     start | start gap | see FIRST[-LAST][KIND] @BROKER [e EPOCH] | end OFFSET @BROKER | refused @BROKER
+ * Seen:     start | start gap | see FIRST[-LAST][KIND] @BROKER [e EPOCH] | end OFFSET @BROKER | refused
+ * @BROKER
  *           | doubt | missing | there | recreated | tick | holes none|compacted|unknown
- * Decision: read on | wait | ask OFFSET | ask end | gap, ... (a gap, and what follows when the same is offered again)
- * Messages of another KIND (a letter) at the same offset differ. Every message of a 'see' must lead to the decision.
+ * Decision: read on | wait | ask OFFSET | ask end | gap, ... (a gap, and what follows when the same is
+ * offered again) Messages of another KIND (a letter) at the same offset differ. Every message of a 'see' must
+ * lead to the decision.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -341,11 +343,11 @@ static void offer(
     char got[64];
     char more[64];
     struct kafka_decision decision = kafka_identity_see(reading->identity, seen, now);
-    describe(&decision, got, sizeof(got));
+    describe(&decision, got, sizeof got);
     if (decision.step == KAFKA_GAP) {
         assert_non_null(decision.why);
         decision = kafka_identity_see(reading->identity, seen, now);
-        describe(&decision, more, sizeof(more) - strlen(got) - 2);
+        describe(&decision, more, sizeof more - strlen(got) - 2);
         strcat(strcat(got, ", "), more);
     }
     expect(reading, got, wanted);
@@ -416,7 +418,7 @@ static void run_line(struct reading *reading, char *line)
         offer(reading, &seen, now, wanted);
     } else {
         struct kafka_decision decision = report(reading->identity, what, now);
-        describe(&decision, got, sizeof(got));
+        describe(&decision, got, sizeof got);
         expect(reading, got, wanted);
     }
 }
@@ -424,7 +426,7 @@ static void run_line(struct reading *reading, char *line)
 static void test_histories(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(histories) / sizeof(*histories); i++) {
+    for (size_t i = 0; i < sizeof histories / sizeof *histories; i++) {
         struct reading reading = {.identity = kafka_identity_make(), .history = histories[i].name};
         char *lines = strdup(histories[i].lines);
         char *rest = lines;

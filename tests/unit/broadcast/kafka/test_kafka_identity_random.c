@@ -71,7 +71,8 @@ struct broker {
     int64_t noted;
     /* Up to here the present leader knows that it has the log. */
     int64_t replicated;
-    /* Its end when it became the leader: before its watermark gets there, it does not say where its log ends (KIP-207). */
+    /* Its end when it became the leader: before its watermark gets there, it does not say where its log ends
+     * (KIP-207). */
     int64_t epoch_start;
 };
 
@@ -211,7 +212,7 @@ static void elect(bool unclean)
     if (!cluster.in_sync[chosen]) {
         lose_behind(chosen);
         cluster.lossy = true;
-        memset(cluster.in_sync, 0, sizeof(cluster.in_sync));
+        memset(cluster.in_sync, 0, sizeof cluster.in_sync);
         cluster.in_sync[chosen] = true;
         for (int i = 0; i < BROKERS; i++) /* nobody keeps a watermark beyond its log */
             if (cluster.brokers[i].high_watermark > cluster.brokers[i].end)
@@ -229,7 +230,8 @@ static void elect(bool unclean)
     cluster.epoch++;
 }
 
-/* The controller notices that a broker is away: it leaves the set of those in sync, unless it is the last one. */
+/* The controller notices that a broker is away: it leaves the set of those in sync, unless it is the last
+ * one. */
 static void expel(int number)
 {
     if (!cluster.in_sync[number])
@@ -421,7 +423,7 @@ static void fetch(void)
         enqueue((struct item){.kind = ITEM_MESSAGE,
             .event = record->event,
             .seen = {.offset = reader.fetch,
-                .mark = kafka_mark_make(record->timestamp_ms, &record->event, sizeof(record->event)),
+                .mark = kafka_mark_make(record->timestamp_ms, &record->event, sizeof record->event),
                 .broker = reader.belief,
                 .epoch = record->epoch}});
     }
@@ -604,8 +606,8 @@ static void check_rest(void)
 
 static bool run_history(uint64_t seed)
 {
-    memset(&cluster, 0, sizeof(cluster));
-    memset(&reader, 0, sizeof(reader));
+    memset(&cluster, 0, sizeof cluster);
+    memset(&reader, 0, sizeof reader);
     random_state = seed * 0x9e3779b97f4a7c15u + 1;
     for (int i = 0; i < 8; i++)
         random_below(2);

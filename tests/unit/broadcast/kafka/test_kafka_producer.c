@@ -1,4 +1,5 @@
-/* The producer when things go wrong, against librdkafka's mock cluster, which returns the errors that are asked for. */
+/* The producer when things go wrong, against librdkafka's mock cluster, which returns the errors that are
+ * asked for. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -112,7 +113,8 @@ static void run_until_sent(size_t pending, unsigned limit_ms)
     assert_int_equal(kafka_producer_pending(fixture.producer), pending);
 }
 
-/* The numbers in partition 0, from its beginning, must be these in this order; a repeated stretch is allowed when `repeats`. */
+/* The numbers in partition 0, from its beginning, must be these in this order; a repeated stretch is allowed
+ * when `repeats`. */
 static void expect_in_kafka(unsigned first, unsigned end, bool repeats)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -165,7 +167,8 @@ static void test_plain(void **state)
     expect_in_kafka(0, 500, false);
 }
 
-/* A fatal error of the idempotent producer while messages wait: a new handle sends them, in order, none lost. */
+/* A fatal error of the idempotent producer while messages wait: a new handle sends them, in order, none lost.
+ * */
 static void test_fatal_error(void **state)
 {
     (void)state;
@@ -296,7 +299,8 @@ static void test_no_right_for_a_while(void **state)
     (void)state;
     send_number(0, 0);
     run_until_sent(0, 10000);
-    /* Unlike a real broker the mock does not check sequence numbers: one request may be under way when it refuses. */
+    /* Unlike a real broker the mock does not check sequence numbers: one request may be under way when it
+     * refuses. */
     rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 2,
         RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
     send_number(1, 0);
@@ -320,7 +324,8 @@ static void expect_told(unsigned first, unsigned end)
     }
 }
 
-/* Whoever asks after a message hears of it once, also when it was sent again by a new handle, and of one given up. */
+/* Whoever asks after a message hears of it once, also when it was sent again by a new handle, and of one
+ * given up. */
 static void test_tokens(void **state)
 {
     (void)state;
@@ -402,7 +407,8 @@ static void remember_handle(char name[64])
     snprintf(name, 64, "%s", rd_kafka_name(kafka_producer_handle(fixture.producer)));
 }
 
-/* The topic's limit becomes known while events are on their way: librdkafka is made anew in between, nothing is lost, doubled or overtaken. */
+/* The topic's limit becomes known while events are on their way: librdkafka is made anew in between, nothing
+ * is lost, doubled or overtaken. */
 static void test_smaller_batches(void **state)
 {
     char before[64];
@@ -427,7 +433,8 @@ static void test_smaller_batches(void **state)
     assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 0);
 }
 
-/* A queue that overflows again and again calls for one resync, and for the next some seconds later, or at the close. */
+/* A queue that overflows again and again calls for one resync, and for the next some seconds later, or at the
+ * close. */
 static void test_resyncs_are_apart(void **state)
 {
     (void)state;
