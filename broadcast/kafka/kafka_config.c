@@ -199,8 +199,7 @@ int kafka_config_apply_security(rd_kafka_conf_t *conf, struct error *err)
 
 /* ---- common settings ---- */
 
-int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_settings *settings,
-    const char *brokers, bool secure, struct error *err)
+int kafka_config_apply_common(rd_kafka_conf_t *conf, const char *brokers, bool secure, struct error *err)
 {
     static const struct {
         const char *name;
@@ -218,20 +217,15 @@ int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_sett
         /* new partitions are found within this */
         {"topic.metadata.refresh.interval.ms", "10000"},
         {"topic.metadata.refresh.fast.interval.ms", "100"},
+        /* Per broker: one that restarts must be found at once, and several are tried in turn. librdkafka adds
+         * its own jitter of -25% to +50%. */
+        {"reconnect.backoff.ms", "50"},
+        {"reconnect.backoff.max.ms", "1000"},
     };
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         if (kafka_config_set(conf, fixed[i].name, fixed[i].value, err) < 0)
             return -1;
-    long long least = (long long)(settings->reconnect_backoff_min * 1000);
-    long long most = (long long)(settings->reconnect_backoff_max * 1000);
-    if (least < 1)
-        least = 1;
-    if (most < least)
-        most = least;
-    if ((brokers && kafka_config_set(conf, "bootstrap.servers", brokers, err) < 0) ||
-        /* librdkafka adds its own jitter of -25% to +50% */
-        kafka_config_set_number(conf, "reconnect.backoff.ms", least, err) < 0 ||
-        kafka_config_set_number(conf, "reconnect.backoff.max.ms", most, err) < 0)
+    if (brokers && kafka_config_set(conf, "bootstrap.servers", brokers, err) < 0)
         return -1;
     if (log_enabled(LOG_DEBUG) && kafka_config_set(conf, "debug", "broker,topic,metadata", err) < 0)
         return -1;

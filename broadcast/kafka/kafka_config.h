@@ -26,7 +26,7 @@ int kafka_config_set_number(
     rd_kafka_conf_t *conf, const char *name, long long value, struct error *err) MUST_CHECK;
 /* `brokers` NULL: none. What producer and consumer share: brokers, security, latency, reconnects, logging
  * through the queue. */
-int kafka_config_apply_common(rd_kafka_conf_t *conf, const struct broadcast_settings *settings,
-    const char *brokers, bool secure, struct error *err) MUST_CHECK;
+int kafka_config_apply_common(
+    rd_kafka_conf_t *conf, const char *brokers, bool secure, struct error *err) MUST_CHECK;
 
 #endif

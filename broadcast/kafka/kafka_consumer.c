@@ -60,8 +60,8 @@ struct kafka_consumer {
     enum backbone_state state;
     bool connected;
     unsigned down_reports;
-    /* Attempts to connect, when last connected. */
-    int64_t connects;
+    /* Not connected since then. */
+    uint64_t away_since_ns;
     uint64_t gap_since_ns;
     /* The brokers say the topic does not exist; 0: it does, or they have not said. */
     uint64_t missing_since_ns;
@@ -145,8 +145,10 @@ static void kafka_consumer_on_reader_changed(void *owner)
 /* Behind a lost connection the topic may be deleted and created again. */
 static void kafka_consumer_note_disconnect(struct kafka_consumer *consumer)
 {
-    if (consumer->connected)
+    if (consumer->connected) {
         kafka_reader_doubt(consumer->reader);
+        consumer->away_since_ns = clock_monotonic_ns();
+    }
     consumer->connected = false;
 }
 
@@ -196,6 +198,24 @@ static void kafka_consumer_on_poke(evutil_socket_t descriptor, short what, void 
         rd_kafka_metadata_destroy(metadata);
 }
 
+/* ---- giving up ---- */
+
+/* librdkafka tries each broker about once a second. The operator's limit counts attempts with the waits of the
+ * options in between, as for the other backbones. */
+static bool kafka_consumer_is_exhausted(const struct kafka_consumer *consumer)
+{
+    const struct broadcast_settings *settings = consumer->settings;
+    double left = (double)(clock_monotonic_ns() - consumer->away_since_ns) / (double)CLOCK_SECOND;
+    double wait = settings->reconnect_backoff_min;
+    int64_t attempts = 0;
+    while (attempts < settings->reconnect_max_retries && left >= wait) {
+        attempts++;
+        left -= wait;
+        wait = wait * 2 < settings->reconnect_backoff_max ? wait * 2 : settings->reconnect_backoff_max;
+    }
+    return settings->reconnect_max_retries && attempts >= settings->reconnect_max_retries;
+}
+
 /* ---- librdkafka's callbacks, from rd_kafka_poll ---- */
 
 static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t length, void *opaque)
@@ -221,10 +241,7 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
             kafka_consumer_topic_missing(consumer);
     }
     kafka_consumer_update_state(consumer);
-    if (consumer->connected)
-        consumer->connects = stats.connects;
-    else if (consumer->settings->reconnect_max_retries &&
-             stats.connects - consumer->connects >= consumer->settings->reconnect_max_retries)
+    if (!consumer->connected && kafka_consumer_is_exhausted(consumer))
         kafka_consumer_set_state(consumer, BACKBONE_LOST);
     if (consumer->state == BACKBONE_UP)
         kafka_admin_learn_limit(consumer->admin);
@@ -287,7 +304,7 @@ static int kafka_consumer_configure(struct kafka_consumer *consumer, rd_kafka_co
     const struct broadcast_settings *settings = consumer->settings;
     long long most = (long long)settings->limits->event_max_bytes + KAFKA_MESSAGE_SLACK;
     long long queue_kb = most * 4 / 1024 > 16384 ? most * 4 / 1024 : 16384;
-    if (kafka_config_apply_common(conf, settings, options->brokers, options->secure, err) < 0)
+    if (kafka_config_apply_common(conf, options->brokers, options->secure, err) < 0)
         return -1;
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         if (kafka_config_set(conf, fixed[i].name, fixed[i].value, err) < 0)
@@ -377,6 +394,7 @@ struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct
     consumer->brokers = options->brokers;
     consumer->limit_known = options->limit_known;
     consumer->owner = options->owner;
+    consumer->away_since_ns = clock_monotonic_ns();
     consumer->state = BACKBONE_CONNECTING;
     if (kafka_consumer_start(consumer, base, options, err) < 0) {
         kafka_consumer_close(consumer);

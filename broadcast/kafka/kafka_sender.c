@@ -101,7 +101,7 @@ static int sender_configure(
         message = KAFKA_LIBRDKAFKA_MAX_SIZE;
     if (kilobytes > KAFKA_LIBRDKAFKA_MAX_KB)
         kilobytes = KAFKA_LIBRDKAFKA_MAX_KB;
-    if (kafka_config_apply_common(conf, settings, options->brokers, options->secure, err) < 0)
+    if (kafka_config_apply_common(conf, options->brokers, options->secure, err) < 0)
         return -1;
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         if (kafka_config_set(conf, fixed[i].name, fixed[i].value, err) < 0)

@@ -34,13 +34,9 @@ static bool stats_node_up(const cJSON *brokers, int64_t node)
 static void stats_read_brokers(const cJSON *brokers, struct kafka_stats *out)
 {
     const cJSON *broker;
-    cJSON_ArrayForEach (broker, brokers) {
-        int64_t connects = stats_number(broker, "connects");
+    cJSON_ArrayForEach (broker, brokers)
         if (stats_broker_up(broker))
             out->brokers_up++;
-        if (connects > out->connects)
-            out->connects = connects;
-    }
 }
 
 static void stats_read_partitions(const cJSON *brokers, const cJSON *partitions, struct kafka_stats *out)

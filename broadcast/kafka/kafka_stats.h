@@ -20,8 +20,6 @@ struct kafka_stats {
     unsigned brokers_up;
     /* Every partition is served by a connected broker (true when there is none). */
     bool leaders_up;
-    /* Attempts to connect so far, at the broker with the most. */
-    int64_t connects;
 };
 
 /* False when the text isn't what it should be. */
