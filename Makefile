@@ -39,7 +39,7 @@ ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SANITIZE) $(if $(filter fuzz,$(SAN)),-fno-sanitize-recover=all)
 LDFLAGS  += -fsanitize=$(SANITIZE)
 endif
-LIBS     := -lrdkafka -levent_core -levent_extra -levent_openssl -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lpcre2-8 -larchive -lcurl -lcjson -lssl -lcrypto -lpthread -lm
+LIBS     := -lrdkafka -levent_core -luuid -lhttp_parser -lhiredis -lpq -lgit2 -lz -lpcre2-8 -larchive -lcurl -lcjson -lssl -lcrypto -lpthread -lm
 
 ifeq ($(SAN),thread)
 # librdkafka's threads, as ThreadSanitizer can know them

@@ -1,225 +1,184 @@
-/* By libevent's HTTP client; one request and the program ends, so its event loop is its own. */
 #include "server/command/http_call.h"
 
-#include <event2/buffer.h>
-#include <event2/bufferevent_ssl.h>
-#include <event2/event.h>
-#include <event2/http.h>
-#include <event2/keyvalq_struct.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
+#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "shm/common/log_redact.h"
 #include "shm/common/memory.h"
 
-#define REQUEST_TIMEOUT_SECONDS 60
+#define REQUEST_TIMEOUT_SECONDS 60L
+/* An answer that is longer is no answer of this API. */
+#define REPLY_MAX_BYTES ((size_t)64 << 20)
 
-struct exchange {
-    struct event_base *base;
-    struct bufferevent *secure; /* NULL: plain */
-    SSL_CTX *tls;
-    struct http_result *result;
-};
+/* ---- the URL ---- */
 
-static void fail(struct http_result *result, const char *reason)
+static bool url_has(CURLU *url, CURLUPart part)
 {
-    if (!result->failure[0])
-        snprintf(result->failure, sizeof result->failure, "%s", reason);
+    char *value = NULL;
+    bool has = curl_url_get(url, part, &value, 0) == CURLUE_OK && value && *value;
+    curl_free(value);
+    return has;
 }
 
-static void exchange_failed(enum evhttp_request_error error, void *context)
+static bool url_is_web(CURLU *url)
 {
-    struct exchange *exchange = context;
-    switch (error) {
-    case EVREQ_HTTP_TIMEOUT:
-        fail(exchange->result, "no answer in time");
-        break;
-    case EVREQ_HTTP_EOF:
-        fail(exchange->result, "the connection was closed before an answer came");
-        break;
-    case EVREQ_HTTP_INVALID_HEADER:
-    case EVREQ_HTTP_DATA_TOO_LONG:
-        fail(exchange->result, "the answer is not HTTP");
-        break;
-    case EVREQ_HTTP_BUFFER_ERROR:
-    case EVREQ_HTTP_REQUEST_CANCEL:
-        fail(exchange->result, "the connection broke");
-        break;
-    }
+    char *scheme = NULL;
+    bool web = curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK && scheme &&
+               (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
+    curl_free(scheme);
+    return web;
 }
 
-/* Why the TLS handshake failed, when it did. */
-static void tell_tls_error(struct exchange *exchange)
+/* NULL after a line on standard error. */
+static CURLU *parse_url(const char *address)
 {
-    unsigned long code = exchange->secure ? bufferevent_get_openssl_error(exchange->secure) : 0;
-    SSL *tls = exchange->secure ? bufferevent_openssl_get_ssl(exchange->secure) : NULL;
-    long verified = tls ? SSL_get_verify_result(tls) : X509_V_OK;
-    char line[160];
-    if (verified != X509_V_OK)
-        snprintf(
-            line, sizeof line, "its certificate is not good: %s", X509_verify_cert_error_string(verified));
-    else if (code)
-        snprintf(line, sizeof line, "no TLS with it: %s", ERR_reason_error_string(code));
-    else
-        return;
-    exchange->result->failure[0] = '\0';
-    fail(exchange->result, line);
-}
-
-static void exchange_done(struct evhttp_request *request, void *context)
-{
-    struct exchange *exchange = context;
-    struct http_result *result = exchange->result;
-    if (request && evhttp_request_get_response_code(request)) {
-        struct evbuffer *input = evhttp_request_get_input_buffer(request);
-        size_t length = evbuffer_get_length(input);
-        result->status = evhttp_request_get_response_code(request);
-        result->body = memory_allocate(length + 1);
-        evbuffer_copyout(input, result->body, length);
-    } else {
-        fail(result, "cannot connect (nothing listens there, or there is no such host)");
-        tell_tls_error(exchange);
-    }
-    event_base_loopbreak(exchange->base);
-}
-
-static struct evhttp_uri *parse_address(const char *address)
-{
-    struct evhttp_uri *uri = evhttp_uri_parse(address);
-    const char *scheme = uri ? evhttp_uri_get_scheme(uri) : NULL;
+    CURLU *url = curl_url();
     const char *wrong = NULL;
-    if (!scheme || (strcasecmp(scheme, "http") != 0 && strcasecmp(scheme, "https") != 0) ||
-        !evhttp_uri_get_host(uri) || !*evhttp_uri_get_host(uri))
+    if (!url || curl_url_set(url, CURLUPART_URL, address, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
+        !url_is_web(url) || !url_has(url, CURLUPART_HOST))
         wrong = "must be a URL like http://host:7002";
-    else if (evhttp_uri_get_userinfo(uri))
+    else if (url_has(url, CURLUPART_USER) || url_has(url, CURLUPART_PASSWORD))
         wrong = "a user name in the URL is not supported, use TOKEN";
-    if (wrong) {
-        struct text shown = {0};
-        log_redact(&shown, slice_from_string(address));
-        fprintf(stderr, "opald: --server-url: %s: %s\n", shown.data ? shown.data : "", wrong);
-        text_free(&shown);
-        if (uri)
-            evhttp_uri_free(uri);
-        return NULL;
-    }
-    return uri;
-}
-
-/* Path and query. */
-static void append_target(struct text *out, const struct evhttp_uri *uri)
-{
-    const char *path = evhttp_uri_get_path(uri);
-    const char *query = evhttp_uri_get_query(uri);
-    text_append_string(out, path && *path ? path : "/");
-    if (query)
-        text_append_format(out, "?%s", query);
-}
-
-static int add_headers(struct evhttp_request *request, const char *host, int port, const char *token)
-{
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-    struct text text = {0};
-    text_append_format(&text, "%s:%d", host, port);
-    int status = evhttp_add_header(headers, "Host", text.data);
-    status |= evhttp_add_header(headers, "content-type", "application/json");
-    status |= evhttp_add_header(headers, "Accept", "*/*");
-    status |= evhttp_add_header(headers, "Connection", "close");
-    if (token) {
-        text_clear(&text);
-        text_append_format(&text, "bearer %s", token);
-        status |= evhttp_add_header(headers, "Authorization", text.data);
-    }
-    text_free(&text);
-    return status;
-}
-
-/* The certificate must be good by the system's authorities (SSL_CERT_FILE and SSL_CERT_DIR say otherwise) and bear the host's name. */
-static void open_tls(struct exchange *exchange, const char *host)
-{
-    exchange->tls = SSL_CTX_new(TLS_client_method());
-    /* A session takes its settings from the context when it is made, not later. */
-    SSL *tls = exchange->tls && SSL_CTX_set_default_verify_paths(exchange->tls) == 1 &&
-                       SSL_CTX_set_min_proto_version(exchange->tls, TLS1_2_VERSION) == 1
-                   ? SSL_new(exchange->tls)
-                   : NULL;
-    if (!tls)
-        return;
-    SSL_set_verify(tls, SSL_VERIFY_PEER, NULL);
-    SSL_set_tlsext_host_name(tls, host);
-    X509_VERIFY_PARAM *parameters = SSL_get0_param(tls);
-    if (X509_VERIFY_PARAM_set1_ip_asc(parameters, host) != 1 && SSL_set1_host(tls, host) != 1) {
-        SSL_free(tls);
-        return;
-    }
-    ERR_clear_error();
-    exchange->secure = bufferevent_openssl_socket_new(
-        exchange->base, -1, tls, BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
-}
-
-static void exchange_run(
-    struct exchange *exchange, const struct evhttp_uri *uri, struct slice body, const char *token)
-{
-    const char *host = evhttp_uri_get_host(uri);
-    bool secure = strcasecmp(evhttp_uri_get_scheme(uri), "https") == 0;
-    int port = evhttp_uri_get_port(uri) > 0 ? evhttp_uri_get_port(uri) : secure ? 443 : 80;
-    char *plain_host = memory_copy_string(host);
-    struct text target = {0};
-    if (plain_host[0] == '[') { /* [::1] */
-        memmove(plain_host, plain_host + 1, strlen(plain_host));
-        plain_host[strcspn(plain_host, "]")] = '\0';
-    }
-    exchange->base = event_base_new();
-    if (exchange->base && secure)
-        open_tls(exchange, plain_host);
-    struct evhttp_connection *connection = NULL;
-    if (exchange->base && (exchange->secure || !secure)) /* the connection takes the bufferevent over */
-        connection = evhttp_connection_base_bufferevent_new(
-            exchange->base, NULL, exchange->secure, plain_host, (ev_uint16_t)port);
-    struct evhttp_request *request = connection ? evhttp_request_new(exchange_done, exchange) : NULL;
-    append_target(&target, uri);
-    if (!request) {
-        fail(exchange->result, "out of resources");
-    } else if (add_headers(request, host, port, token) < 0) {
-        fail(exchange->result, "TOKEN must not contain line breaks");
-        evhttp_request_free(request);
-    } else {
-        evhttp_connection_set_timeout(connection, REQUEST_TIMEOUT_SECONDS);
-        evhttp_request_set_error_cb(request, exchange_failed);
-        evbuffer_add(evhttp_request_get_output_buffer(request), body.data, body.length);
-        if (evhttp_make_request(connection, request, EVHTTP_REQ_POST, target.data) == 0)
-            event_base_dispatch(exchange->base);
-    }
-    if (!exchange->result->status)
-        fail(exchange->result, "the request could not be sent");
-    if (connection)
-        evhttp_connection_free(connection);
-    SSL_CTX_free(exchange->tls);
-    if (exchange->base)
-        event_base_free(exchange->base);
-    text_free(&target);
-    free(plain_host);
+    if (!wrong)
+        return url;
+    struct text shown = {0};
+    log_redact(&shown, slice_from_string(address));
+    fprintf(stderr, "opald: --server-url: %s: %s\n", shown.data ? shown.data : "", wrong);
+    text_free(&shown);
+    curl_url_cleanup(url);
+    return NULL;
 }
 
 bool http_call_check(const char *url)
 {
-    struct evhttp_uri *uri = parse_address(url);
-    if (uri)
-        evhttp_uri_free(uri);
-    return uri != NULL;
+    CURLU *parsed = parse_url(url);
+    curl_url_cleanup(parsed);
+    return parsed != NULL;
+}
+
+/* ---- the request ---- */
+
+static size_t on_reply(char *bytes, size_t one, size_t length, void *context)
+{
+    struct text *reply = context;
+    (void)one;
+    if (reply->length + length > REPLY_MAX_BYTES)
+        return 0;
+    text_append(reply, bytes, length);
+    return length;
+}
+
+/* What went wrong, in our words, and behind it in libcurl's, which name the host. */
+static void describe(CURLcode code, const char *problem, struct http_result *result)
+{
+    const char *kind = "the request failed";
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        kind = "there is no such host";
+        break;
+    case CURLE_COULDNT_CONNECT:
+        kind = "cannot connect";
+        break;
+    case CURLE_OPERATION_TIMEDOUT:
+        kind = "no answer in time";
+        break;
+    case CURLE_PEER_FAILED_VERIFICATION:
+        kind = "its certificate is not good";
+        break;
+    case CURLE_SSL_CONNECT_ERROR:
+        kind = "no TLS with it";
+        break;
+    case CURLE_GOT_NOTHING:
+        kind = "the connection was closed before an answer came";
+        break;
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        kind = "the answer is not HTTP";
+        break;
+    case CURLE_WRITE_ERROR:
+        kind = "the answer is too long";
+        break;
+    default:
+        break;
+    }
+    snprintf(result->failure, sizeof result->failure, "%s: %s", kind,
+        *problem ? problem : curl_easy_strerror(code));
+}
+
+/* The system's certificates, unless these variables name others: as OpenSSL's own programs do. */
+static void set_trust(CURL *curl)
+{
+    const char *file = getenv("SSL_CERT_FILE");
+    const char *folder = getenv("SSL_CERT_DIR");
+    if (file && *file)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, file);
+    if (folder && *folder)
+        curl_easy_setopt(curl, CURLOPT_CAPATH, folder);
+    curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+}
+
+static struct curl_slist *make_headers(const char *token)
+{
+    struct text line = {0};
+    struct curl_slist *headers = curl_slist_append(NULL, "content-type: application/json");
+    /* otherwise a large body waits a second for the server's '100 Continue' */
+    headers = curl_slist_append(headers, "Expect:");
+    if (token) {
+        text_append_format(&line, "Authorization: bearer %s", token);
+        headers = curl_slist_append(headers, line.data);
+    }
+    text_free(&line);
+    return headers;
+}
+
+static void perform(CURL *curl, CURLU *url, const char *token, struct slice body, struct http_result *result)
+{
+    char problem[CURL_ERROR_SIZE] = "";
+    struct text reply = {0};
+    long status = 0;
+    struct curl_slist *headers = make_headers(token);
+    curl_easy_setopt(curl, CURLOPT_CURLU, url);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body.data);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.length);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, REQUEST_TIMEOUT_SECONDS);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, "opald/" OPALD_VERSION);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_reply);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
+    set_trust(curl);
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    if (code != CURLE_OK) {
+        describe(code, problem, result);
+    } else {
+        result->status = (int)status;
+        result->body = memory_copy_string(reply.data ? reply.data : "");
+    }
+    curl_slist_free_all(headers);
+    text_free(&reply);
 }
 
 int http_call_post(const char *url, const char *token, struct slice body, struct http_result *result)
 {
-    struct evhttp_uri *uri = parse_address(url);
-    struct exchange exchange = {.result = result};
-    if (!uri)
+    CURLU *parsed = parse_url(url);
+    if (!parsed)
         return -1;
-    exchange_run(&exchange, uri, body, token);
-    evhttp_uri_free(uri);
+    CURL *curl = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? curl_easy_init() : NULL;
+    if (!curl)
+        snprintf(result->failure, sizeof result->failure, "out of resources");
+    else if (token && token[strcspn(token, "\r\n")])
+        snprintf(result->failure, sizeof result->failure, "TOKEN must not contain line breaks");
+    else
+        perform(curl, parsed, token, body, result);
+    curl_easy_cleanup(curl);
+    curl_url_cleanup(parsed);
+    curl_global_cleanup();
     return 0;
 }
 
