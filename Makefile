@@ -1,5 +1,5 @@
 # make          builds build/opald
-# make run      installs what is missing, builds, serves on 127.0.0.1:7002
+# make run      installs what is missing, builds, serves on localhost:7002
 # make demo     the server on a Kafka of its own, a subscriber and a publisher in one terminal
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
 # make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
@@ -147,7 +147,7 @@ BUILD_ALL = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFL
 
 run: deps
 	@$(BUILD_ALL)
-	$(OUT)/opald run --host 127.0.0.1 --port 7002
+	$(OUT)/opald run --host localhost --port 7002
 
 demo:
 	@CC='$(CC)' tests/packages install $(FOR) demo

@@ -11,24 +11,31 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
+#include "shm/common/object.h"
 #include "shm/common/text.h"
 #include "shm/common/loggers.h"
 #include "shm/figures.h"
 #include "shm/worker_table.h"
 
+#define STATSD_MAGIC 0x73746174u
 #define PREFIX       "permit.opal."
 #define PACKET_BYTES 1432 /* DogStatsD's own limit: fits an Ethernet frame */
 
 struct statsd {
+    uint32_t magic;
     const struct config *config;
     const struct segment *segment;
     struct event_base *base;
     struct event *tick;
-    struct resolver *resolver; /* while the name is looked up */
-    int socket;                /* -1: the agent's address is not known (yet) */
-    bool started;              /* "startup" was sent */
+    /* while the name is looked up */
+    struct resolver *resolver;
+    /* -1: the agent's address is not known (yet) */
+    int socket;
+    /* "startup" was sent */
+    bool started;
     struct text packet;
-    uint64_t sent[COUNTER_COUNT]; /* of each counter, what the agent has been told */
+    /* of each counter, what the agent has been told */
+    uint64_t sent[COUNTER_COUNT];
     struct log_limiter unreachable;
 };
 
@@ -142,20 +149,55 @@ static void send_all(struct statsd *statsd)
 
 /* ---- the agent's address ---- */
 
-static void on_resolved(
-    void *context, const struct resolver_address *addresses, size_t count, const char *failure)
+/* A socket to `address`, or -1. */
+static int open_socket(const struct resolver_address *address)
 {
-    struct statsd *statsd = context;
-    statsd->resolver = NULL;
-    for (size_t i = 0; i < count && statsd->socket < 0; i++) {
-        int fd = socket(addresses[i].address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(address->address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    if (connect(fd, (const struct sockaddr *)&address->address, address->length) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* On this host an empty packet tells at once when nothing listens there; elsewhere nobody knows, which is good enough. */
+static bool is_refused(int fd)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (send(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        return errno == ECONNREFUSED;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == ECONNREFUSED;
+}
+
+/* The first address where something listens; without one, the first that can be used. */
+static int choose_socket(const struct resolver_address *addresses, size_t count)
+{
+    int fallback = -1;
+    for (size_t i = 0; i < count; i++) {
+        int fd = open_socket(&addresses[i]);
         if (fd < 0)
             continue;
-        if (connect(fd, (const struct sockaddr *)&addresses[i].address, addresses[i].length) == 0)
-            statsd->socket = fd;
+        if (!is_refused(fd)) {
+            if (fallback >= 0)
+                close(fallback);
+            return fd;
+        }
+        if (fallback < 0)
+            fallback = fd;
         else
             close(fd);
     }
+    return fallback;
+}
+
+static void on_resolved(
+    void *context, const struct resolver_address *addresses, size_t count, const char *failure)
+{
+    struct statsd *statsd = object_cast(struct statsd, STATSD_MAGIC, context);
+    statsd->resolver = NULL;
+    statsd->socket = choose_socket(addresses, count);
     if (statsd->socket < 0)
         log_write_limited(&statsd->unreachable, LOG_WARNING, LOGGER_STATSD,
             "no DogStatsD agent at %s: %s; the next attempt comes in %g s", statsd->config->statsd_host,
@@ -165,7 +207,7 @@ static void on_resolved(
 
 static void on_tick(evutil_socket_t descriptor, short what, void *context)
 {
-    struct statsd *statsd = context;
+    struct statsd *statsd = object_cast(struct statsd, STATSD_MAGIC, context);
     (void)descriptor;
     (void)what;
     if (statsd->socket >= 0)
@@ -179,6 +221,7 @@ struct statsd *statsd_open(
     struct event_base *base, const struct config *config, const struct segment *segment)
 {
     struct statsd *statsd = memory_allocate(sizeof *statsd);
+    statsd->magic = STATSD_MAGIC;
     double interval = config->statsd_interval;
     struct timeval each = clock_timeval(interval);
     statsd->config = config;
@@ -205,5 +248,6 @@ void statsd_close(struct statsd *statsd)
     if (statsd->socket >= 0)
         close(statsd->socket);
     text_free(&statsd->packet);
+    statsd->magic = 0;
     free(statsd);
 }
