@@ -10,14 +10,18 @@
 #include <unistd.h>
 
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/object.h"
 #include "shm/link/policy_socket.h"
 #include "shm/worker_table.h"
 
-/* Answers that wait for a worker's socket. Each is small (the bundle itself is behind the descriptor). */
-#define WAITING_MAX  4096
-#define RECEIVE_TURN 64 /* messages of one worker before the others have their turn */
+#define POLICY_SERVER_MAGIC UINT32_C(0x706c7376)
+#define PEER_MAGIC          UINT32_C(0x70656572)
+/* Answers that wait for a worker's socket. Each is small: the bundle itself is behind the descriptor. */
+#define WAITING_MAX 4096
+/* Messages of one worker before the others have their turn. */
+#define RECEIVE_TURN 64
 /* Without accepting, when no descriptor is left: the listener stays readable all the time. */
 #define ACCEPT_PAUSE_MS 100
 
@@ -26,27 +30,32 @@ struct waiting {
     enum policy_message_type type;
     uint64_t id;
     int descriptor;
-    struct slice body; /* owned */
+    /* Owned. */
+    struct slice body;
 };
 
 struct peer {
+    uint32_t magic;
     TAILQ_ENTRY(peer) link;
     struct policy_server *server;
     policy_peer name;
     int socket;
     struct event *readable;
-    struct event *writable; /* while something waits */
+    /* Pending while something waits. */
+    struct event *writable;
     STAILQ_HEAD(waiting_list, waiting) waiting;
     unsigned waiting_count;
 };
 
 struct policy_server {
+    uint32_t magic;
     struct event_base *base;
     const struct segment *segment;
     struct policy_server_hooks hooks;
     int listener;
     struct event *accepting;
-    struct event *resume; /* while it pauses */
+    /* Pending while it pauses. */
+    struct event *resume;
     TAILQ_HEAD(peer_list, peer) peers;
     policy_peer next_name;
     struct policy_head head;
@@ -72,10 +81,11 @@ static void peer_close(struct peer *peer)
     event_free(peer->readable);
     event_free(peer->writable);
     close(peer->socket);
+    peer->magic = 0;
     free(peer);
 }
 
-/* False: the peer can't be used any more (and is closed by its next event). */
+/* False: the peer can't be used any more. Its next event closes it. */
 static bool peer_send(
     struct peer *peer, enum policy_message_type type, uint64_t id, struct slice body, int descriptor)
 {
@@ -105,7 +115,7 @@ static bool peer_send(
 
 static void peer_on_writable(evutil_socket_t descriptor, short what, void *context)
 {
-    struct peer *peer = context;
+    struct peer *peer = object_cast(struct peer, PEER_MAGIC, context);
     struct waiting *waiting;
     (void)descriptor;
     (void)what;
@@ -131,7 +141,7 @@ static void peer_on_writable(evutil_socket_t descriptor, short what, void *conte
 
 static void peer_on_readable(evutil_socket_t descriptor, short what, void *context)
 {
-    struct peer *peer = context;
+    struct peer *peer = object_cast(struct peer, PEER_MAGIC, context);
     struct policy_server *server = peer->server;
     struct policy_message message;
     (void)descriptor;
@@ -163,7 +173,7 @@ static bool peer_is_worker(const struct policy_server *server, pid_t pid)
     return false;
 }
 
-/* Workers lose nothing by it: they are connected, and what they ask waits in the socket. */
+/* Workers lose nothing: they are connected, and their requests wait in the socket. */
 static void server_pause(struct policy_server *server)
 {
     const struct timeval pause = {0, ACCEPT_PAUSE_MS * 1000};
@@ -175,7 +185,7 @@ static void server_pause(struct policy_server *server)
 
 static void server_on_resume(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_server *server = context;
+    struct policy_server *server = object_cast(struct policy_server, POLICY_SERVER_MAGIC, context);
     (void)descriptor;
     (void)what;
     event_add(server->accepting, NULL);
@@ -183,7 +193,7 @@ static void server_on_resume(evutil_socket_t descriptor, short what, void *conte
 
 static void server_on_accept(evutil_socket_t listener, short what, void *context)
 {
-    struct policy_server *server = context;
+    struct policy_server *server = object_cast(struct policy_server, POLICY_SERVER_MAGIC, context);
     (void)what;
     for (;;) {
         int socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -202,6 +212,7 @@ static void server_on_accept(evutil_socket_t listener, short what, void *context
             continue;
         }
         struct peer *peer = memory_allocate(sizeof *peer);
+        peer->magic = PEER_MAGIC;
         peer->server = server;
         peer->name = server->next_name++;
         peer->socket = socket;
@@ -219,6 +230,7 @@ struct policy_server *policy_server_open(struct event_base *base, int listener, 
     const struct policy_server_hooks *hooks)
 {
     struct policy_server *server = memory_allocate(sizeof *server);
+    server->magic = POLICY_SERVER_MAGIC;
     server->base = base;
     server->segment = segment;
     server->hooks = *hooks;
@@ -241,6 +253,7 @@ void policy_server_close(struct policy_server *server)
     event_free(server->resume);
     close(server->listener);
     free(server->buffer);
+    server->magic = 0;
     free(server);
 }
 

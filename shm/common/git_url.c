@@ -62,7 +62,8 @@ static int take_part(CURLU *handle, CURLUPart part, unsigned flags, struct text 
     return code == CURLUE_URLDECODE ? -1 : 0;
 }
 
-/* A password with a '/' in it ends the authority early: then its '@' is in what libcurl takes for the path. */
+/* A password with a '/' in it ends the authority early: then its '@' is in what libcurl takes for the path.
+ * */
 static bool has_late_at(CURLU *handle)
 {
     static const CURLUPart parts[] = {CURLUPART_PATH, CURLUPART_QUERY, CURLUPART_FRAGMENT};
@@ -117,8 +118,8 @@ static int take_url(struct git_url *url, CURLU *handle, const char *text, struct
 
 /* ---- what is no URL ---- */
 
-/* user@host:path or host:path; the host may be in brackets, with a port in them: [host:22]:path, [::1]:path. As git reads
- * it. */
+/* user@host:path or host:path; the host may be in brackets, with a port in them: [host:22]:path, [::1]:path.
+ * As git reads it. */
 static int take_scp(struct git_url *url, const char *text, struct error *err)
 {
     const char *colon = strchr(text, ':');
@@ -181,7 +182,8 @@ void git_url_free(struct git_url *url)
 
 /* ---- sameness ---- */
 
-/* Without the '/' in front (of a host's paths: an scp path begins without it), and without '/' and ".git" at the end. */
+/* Without the '/' in front (of a host's paths: an scp path begins without it), and without '/' and ".git" at
+ * the end. */
 static struct slice path_core(const struct git_url *url)
 {
     struct slice path = text_slice(&url->path);

@@ -64,8 +64,8 @@ struct bundle_builder *bundle_builder_open(
     git_libgit2_init();
     /* Our own configuration names the folder; its owner means nothing, since containers run under any uid. */
     git_libgit2_opts(GIT_OPT_SET_OWNER_VALIDATION, 0);
-    /* git has checked the hash of each object when it fetched it, and does not do it again at each read either. zlib's
-     * checksum stays. */
+    /* git has checked the hash of each object when it fetched it, and does not do it again at each read
+     * either. zlib's checksum stays. */
     git_libgit2_opts(GIT_OPT_ENABLE_STRICT_HASH_VERIFICATION, 0);
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
         git_libgit2_opts(GIT_OPT_SET_SEARCH_PATH, levels[i], "");
@@ -85,7 +85,8 @@ static void append_list(struct text *out, const struct config_list *list)
         text_append_format(out, "%s%s", i > 0 ? "," : "", list->items[i]);
 }
 
-/* A mistake in an option may leave nothing of a repository. Clients then get an empty bundle and report no error. */
+/* A mistake in an option may leave nothing of a repository. Clients then get an empty bundle and report no
+ * error. */
 static void builder_warn_when_empty(const struct bundle_builder *builder)
 {
     const struct bundle_rules *rules = &builder->rules;
@@ -168,8 +169,8 @@ static bool job_take_paths(struct bundle_job *job, const struct bundle_request *
     return true;
 }
 
-/* Sets job->old_hash to the commit that `base` names. False: `base` is not that hash itself, and the result says what to
- * ask with. */
+/* Sets job->old_hash to the commit that `base` names. False: `base` is not that hash itself, and the result
+ * says what to ask with. */
 static bool job_take_base(struct bundle_job *job, struct slice base)
 {
     static struct log_limiter limiter;

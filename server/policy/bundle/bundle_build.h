@@ -1,7 +1,7 @@
 /*
- * Makes the body of GET /policy from a local repository: all modules at a commit, or what changed since another commit.
- * The text is the reference's to the byte. It reads, and never writes; it may take seconds and may wait for the git
- * program. Bundle builder's process.
+ * Makes the body of GET /policy from a local repository: all modules at a commit, or what changed since
+ * another commit. The text is the reference's to the byte. It reads, and never writes; it may take seconds
+ * and may wait for the git program. Bundle builder's process.
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_BUILD_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_BUILD_H
@@ -23,9 +23,9 @@ struct bundle_request {
     struct slice base;
 };
 
-/* A status of bundle_result: nothing was made, since `base` of the request is not the commit's own hash. result->base is
- * what to ask with: the full hash of the commit that was named, or nothing when there is none. So one bundle is made
- * however its base is spelled. */
+/* A status of bundle_result: nothing was made, since `base` of the request is not the commit's own hash.
+ * result->base is what to ask with: the full hash of the commit that was named, or nothing when there is
+ * none. So one bundle is made however its base is spelled. */
 #define BUNDLE_OTHER_BASE 300u
 
 struct bundle_result {

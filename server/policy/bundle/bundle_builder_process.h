@@ -1,7 +1,7 @@
 /*
- * The policy process's handle on its bundle builder. The builder is started when there is something to do, ended when it
- * has been idle for a minute (its memory comes back), killed when it takes too long, and replaced when it dies. One build
- * at a time. Policy process's loop.
+ * The policy process's handle on its bundle builder. The builder is started when there is something to do,
+ * ended when it has been idle for a minute (its memory comes back), killed when it takes too long, and
+ * replaced when it dies. One build at a time. Policy process's loop.
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_BUILDER_PROCESS_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_BUILDER_PROCESS_H

@@ -71,7 +71,8 @@ int bundle_child_main(const struct config *config)
 
 /* ---- its start ---- */
 
-/* The arguments of this process with its --as-... replaced. From /proc, so that no caller has to pass them along. */
+/* The arguments of this process with its --as-... replaced. From /proc, so that no caller has to pass them
+ * along. */
 static const char **read_arguments(struct text *text)
 {
     size_t count = 0, capacity = 16;

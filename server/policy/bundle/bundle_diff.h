@@ -1,7 +1,7 @@
 /*
- * What changed between two commits, as git itself sees it: `git diff-tree -r -M --raw -z`. The program and not libgit2,
- * because git decides which deleted and added files are a rename (similarity, names, limits), and the reference takes
- * git's decision. Bundle builder's process, which may wait for the program.
+ * What changed between two commits, as git itself sees it: `git diff-tree -r -M --raw -z`. The program and
+ * not libgit2, because git decides which deleted and added files are a rename (similarity, names, limits),
+ * and the reference takes git's decision. Bundle builder's process, which may wait for the program.
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_DIFF_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_DIFF_H
@@ -35,8 +35,8 @@ struct bundle_diff {
     size_t capacity;
 };
 
-/* Runs git in `repository` (its .git folder) on two full hashes. -1 with `err`: git can't be run, it failed, or it reports
- * more than `changes_max` changes (code E2BIG). */
+/* Runs git in `repository` (its .git folder) on two full hashes. -1 with `err`: git can't be run, it failed,
+ * or it reports more than `changes_max` changes (code E2BIG). */
 MUST_CHECK int bundle_diff_run(struct bundle_diff *diff, const char *repository, const char *old_hash,
     const char *new_hash, size_t changes_max, struct error *err);
 /* Pure: parses diff->output. */

@@ -1,6 +1,6 @@
 /*
- * One bundle of the store: who waits for it, or what was built. And the two ways to hold entries: a table by key, and a
- * list in order. Plain data; no I/O but closing descriptors. For bundle_store.c.
+ * One bundle of the store: who waits for it, or what was built. And the two ways to hold entries: a table by
+ * key, and a list in order. Plain data; no I/O but closing descriptors. For bundle_store.c.
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_ENTRY_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_ENTRY_H

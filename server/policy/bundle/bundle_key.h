@@ -1,4 +1,5 @@
-/* What makes two requests for a bundle the same: the base, and the set of paths in normal form, sorted, each once. Pure. */
+/* What makes two requests for a bundle the same: the base, and the set of paths in normal form, sorted, each
+ * once. Pure. */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_KEY_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_KEY_H
 
@@ -20,7 +21,8 @@ struct bundle_key {
     uint32_t hash;
 };
 
-/* Fills an empty key. A base with a NUL in it counts as none; a path with a NUL becomes a path that no repository has. */
+/* Fills an empty key. A base with a NUL in it counts as none; a path with a NUL becomes a path that no
+ * repository has. */
 void bundle_key_make(struct bundle_key *key, const struct slice *paths, size_t path_count, struct slice base);
 /* The same request with another base. */
 void bundle_key_with_base(const struct bundle_key *key, struct slice base, struct bundle_key *out);

@@ -1,5 +1,5 @@
-/* Which files make a bundle: chosen from a commit's tree or from the changes between two commits, in the reference's order.
- * Pure. */
+/* Which files make a bundle: chosen from a commit's tree or from the changes between two commits, in the
+ * reference's order. Pure. */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_MODULES_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_MODULES_H
 
@@ -32,8 +32,8 @@ void bundle_modules_of_tree(struct bundle_modules *modules, const struct bundle_
     const struct bundle_directories *directories, const struct bundle_rules *rules);
 /* Whether the commit has any. */
 bool bundle_modules_any(const struct bundle_tree *tree, const struct bundle_rules *rules);
-/* What was added, what was renamed (its new side), then what was modified. A file that was renamed and changed is in there
- * twice, as in the reference. */
+/* What was added, what was renamed (its new side), then what was modified. A file that was renamed and
+ * changed is in there twice, as in the reference. */
 void bundle_modules_of_diff(struct bundle_modules *modules, const struct bundle_diff *diff,
     const struct bundle_directories *directories, const struct bundle_rules *rules);
 /* What was deleted, then the old side of what was renamed. `oid` is not set. */

@@ -7,7 +7,8 @@
 
 #define REVISION_BYTES 255
 
-/* Hashes and names. A client must not start a search through messages (":/text", "^{/text}") or the reflog ("@{1}"). */
+/* Hashes and names. A client must not start a search through messages (":/text", "^{/text}") or the reflog
+ * ("@{1}"). */
 static bool revision_is_plain(struct slice revision)
 {
     if (revision.length == 0 || revision.length > REVISION_BYTES)
@@ -18,8 +19,8 @@ static bool revision_is_plain(struct slice revision)
     return true;
 }
 
-/* Whether `revision` begins with the hash of a file, perhaps a short one, or with one that is ambiguous. libgit2 would
- * inflate the whole file, however large, only to see that it is no commit. */
+/* Whether `revision` begins with the hash of a file, perhaps a short one, or with one that is ambiguous.
+ * libgit2 would inflate the whole file, however large, only to see that it is no commit. */
 static bool revision_is_file(git_repository *repository, const char *revision)
 {
     size_t digits = strspn(revision, "0123456789abcdefABCDEF");

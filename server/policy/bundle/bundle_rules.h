@@ -1,4 +1,5 @@
-/* What decides which files of a repository go into a bundle, and how large things may get; from the configuration. */
+/* What decides which files of a repository go into a bundle, and how large things may get; from the
+ * configuration. */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_RULES_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_RULES_H
 

@@ -1,15 +1,15 @@
 /*
- * The bundles of the policy process. The builder (bundle_child.h) builds each (commit, paths, base) once, however many
- * clients ask for it at the same time. Built bundles are kept in memory while there is room. Clients get a descriptor of
- * sealed memory.
+ * The bundles of the policy process. The builder (bundle_child.h) builds each (commit, paths, base) once,
+ * however many clients ask for it at the same time. Built bundles are kept in memory while there is room.
+ * Clients get a descriptor of sealed memory.
  *
  *   asked --known: answered at once
- *         '-new--> WAITING (a queue, bounded in number and time) --> BUILDING (one at a time) --> KEPT --> dropped:
- *                                                                          |            least recently used first
- *                                                                          '--> an error: its askers get it, nothing is kept
+ *         '-new--> WAITING (a queue, bounded in number and time) --> BUILDING (one at a time)
+ *                    BUILDING --> KEPT --> dropped, least recently used first
+ *                    BUILDING --> an error: its askers get it, nothing is kept
  *
- * A new head drops what was built for the old one. A client that waits for a bundle of the old head still gets it. Policy
- * process's loop.
+ * A new head drops what was built for the old one. A client that waits for a bundle of the old head still
+ * gets it. Policy process's loop.
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_STORE_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_STORE_H
@@ -74,7 +74,8 @@ struct bundle_store *bundle_store_open(const struct bundle_store_settings *setti
 /* Does not answer the clients that wait. Ends the builder. */
 void bundle_store_close(struct bundle_store *store);
 
-/* The repository's folder and the commit that is served from now on, both copied; both NULL: there is none (503). */
+/* The repository's folder and the commit that is served from now on, both copied; both NULL: there is none
+ * (503). */
 void bundle_store_set_head(struct bundle_store *store, const char *repository, const char *commit);
 
 /* Asks for a bundle; paths and base as they came in the query. */

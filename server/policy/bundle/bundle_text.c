@@ -38,7 +38,8 @@ bool bundle_text_line(struct slice *rest, struct slice *line)
     return true;
 }
 
-/* Length in bytes of the white space character (Python's \s, without the line ends) at the start of `text`, or 0. */
+/* Length in bytes of the white space character (Python's \s, without the line ends) at the start of `text`,
+ * or 0. */
 static size_t space_length(struct slice text)
 {
     uint32_t point;

@@ -1,7 +1,7 @@
 /*
- * All files and directories of one commit, in the reference's order: a directory, then its files as git sorts them, then
- * its sub-directories, each with all it holds. Submodules are left out. Symbolic links count as files, as in the
- * reference. Bundle builder's process.
+ * All files and directories of one commit, in the reference's order: a directory, then its files as git sorts
+ * them, then its sub-directories, each with all it holds. Submodules are left out. Symbolic links count as
+ * files, as in the reference. Bundle builder's process.
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_TREE_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_TREE_H
@@ -36,7 +36,8 @@ struct bundle_tree_limits {
     size_t path_bytes;
 };
 
-/* Reads `commit` into an empty tree. -1 with `err`: not a commit, broken objects, over a limit (code E2BIG). */
+/* Reads `commit` into an empty tree. -1 with `err`: not a commit, broken objects, over a limit (code E2BIG).
+ * */
 MUST_CHECK int bundle_tree_read(struct bundle_tree *tree, git_repository *repository, const git_oid *commit,
     const struct bundle_tree_limits *limits, struct error *err);
 void bundle_tree_free(struct bundle_tree *tree);

@@ -1,10 +1,10 @@
 /*
- * What the policy process and its bundle builder say to each other over a SOCK_SEQPACKET pair: one request, one reply, one
- * at a time. Both are the same program, so the structs go as they are. Lengths are checked all the same, since a builder
- * may be half broken.
+ * What the policy process and its bundle builder say to each other over a SOCK_SEQPACKET pair: one request,
+ * one reply, one at a time. Both are the same program, so the structs go as they are. Lengths are checked all
+ * the same, since a builder may be half broken.
  *
  *   request: | struct bundle_wire_request | repository NUL head NUL base NUL path NUL ... |
- *   reply:   | struct bundle_wire_reply | detail |   with the body's memfd by SCM_RIGHTS when the status is 200
+ *   reply:   | struct bundle_wire_reply | detail |, and the body's memfd by SCM_RIGHTS when the status is 200
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_WIRE_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_WIRE_H
@@ -55,8 +55,9 @@ MUST_CHECK int bundle_wire_request_read(
 
 /* Sends one message; `descriptor` -1: none. -1 with errno. */
 MUST_CHECK int bundle_wire_send(int socket, struct slice message, int descriptor);
-/* Receives one message into `buffer` (cleared first). Its length, 0 at the end of file, -1 with errno. `*descriptor` gets
- * what came with it, or -1 (also when this process had no room for it: passed_descriptor.h). */
+/* Receives one message into `buffer` (cleared first). Its length, 0 at the end of file, -1 with errno.
+ * `*descriptor` gets what came with it, or -1 (also when this process had no room for it:
+ * passed_descriptor.h). */
 MUST_CHECK ssize_t bundle_wire_receive(int socket, struct text *buffer, int *descriptor);
 
 void bundle_wire_reply_write(const struct bundle_result *result, uint64_t build_ns, struct text *out);

@@ -20,8 +20,8 @@ struct writer {
     uint64_t repaired;
 };
 
-/* Ill-formed UTF-8 in names and files becomes U+FFFD: one file in another encoding must not keep all others from the
- * clients. */
+/* Ill-formed UTF-8 in names and files becomes U+FFFD: one file in another encoding must not keep all others
+ * from the clients. */
 static void write_string(struct writer *writer, struct slice value)
 {
     struct text repaired = {0};

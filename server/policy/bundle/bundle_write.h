@@ -1,4 +1,5 @@
-/* Writes the JSON of a bundle, the reference's to the byte. Reads the files from the repository. Bundle builder's process. */
+/* Writes the JSON of a bundle, the reference's to the byte. Reads the files from the repository. Bundle
+ * builder's process. */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_BUNDLE_WRITE_H
 #define OPALD_SERVER_POLICY_BUNDLE_BUNDLE_WRITE_H
 
@@ -21,8 +22,8 @@ struct bundle_content {
     size_t file_bytes_max;
 };
 
-/* `*repaired` counts the files whose ill-formed UTF-8 became U+FFFD. -1 with `err`: a file can't be read or is too large.
- * What is wrong with `output` itself comes out of bundle_output_finish. */
+/* `*repaired` counts the files whose ill-formed UTF-8 became U+FFFD. -1 with `err`: a file can't be read or
+ * is too large. What is wrong with `output` itself comes out of bundle_output_finish. */
 MUST_CHECK int bundle_write(const struct bundle_content *content, struct bundle_output *output,
     uint64_t *repaired, struct error *err);
 

@@ -5,11 +5,12 @@
 
 #include "shm/common/config.h"
 
-/* NAME, or the beginning of names with a '*' behind it. GIT_... is listed one by one: GIT_DIR, GIT_OBJECT_DIRECTORY and
- * others would lead git to another repository, GIT_TRACE... would write files. LC_ALL is set for the child, since opald
- * reads its messages. */
+/* NAME, or the beginning of names with a '*' behind it. GIT_... is listed one by one: GIT_DIR,
+ * GIT_OBJECT_DIRECTORY and others would lead git to another repository, GIT_TRACE... would write files.
+ * LC_ALL is set for the child, since opald reads its messages. */
 static const char *const kept[] = {
-    /* where programs and files are, and who runs them; libnss_wrapper is how images give a random uid a name */
+    /* where programs and files are, and who runs them; libnss_wrapper is how images give a random uid a name
+     * */
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LC_CTYPE", "XDG_CONFIG_HOME",
     "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "NSS_WRAPPER_PASSWD", "NSS_WRAPPER_GROUP",
     /* how ssh is called and gets keys */

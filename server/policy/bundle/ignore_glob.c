@@ -7,7 +7,8 @@
 
 /* ---- one part of a path, as Python's fnmatch.fnmatchcase ---- */
 
-/* Takes one character off. Ill-formed UTF-8 goes byte by byte, each byte as Python's surrogateescape names it. */
+/* Takes one character off. Ill-formed UTF-8 goes byte by byte, each byte as Python's surrogateescape names
+ * it. */
 static uint32_t take_character(struct slice *rest)
 {
     uint32_t point;
@@ -20,7 +21,8 @@ static uint32_t take_character(struct slice *rest)
     return point;
 }
 
-/* Length of the set's inside when `pattern`, which stands behind a '[', has its ']' ("[]a]" holds a ']'); 0: '[' is an ordinary character. */
+/* Length of the set's inside when `pattern`, which follows a '[', has its ']' ("[]a]" holds a ']'); 0:
+ * '[' is an ordinary character. */
 static size_t set_length(struct slice pattern)
 {
     size_t at = pattern.length > 0 && pattern.data[0] == '!';

@@ -7,6 +7,9 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "shm/common/object.h"
+
+#define TRANSFER_MAGIC    UINT32_C(0x7472666e)
 #define ETAG_MAX          1024
 #define REDIRECTS_MAX     10L
 #define SHA256_OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -14,6 +17,7 @@
 #define TYPE_SHA256       "sha256:"
 
 struct transfer {
+    uint32_t magic;
     int file;
     uint64_t bytes;
     uint64_t bytes_max;
@@ -23,7 +27,7 @@ struct transfer {
     struct text etag;
 };
 
-/* Any byte on the error output tells the policy process that there is progress (job.h). */
+/* A byte on the error output is progress for the policy process (job.h). */
 static void show_progress(void)
 {
     (void)!write(STDERR_FILENO, "\r", 1);
@@ -31,7 +35,7 @@ static void show_progress(void)
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *context)
 {
-    struct transfer *transfer = context;
+    struct transfer *transfer = object_cast(struct transfer, TRANSFER_MAGIC, context);
     size_t length = size * count;
     transfer->bytes += length;
     if (transfer->bytes > transfer->bytes_max) {
@@ -53,7 +57,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *context)
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *context)
 {
-    struct transfer *transfer = context;
+    struct transfer *transfer = object_cast(struct transfer, TRANSFER_MAGIC, context);
     size_t length = size * count;
     show_progress();
     if (length > 5 && strncasecmp(bytes, "HTTP/", 5) == 0)
@@ -157,8 +161,10 @@ static int judge(struct api_download *download, struct transfer *transfer, CURLc
 int api_download_run(struct api_download *download, const struct config *config, const char *known, int file,
     struct error *err)
 {
-    struct transfer transfer = {
-        .file = file, .bytes_max = config->policy_bundle_max_bytes, .digest = EVP_MD_CTX_new()};
+    struct transfer transfer = {.magic = TRANSFER_MAGIC,
+        .file = file,
+        .bytes_max = config->policy_bundle_max_bytes,
+        .digest = EVP_MD_CTX_new()};
     char problem[CURL_ERROR_SIZE] = "";
     struct text url = {0};
     struct text scratch = {0};

@@ -18,7 +18,8 @@ static const char *variable(const char *name)
     return value ? value : "";
 }
 
-/* A file without a name, which is gone with this process; where the file system can't do that, one that is removed at once. */
+/* A file without a name, which is gone with this process; where the file system can't do that, one that is
+ * removed at once. */
 static int open_unnamed(const char *folder)
 {
     char path[4096];

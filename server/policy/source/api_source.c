@@ -1,32 +1,43 @@
 /*
- * A server of bundles as the source: its tar.gz becomes commits of a local repository, and from there on all is as with git. Its life:
+ * A server of bundles as the source: its tar.gz becomes commits of a local repository, and from there on it
+ * is as with git. Its life:
  *
  *   LOCKING -> (a repository is there: OPENING ->) FETCHING <-> IDLE, CHANGING after a fetch with news
  *
- * A fetch is one run of the fetcher (api_fetch.h). A failed one is tried again after five seconds, for ever, as with the reference.
+ * A fetch is one run of the fetcher (api_fetch.h). A failed one is tried again after five seconds, without
+ * end, as with the reference.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "shm/common/git_url.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/object.h"
 #include "server/policy/source/api_fetch.h"
 #include "server/policy/source/api_unpack.h"
 #include "server/policy/source/git_command.h"
 #include "server/policy/source/source_base.h"
 
-#define RETRY_SECONDS 5
+#define API_SOURCE_MAGIC UINT32_C(0x61706973)
+#define RETRY_SECONDS    5
 
 struct api_source {
+    uint32_t magic;
     struct source_base base;
     /* Of the bundle server, without user and password. */
     char *url;
-    struct text version; /* of the bundle that the head is; empty: not known */
+    /* Of the bundle that the head is; empty: not known. */
+    struct text version;
 };
 
 static void api_fetch(struct api_source *source);
+
+static struct api_source *api_source_of(void *context)
+{
+    return object_cast(struct api_source, API_SOURCE_MAGIC, context);
+}
 
 /* The version as people know it. */
 static const char *shown(const struct text *version)
@@ -43,7 +54,8 @@ static void api_failed(struct api_source *source, struct slice reason)
         "Failed to %s policy from remote API bundle server: %.*s; trying again in %d s",
         source->base.repository ? "update" : "load initial", (int)reason.length, reason.data, RETRY_SECONDS);
     policy_count(source->base.policy, COUNTER_POLICY_CHECKS_FAILED, 1);
-    source->base.state = SOURCE_FETCHING; /* and stays so until it worked: a check now changes nothing */
+    /* It stays so until a fetch works: a check changes nothing. */
+    source->base.state = SOURCE_FETCHING;
     source_base_remove_leftovers(&source->base);
     if (source->base.repository)
         clone_folder_unlock(source->base.repository);
@@ -52,7 +64,7 @@ static void api_failed(struct api_source *source, struct slice reason)
 
 static void api_changed(void *context, bool ok)
 {
-    struct api_source *source = context;
+    struct api_source *source = api_source_of(context);
     if (!ok) {
         source_base_forget(&source->base); /* a new one takes its place */
         text_clear(&source->version);
@@ -99,7 +111,7 @@ static bool take_line(struct slice *rest, struct slice *line)
 
 static void api_on_fetched(void *context, const struct job_result *result)
 {
-    struct api_source *source = context;
+    struct api_source *source = api_source_of(context);
     struct slice rest = result->output;
     struct slice what, version, commit;
     source->base.job = NULL;
@@ -168,7 +180,7 @@ static void api_fetch(struct api_source *source)
 
 static void api_on_opened(void *context, const struct job_result *result)
 {
-    struct api_source *source = context;
+    struct api_source *source = api_source_of(context);
     source->base.job = NULL;
     if (result->ok && git_command_take_hash(result->output, source->base.head)) {
         source_base_serve(&source->base, source->base.head);
@@ -183,16 +195,16 @@ static void api_on_opened(void *context, const struct job_result *result)
 
 static void api_open(void *context)
 {
-    struct api_source *source = context;
+    struct api_source *source = api_source_of(context);
     static const char *const arguments[] = {
         "rev-parse", "--verify", "refs/heads/" API_UNPACK_BRANCH "^{commit}", NULL};
     source_base_git(&source->base, source->base.repository, arguments, api_on_opened);
 }
 
-/* The first one, a check, another try: all the same here. */
+/* The first fetch, a check and another attempt are the same here. */
 static void api_check(void *context)
 {
-    api_fetch(context);
+    api_fetch(api_source_of(context));
 }
 
 static void *api_source_open(struct policy *policy, const struct source_hooks *hooks)
@@ -200,6 +212,7 @@ static void *api_source_open(struct policy *policy, const struct source_hooks *h
     static const struct source_steps steps = {
         .open = api_open, .load = api_check, .fetch = api_check, .retry = api_check, .changed = api_changed};
     struct api_source *source = memory_allocate(sizeof *source);
+    source->magic = API_SOURCE_MAGIC;
     struct git_url url = {0};
     struct error err = {0};
     bool good = git_url_parse(&url, policy->config->policy_bundle_url, &err) == 0;
@@ -211,17 +224,19 @@ static void *api_source_open(struct policy *policy, const struct source_hooks *h
 
 static void api_source_close(void *context)
 {
-    struct api_source *source = context;
+    struct api_source *source = api_source_of(context);
     source_base_close(&source->base);
     text_free(&source->version);
     free(source->url);
+    source->magic = 0;
     free(source);
 }
 
 static void api_source_check(void *context)
 {
-    struct api_source *source = context;
+    struct api_source *source = api_source_of(context);
     source_base_check(&source->base);
 }
 
-const struct source_kind api_source_kind = {api_source_open, api_source_close, api_source_check};
+const struct source_kind api_source_kind = {
+    .open = api_source_open, .close = api_source_close, .check = api_source_check};

@@ -20,7 +20,8 @@
 struct unpacking {
     const struct api_unpack *settings;
     git_repository *repository;
-    git_index *index; /* in memory: what the tree will be */
+    /* In memory: what the tree will be. */
+    git_index *index;
     git_pathspec *pattern;
     uint64_t bytes;
     uint64_t members;
@@ -65,7 +66,8 @@ int api_unpack_path(const char *name, char *path, size_t size, struct error *err
 
 bool api_unpack_link_stays(const char *path, const char *target)
 {
-    long depth = 0; /* of the folder that the link is in */
+    /* Of the folder that the link is in. */
+    long depth = 0;
     for (const char *at = path; *at; at++)
         depth += *at == '/';
     if (target[0] == '/' || target[0] == '\0')
@@ -160,7 +162,7 @@ static bool same_link_stays(struct unpacking *unpacking, const git_oid *oid, con
     return stays;
 }
 
-/* A hard link is the same file once more; it must have come before. */
+/* A hard link is the same file again; the file must have come before it. */
 static int add_hard_link(struct unpacking *unpacking, const char *target, const char *path, struct error *err)
 {
     char clean[PATH_MAX];
@@ -257,8 +259,9 @@ static int make_commit(struct unpacking *unpacking, char *hash, struct error *er
     return result;
 }
 
-/* All that was written, at once: libgit2's own way, an fsync for each object, took 3.2 and 6.9 s for 2000 files where this took 0.7 and 0.8.
- * Without it a crash of the machine could leave empty objects behind a branch that names them, and libgit2 would not write them again. */
+/* All that was written, at once: libgit2's own way, an fsync for each object, took 3.2 and 6.9 s for 2000
+ * files where this took 0.7 and 0.8. Without it a crash of the machine could leave empty objects behind a
+ * branch that names them, and libgit2 would not write them again. */
 static int make_durable(struct unpacking *unpacking, struct error *err)
 {
     int folder = open(git_repository_path(unpacking->repository), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

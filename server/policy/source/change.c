@@ -4,29 +4,35 @@
 #include <string.h>
 
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/object.h"
+#include "shm/link/publisher.h"
 #include "server/policy/source/git_command.h"
 #include "server/policy/source/policy_changes.h"
 #include "server/policy/source/policy_context.h"
-#include "shm/link/publisher.h"
 
-/* Of a raw line of git diff-tree beside its paths, and of an average path. */
+#define CHANGE_MAGIC UINT32_C(0x63686e67)
+/* Of one change in the output of git diff-tree, with an average path. */
 #define CHANGE_BYTES 256
 /* An event's envelope and the room that the backbone's needs. */
 #define ENVELOPE_BYTES 8192
-/* Every topic carries the whole message, also over the backbone: thousands of directories go in several publications, or their
- * number would count twice. */
+/* Every topic carries the whole message, also over the backbone. Thousands of directories go in several
+ * publications, or the bytes would grow with the square of their number. */
 #define MESSAGE_BYTES_MAX (128 * 1024)
 /* Until the next attempt when the queue before the uplink is full. */
 #define AGAIN_MS 50
 
 struct change {
+    uint32_t magic;
     struct policy *policy;
-    struct job *job; /* NULL: none runs */
+    /* NULL: none runs. */
+    struct job *job;
     struct policy_directories directories;
-    size_t published;    /* how many of them */
-    struct event *again; /* there was no room on the way to the master */
+    /* How many of them. */
+    size_t published;
+    /* Pending while there is no room on the way to the master. */
+    struct event *again;
     char *repository;
     char *branch;
     char old_hash[POLICY_HASH_LENGTH + 1];
@@ -42,6 +48,7 @@ static void change_free(struct change *change)
     policy_directories_free(&change->directories);
     free(change->repository);
     free(change->branch);
+    change->magic = 0;
     free(change);
 }
 
@@ -68,7 +75,7 @@ static void change_git(struct change *change, const char *const *arguments, size
 
 static void change_on_moved(void *context, const struct job_result *result)
 {
-    struct change *change = context;
+    struct change *change = object_cast(struct change, CHANGE_MAGIC, context);
     change->job = NULL;
     if (!result->ok)
         log_write(LOG_ERROR, LOGGER_POLICY, "cannot move branch '%s' of the clone to %s: %.*s",
@@ -143,12 +150,12 @@ static void change_on_again(evutil_socket_t descriptor, short what, void *contex
 {
     (void)descriptor;
     (void)what;
-    change_publish_rest(context);
+    change_publish_rest(object_cast(struct change, CHANGE_MAGIC, context));
 }
 
 static void change_publish(struct change *change)
 {
-    /* First, so that whoever hears of the change gets it when asking for the bundle. */
+    /* First, so that a client that gets the event and asks for the bundle gets this commit. */
     policy_set_head(change->policy, change->repository, change->new_hash);
     if (change->directories.count == 0)
         log_write(LOG_WARNING, LOGGER_POLICY,
@@ -162,7 +169,7 @@ static void change_publish(struct change *change)
 
 static void change_on_listed(void *context, const struct job_result *result)
 {
-    struct change *change = context;
+    struct change *change = object_cast(struct change, CHANGE_MAGIC, context);
     const struct bundle_rules rules = bundle_rules_of(change->policy->config);
     change->job = NULL;
     if (!result->ok) {
@@ -175,7 +182,8 @@ static void change_on_listed(void *context, const struct job_result *result)
     change_publish(change);
 }
 
-/* Without the difference (the old commit is not there any more, or all too much changed) everything counts as changed. */
+/* Without the difference (the old commit is not there any more, or too much changed) everything counts as
+ * changed. */
 static void change_list(struct change *change, struct slice why)
 {
     const char *const arguments[] = {"ls-tree", "-r", "-z", "--name-only", change->new_hash, NULL};
@@ -188,7 +196,7 @@ static void change_list(struct change *change, struct slice why)
 
 static void change_on_diff(void *context, const struct job_result *result)
 {
-    struct change *change = context;
+    struct change *change = object_cast(struct change, CHANGE_MAGIC, context);
     struct bundle_diff diff = {0};
     struct error err = {0};
     const struct bundle_rules rules = bundle_rules_of(change->policy->config);
@@ -211,9 +219,10 @@ struct change *change_start(struct policy *policy, const char *repository, const
     const char *new_hash, const char *branch, void (*done)(void *context, bool ok), void *context)
 {
     struct change *change = memory_allocate(sizeof *change);
-    /* As the bundle builder asks (bundle_diff.c), whatever somebody's configuration says of diffs. */
+    /* As the bundle builder asks (bundle_diff.c), independent of git's settings for diffs. */
     const char *const arguments[] = {"diff-tree", "-r", "-M", "--raw", "-z", "--no-color", "--abbrev=40",
         "--full-index", change->old_hash, change->new_hash, "--", NULL};
+    change->magic = CHANGE_MAGIC;
     change->policy = policy;
     change->repository = memory_copy_string(repository);
     change->branch = memory_copy_string(branch);

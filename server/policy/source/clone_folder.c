@@ -14,9 +14,9 @@
 
 #include "shm/common/identity.h"
 #include "shm/common/log.h"
+#include "shm/common/loggers.h"
 #include "shm/common/memory.h"
 #include "shm/common/text.h"
-#include "shm/common/loggers.h"
 
 #define DEFAULT     "regoclone"
 #define WORK_PREFIX ".opald-work-"
@@ -26,7 +26,8 @@ struct clone_folder {
     char *base;
     const char *prefix;
     bool fixed;
-    int lock; /* -1: not taken */
+    /* -1: not taken. */
+    int lock;
 };
 
 char *clone_folder_expand(const char *path)
@@ -74,7 +75,8 @@ struct clone_folder *clone_folder_open(const struct config *config)
     folder->fixed = config->policy_repo_reuse_clone_path;
     if (path[0] == '/') {
         folder->base = path;
-    } else { /* git and the bundle builder have other working directories */
+    } else {
+        /* git and the bundle builder have other working directories. */
         char *here = getcwd(NULL, 0);
         folder->base = path_join(here ? here : "", path);
         free(here);
@@ -222,8 +224,8 @@ char *clone_folder_new_work(const struct clone_folder *folder)
 static bool name_is_leftover(const struct clone_folder *folder, const char *name)
 {
     size_t length = strlen(WORK_PREFIX), prefix = strlen(folder->prefix);
-    if (strncmp(name, WORK_PREFIX, length) ==
-        0) /* the length tells another server's, whose prefix is longer */
+    /* The length excludes the folders of a server with a longer prefix. */
+    if (strncmp(name, WORK_PREFIX, length) == 0)
         return strlen(name) == length + prefix + IDENTITY_HEX &&
                strncmp(name + length, folder->prefix, prefix) == 0;
     return !folder->fixed && name_is_clone(folder, name);
@@ -246,7 +248,7 @@ char **clone_folder_leftovers(const struct clone_folder *folder, const char *kee
 int clone_folder_move(
     const struct clone_folder *folder, const char *work, const char *place, struct error *err)
 {
-    /* Where something is that is no use, it goes to `work`, a leftover then. */
+    /* What is in the way goes to `work`, and is a leftover then. */
     bool occupied = rename(work, place) < 0;
     if (occupied && ((errno != ENOTEMPTY && errno != EEXIST) ||
                         renameat2(AT_FDCWD, work, AT_FDCWD, place, RENAME_EXCHANGE) < 0))

@@ -36,8 +36,8 @@ static unsigned settings_given(void)
 }
 
 /*
- * A credential helper that answers from the environment, for this repository's server alone: git asks it when the server
- * wants a password, and does not ask it after a redirect to another host.
+ * A credential helper that answers from the environment, for this repository's server alone: git asks it when
+ * the server wants a password, and does not ask it after a redirect to another host.
  */
 static void access_http(struct git_access *access, const struct git_url *url)
 {

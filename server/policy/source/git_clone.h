@@ -1,7 +1,7 @@
 /*
- * Clones the configured repository into a folder and reads the commit of its branch: git children, one after another.
- * There is no work tree: bundles are read from the commits, so nothing that a repository holds (filters, links, odd names)
- * is ever written as a file. Policy process's loop.
+ * Clones the configured repository into a folder and reads the commit of its branch: git children, one after
+ * another. There is no work tree: bundles are read from the commits, so nothing that a repository holds
+ * (filters, links, odd names) is ever written as a file. Policy process's loop.
  */
 #ifndef OPALD_SERVER_POLICY_SOURCE_GIT_CLONE_H
 #define OPALD_SERVER_POLICY_SOURCE_GIT_CLONE_H
@@ -22,9 +22,9 @@ struct git_clone_result {
     struct slice reason;
 };
 
-/* `work`: a folder that is not there yet; what is in it after a failure is the caller's to remove. `place`: where the
- * caller will move it, for the log. `done` is called once, from the loop; the clone is freed afterwards. NULL with `err`:
- * it can't be started, and `done` is not called. */
+/* `work`: a folder that is not there yet; what is in it after a failure is the caller's to remove. `place`:
+ * where the caller will move it, for the log. `done` is called once, from the loop; the clone is freed
+ * afterwards. NULL with `err`: it can't be started, and `done` is not called. */
 struct git_clone *git_clone_start(struct policy *policy, const char *work, const char *place,
     void (*done)(void *context, const struct git_clone_result *result), void *context, struct error *err);
 /* Kills what runs; `done` is not called any more. */

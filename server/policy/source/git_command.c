@@ -17,7 +17,8 @@ struct job *git_command_start(struct policy *policy, const struct git_command *c
         "GIT_NO_REPLACE_OBJECTS=1", "GIT_OPTIONAL_LOCKS=0", NULL};
     struct text safe = {0};
     const char *argv[ARGUMENTS_MAX] = {"git",
-        /* No program that a repository or a configuration names runs here, and nothing runs in the background. */
+        /* No program that a repository or a configuration names runs here, and nothing runs in the
+         * background. */
         "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c",
         "maintenance.auto=false", "-c", "gc.autoDetach=false", "-c", "advice.detachedHead=false", "-c",
         "core.quotePath=false", "-c", "commit.gpgSign=false"};

@@ -114,8 +114,8 @@ static void fetch_remote(struct git_fetch *fetch, uint64_t pack_bytes_max)
         return;
     }
     text_append_format(&refspec, "+refs/heads/%s:refs/remotes/origin/%s", branch_of(fetch), branch_of(fetch));
-    /* fetch.unpackLimit: all that comes is one pack, however few objects it has, so that the limit of a file is the limit
-     * of the fetch. */
+    /* fetch.unpackLimit: all that comes is one pack, however few objects it has, so that the limit of a file
+     * is the limit of the fetch. */
     const char *const arguments[] = {"-c", "fetch.unpackLimit=1", "fetch", "--progress", "--no-tags",
         "--no-write-fetch-head", "--no-recurse-submodules", "--", access.url, refspec.data, NULL};
     const struct git_command command = {.repository = fetch->repository,

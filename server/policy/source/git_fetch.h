@@ -1,5 +1,5 @@
-/* Looks for changes: measures the clone when that is needed, fetches the branch and reads its commit. Git children, one
- * after another. Policy process's loop. */
+/* Looks for changes: measures the clone when that is needed, fetches the branch and reads its commit. Git
+ * children, one after another. Policy process's loop. */
 #ifndef OPALD_SERVER_POLICY_SOURCE_GIT_FETCH_H
 #define OPALD_SERVER_POLICY_SOURCE_GIT_FETCH_H
 
@@ -27,8 +27,8 @@ struct git_fetch_result {
     struct slice reason;
 };
 
-/* `room` is updated, and stays valid until the end. `done` is called once, from the loop; the fetch is freed afterwards.
- * Never NULL. */
+/* `room` is updated, and stays valid until the end. `done` is called once, from the loop; the fetch is freed
+ * afterwards. Never NULL. */
 struct git_fetch *git_fetch_start(struct policy *policy, const char *repository, struct git_room *room,
     void (*done)(void *context, const struct git_fetch_result *result), void *context);
 /* Kills what runs; `done` is not called any more. */

@@ -1,6 +1,6 @@
 /*
- * How much a clone may still take in: OPAL_POLICY_REPO_MAX_BYTES. The size of a clone is measured before a fetch whenever
- * it may have changed since the last measurement. Pure.
+ * How much a clone may still take in: OPAL_POLICY_REPO_MAX_BYTES. The size of a clone is measured before a
+ * fetch whenever it may have changed since the last measurement. Pure.
  */
 #ifndef OPALD_SERVER_POLICY_SOURCE_GIT_ROOM_H
 #define OPALD_SERVER_POLICY_SOURCE_GIT_ROOM_H
@@ -36,8 +36,8 @@ void git_room_packed(struct git_room *room);
 /* The clone has so many bytes. */
 void git_room_measured(struct git_room *room, uint64_t bytes);
 
-/* What to do to look for changes. With GIT_ROOM_FETCH: `*pack_bytes_max` is how large the pack that comes may get; 0: no
- * limit. */
+/* What to do to look for changes. With GIT_ROOM_FETCH: `*pack_bytes_max` is how large the pack that comes may
+ * get; 0: no limit. */
 enum git_room_step git_room_next(const struct git_room *room, uint64_t *pack_bytes_max);
 
 #endif

@@ -1,12 +1,13 @@
 /*
  * A git repository as the source. Its life:
  *
- *   LOCKING -> (a clone is there: OPENING) or (none, or it can't be used: CLONING) -> IDLE <-> FETCHING -> CHANGING
+ *   LOCKING -> (a clone is there: OPENING) or (none, or it can't be used: CLONING)
+ *           -> IDLE <-> FETCHING -> CHANGING -> IDLE
  *
- * Each step runs git as a child with limits. A step that fails is tried again after a growing pause, without end, except
- * that OPAL_POLICY_REPO_CLONE_TIMEOUT may limit the clone. A clone is made under another name and renamed when it is
- * whole. After a fetch the branch is set to what the remote has, whether that goes forward or, after a force-push,
- * elsewhere.
+ * Each step runs git as a child with limits. A step that fails is tried again after a growing pause, without
+ * end, except that OPAL_POLICY_REPO_CLONE_TIMEOUT may limit the clone. A clone is made under another name and
+ * renamed when it is whole. After a fetch the branch is set to what the remote has, whether that goes forward
+ * or, after a force-push, elsewhere.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -283,8 +284,8 @@ static void git_on_fetched(void *context, const struct git_fetch_result *result)
         git_check_failed(source, result->reason);
         break;
     case GIT_FETCH_NO_ROOM:
-        /* Another clone has nothing that the remote has taken back. While that is too large as well, it is tried again
-         * and again, and the old one is served. */
+        /* Another clone has nothing that the remote has taken back. While that is too large as well, it is
+         * tried again and again, and the old one is served. */
         policy_count(source->base.policy, COUNTER_POLICY_REPO_TOO_LARGE, 1);
         clone_folder_unlock(source->base.repository);
         git_discard(source, SLICE_LITERAL("it would get larger than OPAL_POLICY_REPO_MAX_BYTES allows"));

@@ -13,8 +13,8 @@
 
 #define KEY_FILE_DEFAULT "~/.ssh/opal_repo_ssh_key"
 
-/* Under another name first, then renamed: the file never holds half a key, other users never can read it, and a symbolic
- * link in its place is replaced, not followed. */
+/* Under another name first, then renamed: the file never holds half a key, other users never can read it, and
+ * a symbolic link in its place is replaced, not followed. */
 MUST_CHECK static int key_write(const char *path, const struct text *key, struct error *err)
 {
     struct text temporary = {0};

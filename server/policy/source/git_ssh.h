@@ -7,7 +7,8 @@
 #include "shm/common/object.h"
 #include "shm/common/text.h"
 
-/* Writes OPAL_POLICY_REPO_SSH_KEY to its file and appends the value of GIT_SSH_COMMAND to `command`. -1 with `err`. */
+/* Writes OPAL_POLICY_REPO_SSH_KEY to its file and appends the value of GIT_SSH_COMMAND to `command`. -1 with
+ * `err`. */
 MUST_CHECK int git_ssh_open(const struct config *config, struct text *command, struct error *err);
 
 #endif

@@ -20,7 +20,8 @@
 
 #define JOB_MAGIC  UINT32_C(0x6a6f6273)
 #define READ_BYTES (64 * 1024)
-#define REASON_MAX (8 * 1024) /* the last of the error output that is kept */
+/* The last of the error output is kept. */
+#define REASON_MAX (8 * 1024)
 #define CHECK_MS   100
 
 struct job {

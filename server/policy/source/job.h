@@ -1,8 +1,8 @@
 /*
- * A child that does one thing (git, a download) while the loop goes on. It has its own process group, an environment
- * without this server's secrets, and limits on its output. It is killed, with all it started, when it makes no progress or
- * takes too long. It dies with the policy process; the master then kills what it started (worker_table_child_group).
- * Policy process's loop.
+ * A child that does one thing (git, a download) while the loop goes on. It has its own process group, an
+ * environment without this server's secrets, and limits on its output. It is killed, with all it started,
+ * when it makes no progress or takes too long. It dies with the policy process; the master then kills what it
+ * started (worker_table_child_group). Policy process's loop.
  */
 #ifndef OPALD_SERVER_POLICY_SOURCE_JOB_H
 #define OPALD_SERVER_POLICY_SOURCE_JOB_H
@@ -46,15 +46,16 @@ struct job_settings {
     size_t output_max;
     /* Of each file that it writes; 0: no limit. */
     uint64_t file_bytes_max;
-    /* A child of this program, which gets the whole environment. Others get what child_environment.h lists. */
+    /* A child of this program, which gets the whole environment. Others get what child_environment.h lists.
+     * */
     bool whole_environment;
     /* Called once, from the loop; the job is freed afterwards. */
     void (*done)(void *context, const struct job_result *result);
     void *context;
 };
 
-/* Copies what `settings` points to. When it can't be started, `done` is called from the loop all the same, with the
- * reason. Never NULL. */
+/* Copies what `settings` points to. When it can't be started, `done` is called from the loop all the same,
+ * with the reason. Never NULL. */
 struct job *job_start(struct policy *policy, const struct job_settings *settings);
 /* Kills it with all it started; `done` is not called any more. */
 void job_abandon(struct job *job);

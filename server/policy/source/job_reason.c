@@ -18,7 +18,8 @@ static bool begins(struct slice text, const char *words)
     return text.length >= length && memcmp(text.data, words, length) == 0;
 }
 
-/* "Receiving objects:  42% (3/7), 1.2 MiB", "remote: Counting objects: 3, done.", "Total 3 (delta 0), reused 0" */
+/* "Receiving objects: 42% (3/7), 1.2 MiB", "remote: Counting objects: 3, done.", "Total 3 (delta 0), reused
+ * 0" */
 static bool is_progress(struct slice line)
 {
     return holds(line, "% (") || holds(line, ", done.") || begins(line, "Total ") ||

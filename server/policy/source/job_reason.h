@@ -18,8 +18,8 @@ struct job_end {
     bool late;
 };
 
-/* Appends the reason: what was done to the child, and the last lines of `errors` without progress reports and chatter. All
- * that ssh and git say of a failure is in it. */
+/* Appends the reason: what was done to the child, and the last lines of `errors` without progress reports and
+ * chatter. All that ssh and git say of a failure is in it. */
 void job_reason_append(struct text *out, struct slice errors, const struct job_end *end);
 /* Whether the program reports that the kernel refused to let a file grow (in the words of the C locale). */
 bool job_reason_is_file_too_large(struct slice errors);

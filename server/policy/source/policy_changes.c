@@ -24,7 +24,8 @@ static void directories_add(struct policy_directories *directories, struct slice
     text_free(&repaired);
 }
 
-/* All directories above `path`. Files come in the order of their names, so those above the one before were added already. */
+/* All directories above `path`. Files come in the order of their names, so those above the one before were
+ * added already. */
 static void directories_add_above(
     struct policy_directories *directories, struct slice path, struct slice *last)
 {

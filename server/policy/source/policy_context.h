@@ -24,9 +24,9 @@ struct policy {
     struct publisher *publisher;
     /* The children that run (job.h). */
     LIST_HEAD(job_list, job) jobs;
-    /* What is served: a commit in a local repository (a folder with .git in it). All objects of the commit are there
-     * when `head` names it, and stay as long as it is the head. `repository` is NULL as long as there is none.
-     * policy_set_head alone sets both. */
+    /* What is served: a commit in a local repository (a folder with .git in it). All objects of the commit
+     * are there when `head` names it, and stay as long as it is the head. `repository` is NULL as long as
+     * there is none. policy_set_head alone sets both. */
     char *repository;
     struct policy_head head;
     /* Called by policy_set_head when both are set. */

@@ -17,7 +17,7 @@ struct source_kind {
     /* `hooks` is copied. Returns the source, for the other two. */
     void *(*open)(struct policy *policy, const struct source_hooks *hooks);
     void (*close)(void *source);
-    /* Looks for changes. During a look: looks once more when that one is done. */
+    /* Looks for changes. During a look: looks again when that one is done. */
     void (*check)(void *source);
 };
 

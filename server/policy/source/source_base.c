@@ -4,11 +4,14 @@
 #include <string.h>
 
 #include "shm/common/clock.h"
-#include "shm/common/memory.h"
+#include "shm/common/log.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
+#include "shm/common/object.h"
 #include "server/policy/source/change.h"
 #include "server/policy/source/git_command.h"
 
+#define SOURCE_BASE_MAGIC  UINT32_C(0x73726362)
 #define LOCK_RETRY_SECONDS 5.0
 #define REMOVE_SECONDS     3600.0
 
@@ -26,8 +29,8 @@ void source_base_git(struct source_base *base, const char *repository, const cha
 
 static void base_on_removed(void *context, const struct job_result *result)
 {
-    struct source_base *base = context;
-    (void)result; /* rm tells the operator nothing that the next clone's failure would not */
+    struct source_base *base = object_cast(struct source_base, SOURCE_BASE_MAGIC, context);
+    (void)result; /* what rm could not remove shows when the next clone fails */
     clone_folder_free_list(base->leftovers);
     base->leftovers = NULL;
 }
@@ -36,7 +39,7 @@ void source_base_remove_leftovers(struct source_base *base)
 {
     size_t count = 0;
     if (base->leftovers)
-        return; /* the next time */
+        return; /* the next call removes what is left then */
     /* A damaged repository is served until there is another one. */
     base->leftovers =
         clone_folder_leftovers(base->folder, base->repository ? base->repository : base->policy->repository);
@@ -100,7 +103,7 @@ void source_base_serve(struct source_base *base, const char *hash)
 
 static void base_on_changed(void *context, bool ok)
 {
-    struct source_base *base = context;
+    struct source_base *base = object_cast(struct source_base, SOURCE_BASE_MAGIC, context);
     base->change = NULL;
     if (ok)
         memcpy(base->head, base->fetched, sizeof base->head);
@@ -141,7 +144,8 @@ void source_base_check(struct source_base *base)
 void source_base_retry_after(struct source_base *base, double seconds)
 {
     struct timeval delay = clock_timeval(seconds);
-    delay.tv_usec++; /* never at once */
+    /* Never at once. */
+    delay.tv_usec++;
     event_add(base->retry, &delay);
 }
 
@@ -166,7 +170,7 @@ static void base_begin(struct source_base *base)
 
 static void base_on_retry(evutil_socket_t descriptor, short what, void *context)
 {
-    struct source_base *base = context;
+    struct source_base *base = object_cast(struct source_base, SOURCE_BASE_MAGIC, context);
     (void)descriptor;
     (void)what;
     if (base->state == SOURCE_LOCKING)
@@ -178,6 +182,7 @@ static void base_on_retry(evutil_socket_t descriptor, short what, void *context)
 void source_base_open(struct source_base *base, struct policy *policy, const struct source_hooks *hooks,
     const struct source_steps *steps, void *context)
 {
+    base->magic = SOURCE_BASE_MAGIC;
     base->policy = policy;
     base->hooks = *hooks;
     base->steps = steps;
@@ -200,4 +205,5 @@ void source_base_close(struct source_base *base)
     free(base->repository);
     free(base->work);
     clone_folder_close(base->folder);
+    base->magic = 0;
 }

@@ -97,7 +97,8 @@ static void test_git_fails(void **state)
     bundle_diff_free(&diff);
 }
 
-/* A made tree may hold entries that no file system could; a whole bundle passes over them, so its difference has to as well. */
+/* A made tree may hold entries that no file system could; a whole bundle passes over them, so its difference
+ * has to as well. */
 static void test_names_that_lead_elsewhere(void **state)
 {
     static char *extension[] = {".rego"};

@@ -1,4 +1,5 @@
-/* The store with real builders (forked, not executed) on a small repository made here, and with builders that misbehave. */
+/* The store with real builders (forked, not executed) on a small repository made here, and with builders that
+ * misbehave. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* OPAL_BUNDLE_IGNORE: each answer was taken from the reference's matcher (PathUtils.glob_style_match_path_to_list, Python 3.11). */
+/* OPAL_BUNDLE_IGNORE: each answer was taken from the reference's matcher
+ * (PathUtils.glob_style_match_path_to_list, Python 3.11). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

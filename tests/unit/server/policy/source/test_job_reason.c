@@ -1,4 +1,5 @@
-/* Which lines of a failed child's error output reach the log. The outputs are those of git 2.39 and OpenSSH 9.2. */
+/* Which lines of a failed child's error output reach the log. The outputs are those of git 2.39 and OpenSSH
+ * 9.2. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,4 +1,5 @@
-/* Directories and messages of a change; paths and links of an archive; URLs and payloads are in the worker's tests. */
+/* Directories and messages of a change; paths and links of an archive; URLs and payloads are in the worker's
+ * tests. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
