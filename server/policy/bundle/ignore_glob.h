@@ -2,9 +2,9 @@
  * OPAL_BUNDLE_IGNORE: which paths of a repository are left out. A pattern is one of
  *   "/" or a lone "/" and two stars        everything
  *   DIR and "/" and two stars at its end   DIR itself and all below it, from the root
- *   anything else                          Python's PurePath.match: compared from the right, part by part, each by
- *                                          fnmatch (* ? [a-z] [!a-z]; two stars are as one); a pattern that begins
- *                                          with "/" never matches
+ *   anything else                          Python's PurePath.match: compared from the right, part by part, by
+ *                                          fnmatch (* ? [a-z] [!a-z]; two stars are as one); a pattern that
+ *                                          begins with "/" never matches
  * Pure.
  */
 #ifndef OPALD_SERVER_POLICY_BUNDLE_IGNORE_GLOB_H
