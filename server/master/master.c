@@ -464,7 +464,7 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
     }
     master->grace = event_new(master->base, -1, 0, master_on_grace, master);
     master->report = event_new(master->base, -1, EV_PERSIST, master_on_report, master);
-    if (config->statistics_enabled) {
+    if (config->statistics.enabled) {
         hooks.event = master_on_event;
         hooks.asked = master_on_asked;
         hooks.worker_gone = master_on_worker_gone;
@@ -473,7 +473,7 @@ static int master_open(struct master *master, int argc, char **argv, struct erro
     master->router = router_open(master->base, config, master->segment, &hooks, err);
     if (!master->router)
         return -1;
-    if (config->statistics_enabled)
+    if (config->statistics.enabled)
         master->statistics = statistics_service_open(
             master->base, config, master->segment, master->router, master_handoff, master);
     master->argc = argc;

@@ -9,11 +9,10 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/identity.h"
-#include "shm/common/json.h"
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
-#include "server/statistics/statistics.h"
+#include "server/statistics/statistics_document.h"
 #include "shm/link/handoff_message.h"
 #include "shm/worker_table.h"
 
@@ -58,7 +57,6 @@ struct statistics_service {
     char uptime[40];
     int snapshots[2]; /* memfds of the last answers: full, brief; -1: none */
     uint64_t snapshot_versions[2];
-    struct json_document document;
     struct log_limiter limit_invalid, limit_many, limit_full, limit_left_out;
 };
 
@@ -98,7 +96,7 @@ static void service_send_removal(void *context, struct slice rpc_id)
     struct statistics_service *service = context;
     log_write(LOG_INFO, LOGGER_STATISTICS, "Publish rpc_id=%.*s to be removed from statistics",
         (int)rpc_id.length, rpc_id.data);
-    text_append_json_ascii(service_send(service, service->config->statistics_remove_client_channel), rpc_id);
+    text_append_json_ascii(service_send(service, service->config->statistics.remove_client_channel), rpc_id);
 }
 
 static void service_ask_others(struct statistics_service *service)
@@ -110,7 +108,7 @@ static void service_ask_others(struct statistics_service *service)
     identity_format(&identity,
         id); /* a new one each time: who has heard of an answer to an id does not answer it again */
     log_write(LOG_INFO, LOGGER_STATISTICS, "sending stats wakeup message: %s", id);
-    text_append_format(service_send(service, service->config->statistics_wakeup_channel),
+    text_append_format(service_send(service, service->config->statistics.wakeup_channel),
         "{\"requesting_worker_id\": \"%s\"}", id);
 }
 
@@ -128,7 +126,7 @@ static void service_on_keepalive(evutil_socket_t fd, short what, void *argument)
     (void)what;
     statistics_expire(service->statistics, clock_monotonic_ns());
     for (unsigned i = 0; service->config->broadcast.uri && i < service->workers; i++)
-        text_append_format(service_send(service, service->config->statistics_server_keepalive_channel),
+        text_append_format(service_send(service, service->config->statistics.server_keepalive_channel),
             "{\"worker_id\": \"%s\"}", service->worker_ids[i]);
 }
 
@@ -137,7 +135,7 @@ static void service_on_keepalive(evutil_socket_t fd, short what, void *argument)
 static void service_send_part(void *context, struct slice data)
 {
     struct statistics_service *service = context;
-    text_append_slice(service_send(service, service->config->statistics_state_sync_channel), data);
+    text_append_slice(service_send(service, service->config->statistics.state_sync_channel), data);
 }
 
 static void asker_free(struct asker *asker)
@@ -174,25 +172,10 @@ static void asker_on_due(evutil_socket_t fd, short what, void *argument)
     asker_free(asker);
 }
 
-static bool read_member(
-    struct statistics_service *service, struct slice data, const char *key, struct text *out)
-{
-    struct json_document *document = &service->document;
-    if (json_parse(document, data.data, data.length, 8, 1000) != JSON_OK ||
-        document->tokens[0].type != JSON_OBJECT)
-        return false;
-    uint32_t value = json_member(document, 0, key);
-    if (value == JSON_ABSENT || document->tokens[value].type != JSON_STRING)
-        return false;
-    json_string_decode(document, value, out);
-    text_append_string(out, "");
-    return out->length <= STATISTICS_NAME_MAX; /* an id comes back in each message of an answer */
-}
-
 static void service_on_other_wakeup(struct statistics_service *service, struct slice data)
 {
     struct text id = {0};
-    if (!read_member(service, data, "requesting_worker_id", &id)) {
+    if (!statistics_read_member(data, "requesting_worker_id", &id)) {
         log_write_limited(&service->limit_invalid, LOG_WARNING, LOGGER_STATISTICS,
             "Got invalid statistics sync request from another server");
     } else if (statistics_clients(service->statistics) > 0 && service->asker_count < ASKERS_MAX) {
@@ -247,7 +230,8 @@ static void service_on_add(struct statistics_service *service, const struct rout
     struct slice data = event->data;
     struct text rpc_id = {0};
     const struct statistics_owner owner = {.slot = event->slot, .source = event->source};
-    enum statistics_verdict verdict = statistics_add(service->statistics, data, owner, &rpc_id);
+    enum statistics_verdict verdict =
+        statistics_add(service->statistics, data, owner, clock_monotonic_ns(), &rpc_id);
     switch (verdict) {
     case STATISTICS_TAKEN:
         log_write(LOG_INFO, LOGGER_STATISTICS, "Set client statistics on channel %s: %.*s",
@@ -260,12 +244,12 @@ static void service_on_add(struct statistics_service *service, const struct rout
     case STATISTICS_TOO_MANY:
         log_write_limited(&service->limit_many, LOG_WARNING, LOGGER_STATISTICS,
             "A client reached the maximum number of open RPC channels (%zu)",
-            service->config->max_channels_per_client);
+            service->config->statistics.max_channels);
         break;
     case STATISTICS_FULL:
         log_write_limited(&service->limit_full, LOG_WARNING, LOGGER_STATISTICS,
             "OPAL_STATISTICS_MAX_BYTES (%zu) is used up: further clients are not in the statistics",
-            service->config->statistics_max_bytes);
+            service->config->statistics.max_bytes);
         break;
     }
     if (verdict == STATISTICS_TOO_MANY || verdict == STATISTICS_FULL)
@@ -281,15 +265,10 @@ static void service_on_add(struct statistics_service *service, const struct rout
 
 static void service_on_remove(struct statistics_service *service, struct slice data)
 {
-    struct json_document *document = &service->document;
     struct text rpc_id = {0};
-    if (json_parse(document, data.data, data.length, 2, 2) == JSON_OK &&
-        document->tokens[0].type == JSON_STRING) {
-        json_string_decode(document, 0, &rpc_id);
-        if (statistics_remove(service->statistics, text_slice(&rpc_id)))
-            log_write(LOG_INFO, LOGGER_STATISTICS, "Trying to remove %s from statistics",
-                rpc_id.data ? rpc_id.data : "");
-    }
+    if (statistics_read_string(data, &rpc_id) && statistics_remove(service->statistics, text_slice(&rpc_id)))
+        log_write(LOG_INFO, LOGGER_STATISTICS, "Trying to remove %s from statistics",
+            rpc_id.data ? rpc_id.data : "");
     text_free(&rpc_id);
 }
 
@@ -297,7 +276,7 @@ static void service_on_keepalive_of_other(
     struct statistics_service *service, struct slice data, struct slice source)
 {
     struct text id = {0};
-    if (read_member(service, data, "worker_id", &id) &&
+    if (statistics_read_member(data, "worker_id", &id) &&
         statistics_server_seen(service->statistics, text_slice(&id), source, clock_monotonic_ns()))
         service_ask_others(service); /* it only slept: it still has its clients, and ours forgot them */
     text_free(&id);
@@ -307,17 +286,17 @@ void statistics_service_event(struct statistics_service *service, const struct r
 {
     const struct config *config = service->config;
     struct slice topic = event->topic;
-    if (slice_equals_string(topic, config->statistics_add_client_channel))
+    if (slice_equals_string(topic, config->statistics.add_client_channel))
         service_on_add(service, event);
-    else if (slice_equals_string(topic, config->statistics_remove_client_channel))
+    else if (slice_equals_string(topic, config->statistics.remove_client_channel))
         service_on_remove(service, event->data);
     else if (event->slot >= 0)
         return; /* the rest is between servers */
-    else if (slice_equals_string(topic, config->statistics_server_keepalive_channel))
+    else if (slice_equals_string(topic, config->statistics.server_keepalive_channel))
         service_on_keepalive_of_other(service, event->data, event->source);
-    else if (slice_equals_string(topic, config->statistics_state_sync_channel))
+    else if (slice_equals_string(topic, config->statistics.state_sync_channel))
         service_on_other_state(service, event->data);
-    else if (slice_equals_string(topic, config->statistics_wakeup_channel))
+    else if (slice_equals_string(topic, config->statistics.wakeup_channel))
         service_on_other_wakeup(service, event->data);
 }
 
@@ -352,7 +331,7 @@ static void service_write(const struct statistics_service *service, bool brief, 
     text_append_string(out, "]}");
 }
 
-/* Made anew only when something has changed. */
+/* Written again only when something has changed, and only when it is within its limit. */
 static int service_snapshot(struct statistics_service *service, bool brief)
 {
     uint64_t version = statistics_version(service->statistics);
@@ -363,6 +342,8 @@ static int service_snapshot(struct statistics_service *service, bool brief)
         close(service->snapshots[brief]);
     service->snapshots[brief] = -1;
     service->snapshot_versions[brief] = version;
+    if (!brief && statistics_shown_bytes(service->statistics) > service->config->client_info_max_bytes)
+        return -1;
     service_write(service, brief, &out);
     if (out.length <= service->config->client_info_max_bytes)
         service->snapshots[brief] = handoff_memory_make(text_slice(&out));
@@ -405,17 +386,14 @@ struct statistics_service *statistics_service_open(struct event_base *base, cons
 {
     struct statistics_service *service = memory_allocate(sizeof *service);
     const struct timeval wakeup = {.tv_sec = WAKEUP_SECONDS};
-    const struct timeval keepalive = clock_timeval((double)config->statistics_server_keepalive_timeout / 2);
-    const struct statistics_settings settings = {.bytes_max = config->statistics_max_bytes,
-        .channels_max = config->max_channels_per_client,
-        .timeout = (double)config->statistics_server_keepalive_timeout};
+    const struct timeval keepalive = clock_timeval((double)config->statistics.keepalive_timeout / 2);
     service->config = config;
     service->segment = segment;
     service->base = base;
     service->router = router;
     service->handoff = handoff;
     service->context = context;
-    service->statistics = statistics_make(&settings);
+    service->statistics = statistics_make(&config->statistics);
     STAILQ_INIT(&service->messages);
     TAILQ_INIT(&service->askers);
     service->snapshots[0] = service->snapshots[1] = -1;
@@ -459,7 +437,6 @@ void statistics_service_close(struct statistics_service *service)
     event_free(service->wakeup);
     event_free(service->keepalive);
     statistics_free(service->statistics);
-    json_free(&service->document);
     free(service->worker_ids);
     free(service);
 }

@@ -43,6 +43,23 @@ struct segment_settings {
     unsigned slots;
 };
 
+/* Who is connected, on all servers. */
+struct statistics_settings {
+    bool enabled;
+    /* the master's memory for the clients of all servers */
+    size_t max_bytes;
+    /* of one client id */
+    size_t max_channels;
+    /* a server that is silent for longer is gone, and its clients */
+    int64_t keepalive_timeout;
+    /* topics */
+    const char *wakeup_channel;
+    const char *state_sync_channel;
+    const char *server_keepalive_channel;
+    const char *add_client_channel;
+    const char *remove_client_channel;
+};
+
 /* The backbone. */
 struct broadcast_settings {
     /* kafka://h1:9092,h2:9092 | kafka+mock:// | redis://host:6379 | postgresql://host:5432/database; NULL: no backbone */
@@ -150,16 +167,7 @@ struct config {
     /* who is connected */
     size_t client_info_max_bytes;  /* of the answer to /pubsub_client_info and /statistics */
     size_t client_query_max_bytes; /* of a websocket's query parameters that is remembered */
-    bool statistics_enabled;
-    size_t statistics_max_bytes; /* the master's memory for the fleet's clients */
-    size_t max_channels_per_client;
-    const char *statistics_wakeup_channel;
-    const char *statistics_state_sync_channel;
-    const char *statistics_server_keepalive_channel;
-    const char *statistics_add_client_channel;
-    const char *statistics_remove_client_channel;
-    /* Seconds. A server not heard of for so long is gone, and its clients. */
-    int64_t statistics_server_keepalive_timeout;
+    struct statistics_settings statistics;
 
     /* clients */
     size_t connections_max;             /* for the whole host */

@@ -23,7 +23,7 @@ static enum http_answer ask(struct http_exchange *exchange, enum inquiry_questio
 static enum http_answer ask_statistics(
     struct http_exchange *exchange, enum inquiry_question question, const char *line)
 {
-    if (!exchange->services->config->statistics_enabled) {
+    if (!exchange->services->config->statistics.enabled) {
         http_reply_set(&exchange->reply, 501, HTTP_JSON, SLICE_LITERAL(STATISTICS_OFF));
         return HTTP_ANSWERED;
     }

@@ -97,7 +97,7 @@ bool client_details_announce(
     struct slice raw = json_raw(document, id);
     struct client_details *details = details_of(connection);
     if (raw.length > ANNOUNCED_BYTES_MAX ||
-        details->count >= connection->worker->config->max_channels_per_client)
+        details->count >= connection->worker->config->statistics.max_channels)
         return false;
     text_append_slice(&details->announced, raw);
     text_append_char(&details->announced, '\n');
@@ -109,7 +109,7 @@ void client_details_withdraw(struct connection *connection)
 {
     struct worker *worker = connection->worker;
     struct client_details *details = connection->details;
-    struct slice topic = slice_from_string(worker->config->statistics_remove_client_channel);
+    struct slice topic = slice_from_string(worker->config->statistics.remove_client_channel);
     if (!details || details->count == 0)
         return;
     const char *at = details->announced.data, *end = at + details->announced.length;

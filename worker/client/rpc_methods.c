@@ -205,7 +205,7 @@ static const char *rpc_outcome_reason(enum publish_outcome outcome)
 static bool rpc_announces(const struct worker *worker)
 {
     for (size_t i = 0; i < worker->topics.count; i++)
-        if (slice_equals_string(worker->topics.items[i], worker->config->statistics_add_client_channel))
+        if (slice_equals_string(worker->topics.items[i], worker->config->statistics.add_client_channel))
             return true;
     return false;
 }
@@ -237,7 +237,7 @@ static void rpc_publish(struct connection *connection, const uint32_t arguments[
         rpc_reply_bool(connection, true);
         return;
     }
-    if (worker->config->statistics_enabled && rpc_announces(worker) &&
+    if (worker->config->statistics.enabled && rpc_announces(worker) &&
         !client_details_announce(connection, document, arguments[ARGUMENT_DATA])) {
         rpc_refuse(
             connection, "publish", "more announcements than OPAL_MAX_CHANNELS_PER_CLIENT on one connection");

@@ -44,7 +44,7 @@ void websocket_session_start(struct connection *connection, uint8_t *rest, size_
         return;
     }
     connection_token_start(connection);
-    if (worker->config->statistics_enabled)
+    if (worker->config->statistics.enabled)
         client_details_greet(connection);
     if (length > 0)
         websocket_session_input(connection, rest, length);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "shm/common/clock.h"
-#include "server/statistics/statistics.h"
+#include "server/statistics/statistics_document.h"
 
 #define SECOND CLOCK_SECOND
 
@@ -21,7 +21,8 @@ static struct statistics_owner other(const char *source)
 
 static struct statistics *make(size_t bytes_max)
 {
-    const struct statistics_settings settings = {.bytes_max = bytes_max, .channels_max = 2, .timeout = 20};
+    const struct statistics_settings settings = {
+        .max_bytes = bytes_max, .max_channels = 2, .keepalive_timeout = 20};
     return statistics_make(&settings);
 }
 
@@ -31,7 +32,7 @@ static enum statistics_verdict add(
     char data[256];
     snprintf(data, sizeof data,
         "{\"client_id\":\"%s\",\"topics\":[\"a\", \"\\u00e9\"],\"rpc_id\":\"%s\",\"x\":1}", client, rpc);
-    return statistics_add(statistics, slice_from_string(data), owner, NULL);
+    return statistics_add(statistics, slice_from_string(data), owner, clock_monotonic_ns(), NULL);
 }
 
 static void expect(const struct statistics *statistics, const char *wanted)
@@ -40,6 +41,8 @@ static void expect(const struct statistics *statistics, const char *wanted)
     text_append_string(&out, "");
     statistics_write_clients(statistics, &out);
     assert_string_equal(out.data ? out.data : "", wanted);
+    assert_in_range(
+        statistics_shown_bytes(statistics), out.length, out.length + 1 + statistics_servers(statistics) * 40);
     text_free(&out);
 }
 
@@ -84,13 +87,15 @@ static void test_nonsense(void **state)
     struct statistics *statistics = make(100000);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(
-            statistics_add(statistics, slice_from_string(bad[i]), own_worker, NULL), STATISTICS_INVALID);
+            statistics_add(statistics, slice_from_string(bad[i]), own_worker, clock_monotonic_ns(), NULL),
+            STATISTICS_INVALID);
     char name[1200];
     memset(name, 'x', sizeof name);
     name[sizeof name - 1] = '\0';
     struct text data = {0};
     text_append_format(&data, "{\"client_id\":\"c\",\"topics\":[],\"rpc_id\":\"%s\"}", name);
-    assert_int_equal(statistics_add(statistics, text_slice(&data), own_worker, NULL), STATISTICS_INVALID);
+    assert_int_equal(statistics_add(statistics, text_slice(&data), own_worker, clock_monotonic_ns(), NULL),
+        STATISTICS_INVALID);
     text_free(&data);
     assert_int_equal(statistics_channels(statistics), 0);
     statistics_free(statistics);
@@ -126,7 +131,8 @@ static void test_bounded_again(void **state)
     for (unsigned i = 0; i < 3000; i++)
         text_append_char(&large, 'x');
     text_append_string(&large, "\"]}");
-    assert_int_equal(statistics_add(statistics, text_slice(&large), own_worker, NULL), STATISTICS_FULL);
+    assert_int_equal(statistics_add(statistics, text_slice(&large), own_worker, clock_monotonic_ns(), NULL),
+        STATISTICS_FULL);
     expect(statistics, "\"c\":[" CHANNEL("c", "1") "]");
     assert_int_equal(add(statistics, "c", "1", own_worker), STATISTICS_TAKEN);
     text_free(&large);
@@ -144,10 +150,10 @@ static void test_worker_gone(void **state)
     (void)state;
     struct statistics *statistics = make(100000);
     struct text dropped = {0};
-    add(statistics, "c", "1", own_worker);
-    add(statistics, "c", "2", (struct statistics_owner){.slot = 1});
-    add(statistics, "d", "3", own_worker);
-    add(statistics, "e", "4", other("s"));
+    (void)!add(statistics, "c", "1", own_worker);
+    (void)!add(statistics, "c", "2", (struct statistics_owner){.slot = 1});
+    (void)!add(statistics, "d", "3", own_worker);
+    (void)!add(statistics, "e", "4", other("s"));
     statistics_drop_worker(statistics, 0, collect, &dropped);
     assert_string_equal(dropped.data, "1 3 ");
     expect(statistics, "\"c\":[" CHANNEL("c", "2") "],\"e\":[" CHANNEL("e", "4") "]");
@@ -163,9 +169,9 @@ static void test_server_gone(void **state)
     struct statistics *statistics = make(100000);
     uint64_t now = clock_monotonic_ns();
     struct text out = {0};
-    add(statistics, "c", "1", own_worker);
-    add(statistics, "c", "2", other("s"));
-    add(statistics, "d", "3", other("t"));
+    (void)!add(statistics, "c", "1", own_worker);
+    (void)!add(statistics, "c", "2", other("s"));
+    (void)!add(statistics, "d", "3", other("t"));
     assert_false(statistics_server_seen(statistics, SLICE_LITERAL("ws"), SLICE_LITERAL("s"), now));
     assert_false(
         statistics_server_seen(statistics, SLICE_LITERAL("wt"), SLICE_LITERAL("t"), now + 15 * SECOND));
@@ -207,13 +213,13 @@ static void test_state_between_servers(void **state)
     struct parts parts = {0};
     struct text requester = {0};
     uint64_t now = clock_monotonic_ns();
-    add(here, "c", "1", own_worker);
-    add(here, "d", "2", other("third"));
-    add(here, "d", "3", other("there"));
+    (void)!add(here, "c", "1", own_worker);
+    (void)!add(here, "d", "2", other("third"));
+    (void)!add(here, "d", "3", other("there"));
     assert_int_equal(
         statistics_write_state(here, SLICE_LITERAL("q"), SLICE_LITERAL("here"), 250, take_part, &parts), 0);
     assert_int_equal(parts.count, 2);
-    add(there, "d", "3", own_worker);
+    (void)!add(there, "d", "3", own_worker);
     for (unsigned i = 0; i < parts.count; i++) {
         assert_in_range(parts.items[i].length, 1, 250);
         text_clear(&requester);
@@ -241,14 +247,15 @@ static void test_state_in_small_parts(void **state)
     struct statistics *statistics = make(100000);
     struct parts parts = {0};
     struct text large = {0};
-    add(statistics, "c", "1", own_worker);
-    add(statistics, "c", "2", own_worker);
+    (void)!add(statistics, "c", "1", own_worker);
+    (void)!add(statistics, "c", "2", own_worker);
     text_append_string(&large, "{\"client_id\":\"d\",\"rpc_id\":\"3\",\"topics\":[\"");
     for (unsigned i = 0; i < 3000; i++)
         text_append_char(&large, 'x');
     text_append_string(&large, "\"]}");
-    assert_int_equal(statistics_add(statistics, text_slice(&large), own_worker, NULL), STATISTICS_TAKEN);
-    add(statistics, "e", "4", own_worker);
+    assert_int_equal(statistics_add(statistics, text_slice(&large), own_worker, clock_monotonic_ns(), NULL),
+        STATISTICS_TAKEN);
+    (void)!add(statistics, "e", "4", own_worker);
     assert_int_equal(
         statistics_write_state(statistics, SLICE_LITERAL("q"), (struct slice){0}, 180, take_part, &parts), 1);
     assert_int_equal(parts.count, 3);
