@@ -14,6 +14,7 @@
 #include "shm/common/text.h"
 
 #define JSON_OPTION_DEPTH 64
+#define LIST_TOKENS_MAX   100000
 
 void config_list_free(struct config_list *list)
 {
@@ -318,13 +319,54 @@ static bool list_split(const char *text, struct config_list *list)
     return quote == '\0';
 }
 
-static int parse_list(const char *text, struct option_meaning *meaning, struct error *err)
+static void list_add_string(struct config_list *list, const struct json_document *document, uint32_t token)
+{
+    struct text item = {0};
+    json_string_decode(document, token, &item);
+    list->items = memory_resize(list->items, (list->count + 1) * sizeof *list->items);
+    list->items[list->count++] = memory_copy_string(text_slice(&item).data);
+    text_free(&item);
+}
+
+/* ["a", "b"], as charts and Compose files write lists. False: it is no JSON array of strings, and `list` is empty. */
+static bool list_read_json(const char *text, struct config_list *list)
+{
+    struct json_document document = {0};
+    bool good = text[strspn(text, TEXT_SPACES)] == '[' &&
+                json_parse(&document, text, strlen(text), 1, LIST_TOKENS_MAX) == JSON_OK;
+    for (uint32_t i = 1; good && i < document.tokens[0].next; i = document.tokens[i].next)
+        good = document.tokens[i].type == JSON_STRING;
+    for (uint32_t i = 1; good && i < document.tokens[0].next; i = document.tokens[i].next)
+        list_add_string(list, &document, i);
+    json_free(&document);
+    return good;
+}
+
+/* "rego" and "*.rego" mean ".rego". An empty one means files without an extension. */
+static void list_add_dots(struct config_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        struct text dotted = {0};
+        const char *item = list->items[i];
+        if (item[0] == '\0' || item[0] == '.')
+            continue;
+        item += item[0] == '*' && item[1] == '.';
+        text_append_format(&dotted, "%s%s", item[0] == '.' ? "" : ".", item);
+        free(list->items[i]);
+        list->items[i] = dotted.data;
+    }
+}
+
+static int parse_list(
+    const struct option *option, const char *text, struct option_meaning *meaning, struct error *err)
 {
     struct text shown = {0};
-    if (!list_split(text, &meaning->list)) {
+    if (!list_read_json(text, &meaning->list) && !list_split(text, &meaning->list)) {
         config_list_free(&meaning->list);
         return error_set(err, EINVAL, "items separated by commas; a quote is not closed");
     }
+    if (option->extensions)
+        list_add_dots(&meaning->list);
     text_append_char(&shown, '[');
     for (size_t i = 0; i < meaning->list.count; i++) {
         if (i)
@@ -383,7 +425,7 @@ int option_parse(
     case OPTION_SIZE:
         return parse_size(option, text, meaning, err);
     case OPTION_LIST:
-        return parse_list(text, meaning, err);
+        return parse_list(option, text, meaning, err);
     case OPTION_ENUM:
         return parse_enum(option, text, meaning, err);
     case OPTION_JSON:

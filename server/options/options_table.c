@@ -386,10 +386,13 @@ const struct option options_table[] = {
         "directory with the .manifest file that orders bundles, or such a file; not set: the repository's "
         "root")},
     {LIST("FILTER_FILE_EXTENSIONS", SECTION_POLICY, ".rego,.json", filter_file_extensions,
-        "files of the repository that count; in a bundle only policies and data.json are taken from them")},
+         "extensions of the files that count, as a list or a JSON list; in a bundle only policies and "
+         "data.json are taken "
+         "from them"),
+        .extensions = true},
     {LIST("POLICY_REPO_POLICY_EXTENSIONS", SECTION_POLICY, ".rego", policy_extensions,
          "extensions of policy modules"),
-        .common = true},
+        .common = true, .extensions = true},
     {LIST("BUNDLE_IGNORE", SECTION_POLICY, NULL, bundle_ignore,
         "patterns of paths that are left out: dir/** takes a directory, others match from the right (*.rego, "
         "a/*.rego)")},

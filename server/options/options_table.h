@@ -60,7 +60,9 @@ struct option {
     enum option_status status;
     enum option_secrecy secrecy;
     enum option_section section;
-    bool common;              /* the reference's second object of print-config */
+    bool common; /* the reference's second object of print-config */
+    /* OPTION_LIST: file extensions; one without its dot gets it */
+    bool extensions;
     const char *default_text; /* NULL: not set */
     const char *choices;      /* OPTION_ENUM: "A|B" */
     double minimum;           /* of numbers, inclusive */

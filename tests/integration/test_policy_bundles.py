@@ -393,3 +393,20 @@ def test_a_builder_that_hangs(follow, repo):
     assert not Path(f"/proc/{pid}").exists() or wait_until(lambda: not Path(f"/proc/{pid}").exists(), 5, "end of the builder")
     assert server.request("GET", "/policy?path=a").status == 200
     assert counter(server, "bundle_requests_refused") == 1
+
+
+@pytest.mark.parametrize("extensions", ['[".rego",".json"]', "rego,json", "*.rego, .json"])
+def test_extensions_in_other_spellings(opald, work, extensions):
+    """A chart's JSON list, or extensions without their dots: an empty bundle in silence before."""
+    repo = PolicyRepo(work / "repo")
+    server = opald(env={**repo.environment(work / "clones"), "OPAL_FILTER_FILE_EXTENSIONS": extensions})
+    server.wait_for_log("Clone succeeded", 20)
+    assert server.request("GET", "/policy").json()["manifest"] == ["data.json", "a/a.rego"]
+
+
+def test_a_bundle_that_filters_leave_empty(opald, work):
+    repo = PolicyRepo(work / "repo")
+    server = opald(env={**repo.environment(work / "clones"), "OPAL_FILTER_FILE_EXTENSIONS": ".cedar"})
+    server.wait_for_log("Clone succeeded", 20)
+    assert server.request("GET", "/policy").json()["manifest"] == []
+    server.wait_for_log(r"WARNING.*The policy bundle of .* is empty: 0 of the repository's 2 files are in it. OPAL_FILTER_FILE_EXTENSIONS=.cedar")

@@ -232,7 +232,10 @@ static void lists(void **state)
         const char *items[4];
     } table[] = {{"a, b ,\"c,d\"", {"a", "b", "c,d"}}, {"a", {"a"}}, {" a b ", {"a b"}},
         {"a,,b,", {"a", "b"}}, {"'x\"y',\"it's\"", {"x\"y", "it's"}}, {"a\\,b,\"q\\\"q\"", {"a,b", "q\"q"}},
-        {"\"\",x", {"", "x"}}, {",", {NULL}}};
+        {"\"\",x", {"", "x"}}, {",", {NULL}},
+        /* JSON, and what only begins like it */
+        {"[\"a\", \"b,c\"]", {"a", "b,c"}}, {" [ ] ", {NULL}}, {"[\"\\u00e9\"]", {"\xc3\xa9"}},
+        {"[1]", {"[1]"}}, {"[ab]*.rego,x", {"[ab]*.rego", "x"}}, {"[\"a\"", {"[a"}}, {"[::1]", {"[::1]"}}};
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         size_t count = 0;
@@ -247,6 +250,35 @@ static void lists(void **state)
     setenv("OPAL_ALLOWED_ORIGINS", "'a", 1);
     assert_int_equal(LOAD_ENVIRONMENT(), 1);
     assert_problem("OPAL_ALLOWED_ORIGINS=\"'a\": must be items separated by commas; a quote is not closed");
+}
+
+/* How print-config shows an option. */
+static const char *canonical(const char *name)
+{
+    return options.values[option_find(name) - options_table].canonical;
+}
+
+static void file_extensions(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *shown;
+    } table[] = {{"rego,json", "['.rego', '.json']"}, {"[\".rego\",\".json\"]", "['.rego', '.json']"},
+        {".rego, *.json,yaml", "['.rego', '.json', '.yaml']"}, {"[\"rego\"]", "['.rego']"}, {"\"\"", "['']"},
+        {".tar.gz", "['.tar.gz']"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        setenv("OPAL_FILTER_FILE_EXTENSIONS", table[i].text, 1);
+        setenv("OPAL_POLICY_REPO_POLICY_EXTENSIONS", table[i].text, 1);
+        assert_int_equal(LOAD_ENVIRONMENT(), 0);
+        const char *shown = canonical("FILTER_FILE_EXTENSIONS");
+        assert_string_equal(shown, table[i].shown);
+        assert_string_equal(canonical("POLICY_REPO_POLICY_EXTENSIONS"), table[i].shown);
+    }
+    /* Patterns are no extensions. */
+    setenv("OPAL_BUNDLE_IGNORE", "rego", 1);
+    assert_int_equal(LOAD_ENVIRONMENT(), 0);
+    assert_string_equal(canonical("BUNDLE_IGNORE"), "['rego']");
 }
 
 static void enums_levels_and_json(void **state)
@@ -759,6 +791,7 @@ int main(void)
         TEST(seconds),
         TEST(sizes),
         TEST(lists),
+        TEST(file_extensions),
         TEST(enums_levels_and_json),
         TEST(flags_anywhere),
         TEST(flag_mistakes),
