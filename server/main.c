@@ -1,5 +1,5 @@
-/* The program: one executable for the master, its workers (the same arguments, --as-worker in front) and the command line's
- * commands. */
+/* The program: one executable for the master, its workers (the same arguments, --as-worker in front) and
+ * the command line's commands. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>

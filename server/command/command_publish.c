@@ -26,8 +26,10 @@ struct publish_command {
 
 struct publish_flag {
     const char *name;
-    char letter;   /* 0: none */
-    size_t offset; /* in struct publish_command */
+    /* 0: none */
+    char letter;
+    /* in struct publish_command */
+    size_t offset;
     const char *help;
 };
 

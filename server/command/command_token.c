@@ -22,8 +22,8 @@
 
 /* ---- flags ---- */
 
-/* The value of `--name value` or `--name=value` at arguments[*at], which then stands on its last word; NULL when it is not that flag, or
- * has no value (`*wrong` is set then). */
+/* The value of `--name value` or `--name=value` at arguments[*at], which then stands on its last word; NULL
+ * when it is not that flag, or has no value (`*wrong` is set then). */
 static const char *flag_value(const struct options_command *command, int *at, const char *name, bool *wrong)
 {
     const char *argument = command->arguments[*at];
@@ -63,8 +63,10 @@ struct obtain_token {
     const char *server_url;
     const char *type;
     const char *claims;
-    double ttl; /* seconds */
-    bool whole; /* the whole reply, not only the token */
+    /* seconds */
+    double ttl;
+    /* the whole reply, not only the token */
+    bool whole;
     bool help;
 };
 

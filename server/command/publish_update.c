@@ -12,9 +12,11 @@
 
 /* The keys of an entry in the reference's order. Absent values (data NULL) get the default. */
 struct entry {
-    struct slice url; /* decoded */
+    /* decoded */
+    struct slice url;
     struct slice config;
-    struct slice topics; /* JSON array */
+    /* JSON array */
+    struct slice topics;
     struct slice dst_path;
     struct slice save_method;
     struct slice data;

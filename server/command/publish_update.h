@@ -7,7 +7,8 @@
 
 /* As given on the command line; NULL where a flag was not given. Nothing is owned but the array of topics. */
 struct publish_update {
-    const char *entries; /* JSON array; used when there is no src_url */
+    /* JSON array; used when there is no src_url */
+    const char *entries;
     const char *src_url;
     const char *data;
     const char *src_config;
@@ -19,8 +20,9 @@ struct publish_update {
 };
 
 /*
- * `body`: the DataUpdate with all its keys, values of --data, --src-config and --entries as the bytes they were given as. `shown`: the line the
- * reference prints, configuration, data and what is secret in URLs left out. -1 with `err` when the flags make no update.
+ * `body`: the DataUpdate with all its keys, values of --data, --src-config and --entries as the bytes they
+ * were given as. `shown`: the line the reference prints, configuration, data and what is secret in URLs
+ * left out. -1 with `err` when the flags make no update.
  */
 int publish_update_build(
     const struct publish_update *update, struct text *body, struct text *shown, struct error *err);

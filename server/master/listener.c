@@ -52,9 +52,10 @@ static int listeners_from_systemd(struct listeners *listeners, struct error *err
     return 1;
 }
 
-/* Accepted sockets inherit both. A small frame must leave at once. And what a client does not take must wait in our memory, once for
- * all clients, counted and limited: by itself the kernel keeps up to tcp_wmem's 4 MiB for each, and copying that for a thousand slow
- * clients holds up the fast ones. Fails harmlessly on other sockets than TCP's, which systemd may pass. */
+/* Accepted sockets inherit both. A small frame must leave at once. And what a client does not take must
+ * wait in our memory, once for all clients, counted and limited: by itself the kernel keeps up to
+ * tcp_wmem's 4 MiB for each, and copying that for a thousand slow clients holds up the fast ones. Fails
+ * harmlessly on other sockets than TCP's, which systemd may pass. */
 static void listener_tune(int descriptor, int unsent_max_bytes)
 {
     int on = 1;

@@ -1,5 +1,5 @@
-/* The listening sockets. The master opens them (or gets them from systemd) and holds them for as long as it lives, so that a
- * connection waiting in the backlog outlives any worker. */
+/* The listening sockets. The master opens them (or gets them from systemd) and holds them for as long as it
+ * lives, so that a connection waiting in the backlog outlives any worker. */
 #ifndef OPALD_SERVER_MASTER_LISTENER_H
 #define OPALD_SERVER_MASTER_LISTENER_H
 
@@ -10,12 +10,14 @@
 #define LISTENERS_MAX 8
 
 struct listeners {
-    int descriptors[LISTENERS_MAX]; /* non-blocking, close-on-exec */
+    /* non-blocking, close-on-exec */
+    int descriptors[LISTENERS_MAX];
     int count;
 };
 
-/* Binds every address that config->host resolves to (start-up only: may ask the resolver), or takes the sockets systemd passes
- * (LISTEN_PID, LISTEN_FDS; sd_listen_fds(3)), which win over host and port. -1 with a text that says which address and why. */
+/* Binds every address that config->host resolves to (start-up only: may ask the resolver), or takes the
+ * sockets systemd passes (LISTEN_PID, LISTEN_FDS; sd_listen_fds(3)), which win over host and port. -1 with
+ * a text that says which address and why. */
 int listeners_open(struct listeners *listeners, const struct config *config, struct error *err);
 void listeners_close(struct listeners *listeners);
 /* "127.0.0.1:7002" or "[::1]:7002" of socket `index`. */

@@ -43,8 +43,8 @@
  * used up. */
 #define FLUSH_LEAST_MS 1000
 
-/* WATCHDOG=1 goes out each quarter of what the service manager allows, so that it has half of it even when a tick comes a little early
- * and the next one is taken. */
+/* WATCHDOG=1 goes out each quarter of what the service manager allows, so that it has half of it even when
+ * a tick comes a little early and the next one is taken. */
 #define WATCHDOG_PARTS 4
 
 enum master_state { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
@@ -56,24 +56,35 @@ struct master {
     struct listeners listeners;
     struct segment *segment;
     struct router *router;
-    struct statistics_service *statistics; /* NULL: OPAL_STATISTICS_ENABLED is off */
+    /* NULL: OPAL_STATISTICS_ENABLED is off */
+    struct statistics_service *statistics;
     struct supervisor *supervisor;
-    struct policy_child *policy; /* NULL: no policies */
-    int keys;                    /* of auth_keys_give: what each worker gets; 0: none */
-    struct tls_reload *tls;      /* NULL: plain listeners */
+    /* NULL: no policies */
+    struct policy_child *policy;
+    /* of auth_keys_give: what each worker gets; 0: none */
+    int keys;
+    /* NULL: plain listeners */
+    struct tls_reload *tls;
     bool workers_stopped;
     struct service_notify notify;
     struct event *signals[SIGNAL_COUNT];
-    struct event *grace;     /* the stop has taken long enough */
-    struct event *start;     /* waits for the backbone before the workers are started */
-    struct event *report;    /* each second, or more often for a short watchdog: STATUS= and WATCHDOG=1 */
-    struct statsd *statsd;   /* NULL: metrics are not sent anywhere */
-    struct event *keepalive; /* the reference's session keepalive on the backbone */
+    /* the stop has taken long enough */
+    struct event *grace;
+    /* waits for the backbone before the workers are started */
+    struct event *start;
+    /* each second, or more often for a short watchdog: STATUS= and WATCHDOG=1 */
+    struct event *report;
+    /* NULL: metrics are not sent anywhere */
+    struct statsd *statsd;
+    /* the reference's session keepalive on the backbone */
+    struct event *keepalive;
     uint64_t start_deadline_ns;
     uint64_t stop_deadline_ns;
-    bool failed; /* could not start the workers */
+    /* could not start the workers */
+    bool failed;
     uint64_t watchdog_sent_ns;
-    bool at_once; /* told twice to stop */
+    /* told twice to stop */
+    bool at_once;
     int argc;
     char **argv;
     char status_sent[256];
@@ -329,8 +340,9 @@ static void master_raise_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Clients are taken once the backbone is heard: an event that another server publishes before that would reach none of them, and they
- * would not know. A backbone that is away must not keep the host's own clients waiting, hence the limit (router_serving). */
+/* Clients are taken once the backbone is heard: an event that another server publishes before that would
+ * reach none of them, and they would not know. A backbone that is away must not keep the host's own clients
+ * waiting, hence the limit (router_serving). */
 static void master_on_start(evutil_socket_t descriptor, short what, void *context)
 {
     struct master *master = context;

@@ -27,11 +27,13 @@
 struct policy_child {
     struct policy_child_settings settings;
     unsigned slot;
-    pid_t pid; /* 0: none */
+    /* 0: none */
+    pid_t pid;
     bool killed;
     bool stopping;
     uint64_t started_ns;
-    uint64_t restart_ns; /* pid 0: when */
+    /* pid 0: when */
+    uint64_t restart_ns;
     unsigned young_deaths;
     uint64_t ticked_ns;
     uint64_t resumed_ns;

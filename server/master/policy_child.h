@@ -1,6 +1,6 @@
 /*
- * The master's side of the policy process: makes its sockets, starts it, replaces it when it dies (after a growing delay when it dies
- * young), kills it when it hangs, ends it. Master's loop.
+ * The master's side of the policy process: makes its sockets, starts it, replaces it when it dies (after a
+ * growing delay when it dies young), kills it when it hangs, ends it. Master's loop.
  */
 #ifndef OPALD_SERVER_MASTER_POLICY_CHILD_H
 #define OPALD_SERVER_MASTER_POLICY_CHILD_H
@@ -17,7 +17,8 @@ struct policy_child;
 struct policy_child_settings {
     struct event_base *base;
     const struct config *config;
-    struct segment *segment; /* its last slot is the policy process's */
+    /* its last slot is the policy process's */
+    struct segment *segment;
     struct router *router;
     char **argv;
     int argc;
@@ -26,7 +27,8 @@ struct policy_child_settings {
     void *context;
 };
 
-/* Whether this configuration has anything to track; if not, `why` (may be NULL) gets a line when an operator should know. */
+/* Whether this configuration has anything to track; if not, `why` (may be NULL) gets a line when an
+ * operator should know. */
 bool policy_child_wanted(const struct config *config, const char **why);
 /* Starts it. NULL with `err` when descriptors can't be had. */
 struct policy_child *policy_child_open(const struct policy_child_settings *settings, struct error *err);

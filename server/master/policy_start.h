@@ -1,4 +1,5 @@
-/* How the policy process gets its descriptors from the master: as numbers in an environment variable (the start itself: process_start.h). */
+/* How the policy process gets its descriptors from the master: as numbers in an environment variable (the
+ * start itself: process_start.h). */
 #ifndef OPALD_SERVER_MASTER_POLICY_START_H
 #define OPALD_SERVER_MASTER_POLICY_START_H
 

@@ -1,6 +1,6 @@
 /*
- * Starting a worker or the policy process: another process of this program, from a clean image (shm/common/child.h), today as well
- * as after a respawn a month from now.
+ * Starting a worker or the policy process: another process of this program, from a clean image
+ * (shm/common/child.h), today as well as after a respawn a month from now.
  */
 #ifndef OPALD_SERVER_MASTER_PROCESS_START_H
 #define OPALD_SERVER_MASTER_PROCESS_START_H

@@ -68,7 +68,8 @@ static void add_line(struct statsd *statsd, const struct text *line)
     text_append(&statsd->packet, line->data, line->length);
 }
 
-/* `name` is a metric's, perhaps with labels: events{direction="published"} becomes events and the tag direction:published. */
+/* `name` is a metric's, perhaps with labels: events{direction="published"} becomes events and the tag
+ * direction:published. */
 static void add_metric(struct statsd *statsd, const char *name, uint64_t value, const char *type)
 {
     struct text line = {0};
@@ -161,7 +162,8 @@ static int open_socket(const struct resolver_address *address)
     return -1;
 }
 
-/* On this host an empty packet tells at once when nothing listens there; elsewhere nobody knows, which is good enough. */
+/* On this host an empty packet tells at once when nothing listens there; elsewhere nobody knows, which is
+ * good enough. */
 static bool is_refused(int fd)
 {
     int error = 0;

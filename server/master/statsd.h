@@ -1,7 +1,8 @@
 /*
- * The host's figures to a DogStatsD agent by UDP, when OPAL_ENABLE_METRICS is set: the reference's names (permit.opal.startup,
- * permit.opal.opal_server.broadcaster_reader_healthy) as it sends them, and what GET /metrics shows, under permit.opal.opald. The
- * master's loop only; a packet that the agent does not take is not sent again, counters make up for it with the next one.
+ * The host's figures to a DogStatsD agent by UDP, when OPAL_ENABLE_METRICS is set: the reference's names
+ * (permit.opal.startup, permit.opal.opal_server.broadcaster_reader_healthy) as it sends them, and what GET
+ * /metrics shows, under permit.opal.opald. The master's loop only; a packet that the agent does not take is
+ * not sent again, counters make up for it with the next one.
  */
 #ifndef OPALD_SERVER_MASTER_STATSD_H
 #define OPALD_SERVER_MASTER_STATSD_H

@@ -24,10 +24,11 @@
 #define BACKOFF_FIRST_NS (100 * CLOCK_MILLISECOND)
 #define BACKOFF_LAST_NS  (10 * CLOCK_SECOND)
 #define TICK_MS          100
-/* A tick that comes so late says that this process did not run (a paused container or machine): nor did the workers, so their
- * heartbeats are judged from then on only. */
+/* A tick that comes so late says that this process did not run (a paused container or machine): nor did the
+ * workers, so their heartbeats are judged from then on only. */
 #define PAUSED_NS (1 * CLOCK_SECOND)
-/* Beats come five times a second: a worker that was silent for so long is stopped or very busy, and what was given to it lately waits. */
+/* Beats come five times a second: a worker that was silent for so long is stopped or very busy, and what
+ * was given to it lately waits. */
 #define SILENT_NS (1200 * CLOCK_MILLISECOND)
 /* A worker may be stopped for a while between choosing where a connection goes and sending it there. */
 #define STRAND_NS (60 * CLOCK_SECOND)
@@ -38,11 +39,15 @@ struct slot {
     enum slot_state state;
     pid_t pid;
     uint64_t started_ns;
-    uint64_t restart_ns; /* SLOT_BACKOFF: when */
-    uint64_t ended_ns;   /* when its last worker did; 0: it had none */
+    /* SLOT_BACKOFF: when */
+    uint64_t restart_ns;
+    /* when its last worker did; 0: it had none */
+    uint64_t ended_ns;
     unsigned young_deaths;
-    bool killed;      /* a SIGKILL is on its way: don't send and count another */
-    int early_signal; /* asked to end by it before it was ready, when it may not watch signals yet; 0: not */
+    /* a SIGKILL is on its way: don't send and count another */
+    bool killed;
+    /* asked to end by it before it was ready, when it may not watch signals yet; 0: not */
+    int early_signal;
     int handoff_receive;
     int handoff_send;
 };
@@ -52,11 +57,15 @@ struct supervisor {
     struct slot slots[SEGMENT_SLOTS_MAX];
     unsigned slot_count;
     unsigned wanted;
-    int lifeline_read;  /* the workers' end */
-    int lifeline_write; /* held open, never written: closes with the master */
+    /* the workers' end */
+    int lifeline_read;
+    /* held open, never written: closes with the master */
+    int lifeline_write;
     struct event *tick;
-    uint64_t ticked_ns;  /* the last tick */
-    uint64_t resumed_ns; /* the end of the last pause; 0: none */
+    /* the last tick */
+    uint64_t ticked_ns;
+    /* the end of the last pause; 0: none */
+    uint64_t resumed_ns;
     bool announced_ready;
     bool stopping;
     bool announced_stopped;
@@ -243,8 +252,8 @@ static unsigned supervisor_find_lively(const struct supervisor *supervisor, uint
     return UINT_MAX;
 }
 
-/* Connections may be on their way to a worker that takes none any more, or not for a while: another gets them. Without another they wait
- * for the slot's worker, if there will be one. */
+/* Connections may be on their way to a worker that takes none any more, or not for a while: another gets
+ * them. Without another they wait for the slot's worker, if there will be one. */
 static void supervisor_rescue_connections(struct supervisor *supervisor, unsigned number, uint64_t now)
 {
     const struct slot *slot = &supervisor->slots[number];
@@ -255,7 +264,8 @@ static void supervisor_rescue_connections(struct supervisor *supervisor, unsigne
         handoff_rescue(slot->handoff_receive, -1);
 }
 
-/* A free slot is given nothing once the others have seen in the table that it is free, so there is nothing to look for later. */
+/* A free slot is given nothing once the others have seen in the table that it is free, so there is nothing
+ * to look for later. */
 static bool supervisor_may_strand(const struct supervisor *supervisor, unsigned number, uint64_t now)
 {
     const struct slot *slot = &supervisor->slots[number];

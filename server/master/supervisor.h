@@ -4,8 +4,9 @@
  *   EMPTY --start--> RUNNING --ends--> (wanted: BACKOFF --delay--> RUNNING | not wanted: EMPTY)
  *                       |--retire (TTOU, stop)--> RETIRING --ends--> EMPTY
  *
- * A worker's death is a normal transition: the ring stops waiting for it, what it had committed is taken in, its counters stay, and another is
- * started; at once when it had lived a while, after a growing delay when it died young.
+ * A worker's death is a normal transition: the ring stops waiting for it, what it had committed is taken
+ * in, its counters stay, and another is started; at once when it had lived a while, after a growing delay
+ * when it died young.
  */
 #ifndef OPALD_SERVER_MASTER_SUPERVISOR_H
 #define OPALD_SERVER_MASTER_SUPERVISOR_H
@@ -25,9 +26,12 @@ struct supervisor_settings {
     struct segment *segment;
     struct router *router;
     const struct listeners *listeners;
-    int keys;                   /* for the workers, of auth_keys_give; 0: none */
-    int tls_store;              /* -1: plain listeners */
-    const char *policy_address; /* of the policy process; empty: none */
+    /* for the workers, of auth_keys_give; 0: none */
+    int keys;
+    /* -1: plain listeners */
+    int tls_store;
+    /* of the policy process; empty: none */
+    const char *policy_address;
     char **argv;
     int argc;
     /* Called once, when the first `config->workers` workers all accept clients. */

@@ -16,7 +16,8 @@
 struct tls_reload {
     const struct config *config;
     int store;
-    int done; /* eventfd: the thread has ended */
+    /* eventfd: the thread has ended */
+    int done;
     struct event *event;
     void (*reloaded)(void *context);
     void *context;

@@ -7,8 +7,8 @@
 #include "shm/common/text.h"
 #include "server/master/process_start.h"
 
-/* slot memory doorbell wake lifeline handoff_receive keys tls_store | listener_count listeners... | slot_count
- * handoff_send... | policy address ("-": none) */
+/* slot memory doorbell wake lifeline handoff_receive keys tls_store | listener_count listeners... |
+ * slot_count handoff_send... | policy address ("-": none) */
 static void worker_start_encode(const struct worker_descriptors *descriptors, struct text *out)
 {
     text_append_format(out, "%s=%u %d %d %d %d %d %d %d %d", WORKER_START_VARIABLE, descriptors->slot,

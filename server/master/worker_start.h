@@ -1,4 +1,5 @@
-/* How a worker gets its descriptors from the master: as numbers in an environment variable (the start itself: process_start.h). */
+/* How a worker gets its descriptors from the master: as numbers in an environment variable (the start
+ * itself: process_start.h). */
 #ifndef OPALD_SERVER_MASTER_WORKER_START_H
 #define OPALD_SERVER_MASTER_WORKER_START_H
 
@@ -6,7 +7,8 @@
 #include "shm/common/error.h"
 #include "worker/worker_descriptors.h"
 
-/* The environment variable that carries the descriptor numbers; the program started with --as-worker reads it. */
+/* The environment variable that carries the descriptor numbers; the program started with --as-worker reads
+ * it. */
 #define WORKER_START_VARIABLE "OPALD_WORKER_DESCRIPTORS"
 
 /* Master. The child gets the same arguments with --as-worker in front. Returns its pid or -1. */

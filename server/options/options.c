@@ -1,4 +1,5 @@
-/* From what was given to struct config: each option is looked up, read, stored; then what depends on several options. */
+/* From what was given to struct config: each option is looked up, read, stored; then what depends on
+ * several options. */
 #include "server/options/options.h"
 
 #include <stdio.h>

@@ -1,10 +1,11 @@
 /*
- * From command line and environment to struct config. server/options/options_table.c declares every option once; loading, --help,
- * print-config and the table in deploy/guide/options.md come from there.
+ * From command line and environment to struct config. server/options/options_table.c declares every option
+ * once; loading, --help, print-config and the table in deploy/guide/options.md come from there.
  *
- * Where a value comes from, first found wins: flag (--broadcast-uri X, --broadcast-uri=X), environment (OPAL_BROADCAST_URI,
- * then the other names the option goes by), default. An empty value counts as not given; an empty flag means the default. A
- * secret option X may also be given as the name of a file, X_FILE or --x-file: its content less one newline at the end.
+ * Where a value comes from, first found wins: flag (--broadcast-uri X, --broadcast-uri=X), environment
+ * (OPAL_BROADCAST_URI, then the other names the option goes by), default. An empty value counts as not
+ * given; an empty flag means the default. A secret option X may also be given as the name of a file, X_FILE
+ * or --x-file: its content less one newline at the end.
  */
 #ifndef OPALD_SERVER_OPTIONS_OPTIONS_H
 #define OPALD_SERVER_OPTIONS_OPTIONS_H
@@ -19,14 +20,20 @@
 
 /* What the command line asks for. Points into argv. */
 struct options_command {
-    const char *name; /* NULL: none given */
+    /* NULL: none given */
+    const char *name;
     bool help;
     bool version;
-    bool as_worker;         /* --as-worker as the first argument: the master's own word to its workers */
-    bool as_bundle_builder; /* likewise: the policy process's word to its child */
-    bool as_bundle_fetcher; /* likewise */
-    bool as_policy;         /* likewise: the master's word to its policy process */
-    char **arguments;       /* what follows the command and is no option of the table; options_command_free */
+    /* --as-worker as the first argument: the master's own word to its workers */
+    bool as_worker;
+    /* likewise: the policy process's word to its child */
+    bool as_bundle_builder;
+    /* likewise */
+    bool as_bundle_fetcher;
+    /* likewise: the master's word to its policy process */
+    bool as_policy;
+    /* what follows the command and is no option of the table; options_command_free */
+    char **arguments;
     int argument_count;
 };
 
@@ -40,9 +47,9 @@ struct options {
 };
 
 /*
- * Fills `options` and `command`; what is in them is overwritten. Free them with options_free and options_command_free,
- * also after problems. With --help, --version or no command the values are not looked at. Calls `report` with a line for
- * each problem and returns how many there are.
+ * Fills `options` and `command`; what is in them is overwritten. Free them with options_free and
+ * options_command_free, also after problems. With --help, --version or no command the values are not looked
+ * at. Calls `report` with a line for each problem and returns how many there are.
  */
 MUST_CHECK size_t options_load(struct options *options, int argc, char **argv,
     struct options_command *command, problem_report *report, void *context);

@@ -20,7 +20,8 @@ void options_command_free(struct options_command *command)
     *command = (struct options_command){0};
 }
 
-/* A "--name[=value]" of the table is remembered. Returns how many arguments it took; 0 when it is none of the table's. */
+/* A "--name[=value]" of the table is remembered. Returns how many arguments it took; 0 when it is none of
+ * the table's. */
 static int scan_flag(char **argv, int left, struct option_flags *flags, struct problems *problems)
 {
     const char *name = argv[0] + 2;
@@ -52,7 +53,8 @@ static bool command_keeps_arguments(const char *name)
                        strcmp(name, "generate-secret") == 0);
 }
 
-/* The first argument says which part of opald a process is, when the master or the policy process has started it. */
+/* The first argument says which part of opald a process is, when the master or the policy process has
+ * started it. */
 static bool scan_role(const char *argument, struct options_command *command)
 {
     const struct {

@@ -109,7 +109,8 @@ static void check_listener(struct problems *problems, const struct config *confi
             "OPAL_TLS_KEY is set but not OPAL_TLS_CERTIFICATE: the listener would not be encrypted");
 }
 
-/* Refused before git or libcurl sees it: with a password cut in two, both would take a part of it for a host and show it. */
+/* Refused before git or libcurl sees it: with a password cut in two, both would take a part of it for a
+ * host and show it. */
 static bool check_url(struct problems *problems, const char *name, const char *text, struct git_url *url)
 {
     struct error err = {0};

@@ -1,5 +1,5 @@
-/* What the values of a configuration have to do with each other (an event must fit the ring, ...), and what this version
- * refuses to run with. Pure. */
+/* What the values of a configuration have to do with each other (an event must fit the ring, ...), and what
+ * this version refuses to run with. Pure. */
 #ifndef OPALD_SERVER_OPTIONS_OPTIONS_CHECK_H
 #define OPALD_SERVER_OPTIONS_OPTIONS_CHECK_H
 

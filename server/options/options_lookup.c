@@ -102,8 +102,8 @@ static char *read_flag(const struct option_flag *flag, const char *name, struct 
 
 /* ---- settings: everything that is given counts ---- */
 
-/* "a=1,b=2" as lines. A comma belongs to the value unless a key and '=' follow it ("debug=broker,topic,linger.ms=5" has
- * two settings); with lines in the text no comma separates. */
+/* "a=1,b=2" as lines. A comma belongs to the value unless a key and '=' follow it
+ * ("debug=broker,topic,linger.ms=5" has two settings); with lines in the text no comma separates. */
 static void append_settings_variable(struct text *out, const char *text)
 {
     bool lines = strchr(text, '\n') != NULL;

@@ -1,4 +1,5 @@
-/* Where the value of an option comes from: flag, else environment; a secret one also from a file that either names. */
+/* Where the value of an option comes from: flag, else environment; a secret one also from a file that
+ * either names. */
 #ifndef OPALD_SERVER_OPTIONS_OPTIONS_LOOKUP_H
 #define OPALD_SERVER_OPTIONS_OPTIONS_LOOKUP_H
 

@@ -1,4 +1,5 @@
-/* What the text of an option means. Every parser takes the whole text or refuses it: nothing falls back silently. */
+/* What the text of an option means. Every parser takes the whole text or refuses it: nothing falls back
+ * silently. */
 #include "server/options/options_table.h"
 
 #include <errno.h>
@@ -287,8 +288,8 @@ static void list_add(struct config_list *list, struct text *item, bool quoted)
     text_clear(item);
 }
 
-/* Comma separated with quotes and backslashes as in a shell; white space around an item is dropped, and so are empty
- * items without quotes. False when a quote is not closed. */
+/* Comma separated with quotes and backslashes as in a shell; white space around an item is dropped, and so
+ * are empty items without quotes. False when a quote is not closed. */
 static bool list_split(const char *text, struct config_list *list)
 {
     struct text item = {0};
@@ -328,7 +329,8 @@ static void list_add_string(struct config_list *list, const struct json_document
     text_free(&item);
 }
 
-/* ["a", "b"], as charts and Compose files write lists. False: it is no JSON array of strings, and `list` is empty. */
+/* ["a", "b"], as charts and Compose files write lists. False: it is no JSON array of strings, and `list` is
+ * empty. */
 static bool list_read_json(const char *text, struct config_list *list)
 {
     struct json_document document = {0};
@@ -380,7 +382,8 @@ static int parse_list(
 
 /* ---- settings ---- */
 
-/* Canonical: "key=value" and a line feed each, without comments. The values may be secret: no message shows one. */
+/* Canonical: "key=value" and a line feed each, without comments. The values may be secret: no message shows
+ * one. */
 static int parse_settings(const char *text, struct option_meaning *meaning, struct error *err)
 {
     struct text lines = {0};

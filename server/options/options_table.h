@@ -12,26 +12,34 @@ enum option_type {
     OPTION_STRING,
     OPTION_BOOL,
     OPTION_INT,
-    OPTION_FLOAT, /* usually seconds */
-    OPTION_SIZE,  /* bytes; k, m, g are powers of 1024 */
+    /* usually seconds */
+    OPTION_FLOAT,
+    /* bytes; k, m, g are powers of 1024 */
+    OPTION_SIZE,
     OPTION_LIST,
     OPTION_ENUM,
     OPTION_JSON,
-    OPTION_SETTINGS, /* key=value, one a line; everything that is given counts: file, environment, each flag. Stored as text */
+    /* key=value, one a line; everything that is given counts: file, environment, each flag. Stored as text */
+    OPTION_SETTINGS,
     OPTION_LOG_LEVEL,
-    OPTION_WORKERS, /* a number or "auto", which is 0 */
+    /* a number or "auto", which is 0 */
+    OPTION_WORKERS,
 };
 
 enum option_status {
     OPTION_USED,
-    OPTION_UNUSED, /* the reference has it; accepted, not used by this version */
-    OPTION_REFUSED, /* running on as if it weren't set would be unsafe: the start fails when it is not the default */
+    /* the reference has it; accepted, not used by this version */
+    OPTION_UNUSED,
+    /* running on as if it weren't set would be unsafe: the start fails when it is not the default */
+    OPTION_REFUSED,
 };
 
 enum option_secrecy {
     OPTION_OPEN,
-    OPTION_SECRET,     /* never shown */
-    OPTION_SECRET_URL, /* shown without userinfo and sensitive query values */
+    /* never shown */
+    OPTION_SECRET,
+    /* shown without userinfo and sensitive query values */
+    OPTION_SECRET_URL,
 };
 
 /* The order is that of --help and deploy/guide/options.md. */
@@ -45,27 +53,34 @@ enum option_section {
     SECTION_AUTH,
     SECTION_MEMORY,
     SECTION_LOG,
-    SECTION_REFERENCE, /* accepted for the reference's sake */
+    /* accepted for the reference's sake */
+    SECTION_REFERENCE,
     SECTION_COUNT,
 };
 
 #define OPTION_NOWHERE SIZE_MAX
 
 struct option {
-    const char *name;       /* SERVER_HOST: the environment's OPAL_SERVER_HOST, the flag --server-host */
-    const char *flag_alias; /* comma separated, without --; the first one is what the help shows */
-    const char *const
-        *environment; /* all names in order of precedence, NULL at the end; NULL: OPAL_<name> alone */
+    /* SERVER_HOST: the environment's OPAL_SERVER_HOST, the flag --server-host */
+    const char *name;
+    /* comma separated, without --; the first one is what the help shows */
+    const char *flag_alias;
+    /* all names in order of precedence, NULL at the end; NULL: OPAL_<name> alone */
+    const char *const *environment;
     enum option_type type;
     enum option_status status;
     enum option_secrecy secrecy;
     enum option_section section;
-    bool common; /* the reference's second object of print-config */
+    /* the reference's second object of print-config */
+    bool common;
     /* OPTION_LIST: file extensions; one without its dot gets it */
     bool extensions;
-    const char *default_text; /* NULL: not set */
-    const char *choices;      /* OPTION_ENUM: "A|B" */
-    double minimum;           /* of numbers, inclusive */
+    /* NULL: not set */
+    const char *default_text;
+    /* OPTION_ENUM: "A|B" */
+    const char *choices;
+    /* of numbers, inclusive */
+    double minimum;
     double maximum;
     /* of the field in struct config; OPTION_NOWHERE: it has none */
     size_t offset;
@@ -87,7 +102,8 @@ struct option_meaning {
     char *canonical;
 };
 
-/* -1 with `err` saying what would be right ("a whole number from 0 to 65535"). The caller frees the meaning on success. */
+/* -1 with `err` saying what would be right ("a whole number from 0 to 65535"). The caller frees the meaning
+ * on success. */
 int option_parse(
     const struct option *option, const char *text, struct option_meaning *meaning, struct error *err);
 void option_meaning_free(struct option_meaning *meaning);

@@ -4,7 +4,8 @@
 
 #include <stddef.h>
 
-/* Called with one line for each thing that is wrong: the option, the value (never a secret one), what would be right. */
+/* Called with one line for each thing that is wrong: the option, the value (never a secret one), what would
+ * be right. */
 typedef void problem_report(void *context, const char *line);
 
 struct problems {

@@ -66,7 +66,8 @@ int worker_count_auto(void)
 {
     cpu_set_t allowed;
     int count;
-    /* Fails on hosts with more than 1024 processors, which have more than the most workers there can be anyway. */
+    /* Fails on hosts with more than 1024 processors, which have more than the most workers there can be
+     * anyway. */
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
         count = CPU_COUNT(&allowed);
     else

@@ -11,8 +11,8 @@
 #include "shm/worker_table.h"
 
 #define BACKBONE_LINK_MAGIC 0x6c696e6bu
-/* After a gap in which publishes were frozen, how long the backend has to report a loss by itself, beyond its settle
- * time. */
+/* After a gap in which publishes were frozen, how long the backend has to report a loss by itself, beyond
+ * its settle time. */
 #define LINK_FROZEN_SECONDS 1.0
 /* Events that are too large for the ring: the clients refetch once for all that come within this time. */
 #define LINK_TOO_LARGE_SECONDS 5
@@ -124,8 +124,8 @@ static void link_on_acknowledged(void *context, uint64_t token, bool ok)
 
 /* ---- gaps ---- */
 
-/* The backbone is back and has lost nothing (Kafka goes on where it stopped), but this host's clients miss what was
- * frozen. */
+/* The backbone is back and has lost nothing (Kafka goes on where it stopped), but this host's clients miss
+ * what was frozen. */
 static void link_on_frozen_timer(evutil_socket_t descriptor, short what, void *context)
 {
     struct backbone_link *link = link_cast(context);
@@ -148,8 +148,8 @@ static void link_set_gap(struct backbone_link *link, bool gap)
         event_add(link->frozen_timer, &later);
 }
 
-/* What the backbone can't carry is refused at the door (413), so that no event is heard by a part of the servers only.
- * The limit counts the websocket's envelope, which is longer than the backbone's. */
+/* What the backbone can't carry is refused at the door (413), so that no event is heard by a part of the
+ * servers only. The limit counts the websocket's envelope, which is longer than the backbone's. */
 static void link_update_limit(const struct backbone_link *link)
 {
     struct segment *segment = link->settings.segment;

@@ -1,6 +1,6 @@
 /*
- * The link to the other servers: the backbone (broadcast/), what its state means for this host, and when the clients
- * of this host have to refetch. It knows nothing of the ring; the router acts on its callbacks.
+ * The link to the other servers: the backbone (broadcast/), what its state means for this host, and when
+ * the clients of this host have to refetch. It knows nothing of the ring; the router acts on its callbacks.
  *
  * Clients have to refetch when
  *   - the backbone may have lost events of other servers,
@@ -27,18 +27,21 @@
 struct backbone_link;
 
 struct backbone_link_hooks {
-    /* An event of another server. False when there is no room for it: it comes again after backbone_link_resume. */
+    /* An event of another server. False when there is no room for it: it comes again after
+     * backbone_link_resume. */
     bool (*event)(void *context, const struct notification *notification);
     /* after a batch of these */
     void (*batch_end)(void *context);
-    /* What became of a message that was sent with a token. Never puts anything on the ring itself: it may be called in
-     * the middle of backbone_link_send. */
+    /* What became of a message that was sent with a token. Never puts anything on the ring itself: it may
+     * be called in the middle of backbone_link_send. */
     void (*acknowledged)(void *context, uint64_t token, bool ok);
     /* Events of other servers may have been lost. */
     void (*missed)(void *context);
-    /* After `missed`, unless OPAL_BROADCAST_RESYNC_ON_RECONNECT is false: the clients of this host have to refetch. */
+    /* After `missed`, unless OPAL_BROADCAST_RESYNC_ON_RECONNECT is false: the clients of this host have to
+     * refetch. */
     void (*resync)(void *context, const struct event_resync *resync);
-    /* The backbone is lost for good, although it was to be connected again: the server has to restart. At most once. */
+    /* The backbone is lost for good, although it was to be connected again: the server has to restart. At
+     * most once. */
     void (*given_up)(void *context);
     void *context;
 };
@@ -61,13 +64,14 @@ size_t backbone_link_close(struct backbone_link *link, int grace_ms);
 
 /* The hook `event` returned false, and there may be room now. */
 void backbone_link_resume(struct backbone_link *link);
-/* One message; `token`: 0, or what `acknowledged` reports. False when it is not taken, which is logged and counted. */
+/* One message; `token`: 0, or what `acknowledged` reports. False when it is not taken, which is logged and
+ * counted. */
 MUST_CHECK bool backbone_link_send(
     struct backbone_link *link, struct slice topic, struct slice data, uint64_t token);
 /* Workers take clients from now on. */
 void backbone_link_serving(struct backbone_link *link);
-/* Whether this event of this host has to be dropped, because the backbone is away and publishes are frozen. Then it is
- * counted and logged. */
+/* Whether this event of this host has to be dropped, because the backbone is away and publishes are frozen.
+ * Then it is counted and logged. */
 bool backbone_link_freezes(struct backbone_link *link, const struct event *event);
 
 #endif

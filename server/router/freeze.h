@@ -1,7 +1,8 @@
 /*
- * OPAL_BROADCAST_FREEZE_ON_DISCONNECT, as the reference has it: while the backbone is away after it was there (a gap), what is published over
- * HTTP is dropped, so that no host's clients get ahead of the fleet; they refetch after the gap. Events whose topics are all
- * internal pass. The first drop of a gap is logged, and how many there were with the first publish after it. Pure but for the log. Master only.
+ * OPAL_BROADCAST_FREEZE_ON_DISCONNECT, as the reference has it: while the backbone is away after it was
+ * there (a gap), what is published over HTTP is dropped, so that no host's clients get ahead of the fleet;
+ * they refetch after the gap. Events whose topics are all internal pass. The first drop of a gap is logged,
+ * and how many there were with the first publish after it. Pure but for the log. Master only.
  */
 #ifndef OPALD_SERVER_ROUTER_FREEZE_H
 #define OPALD_SERVER_ROUTER_FREEZE_H
@@ -13,14 +14,20 @@
 
 struct freeze {
     bool enabled;
-    bool gap;                    /* the backbone was there and is away */
-    uint64_t frozen;             /* not yet told in the log */
-    uint64_t frozen_gap;         /* the gap they belong to */
-    uint64_t gap_number;         /* of gaps */
-    const char *keepalive_topic; /* may have any name */
+    /* the backbone was there and is away */
+    bool gap;
+    /* not yet told in the log */
+    uint64_t frozen;
+    /* the gap they belong to */
+    uint64_t frozen_gap;
+    /* of gaps */
+    uint64_t gap_number;
+    /* may have any name */
+    const char *keepalive_topic;
 };
 
-/* Off, with a line in the log, when the configuration forbids the resync or the reconnect that has to follow. */
+/* Off, with a line in the log, when the configuration forbids the resync or the reconnect that has to
+ * follow. */
 void freeze_init(struct freeze *freeze, const struct config *config);
 /* Call with each state of the backbone. */
 void freeze_set_gap(struct freeze *freeze, bool gap);

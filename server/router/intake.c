@@ -1,6 +1,7 @@
 /*
- * uplink_master_sleep looks at every uplink again after announcing the sleep, so that no record stays behind. While the
- * ring is full there is no sleep on the doorbell: intake_run is called when it has room again.
+ * uplink_master_sleep looks at every uplink again after announcing the sleep, so that no record stays
+ * behind. While the ring is full there is no sleep on the doorbell: intake_run is called when it has room
+ * again.
  */
 #include "server/router/intake.h"
 

@@ -1,6 +1,7 @@
 /*
- * Takes the records out of the uplinks of all workers, round robin and with a budget for each turn of the loop, so that
- * one busy worker can't starve the others. Sleeps on the doorbell when there are none (shm/uplink.h).
+ * Takes the records out of the uplinks of all workers, round robin and with a budget for each turn of the
+ * loop, so that one busy worker can't starve the others. Sleeps on the doorbell when there are none
+ * (shm/uplink.h).
  *
  * A record that is not accepted (the ring is full) is kept and offered again by intake_run.
  *

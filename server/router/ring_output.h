@@ -1,7 +1,7 @@
 /*
- * The writer's end of the ring with its waiting: what finds no room is tried again by a timer, and a worker that holds
- * up the full ring for too long is reported. A timer and no signal, because a reader that had to signal the writer
- * would pay a system call for each event, and a full ring is rare.
+ * The writer's end of the ring with its waiting: what finds no room is tried again by a timer, and a worker
+ * that holds up the full ring for too long is reported. A timer and no signal, because a reader that had to
+ * signal the writer would pay a system call for each event, and a full ring is rare.
  *
  *   reserve --> room: write the body, commit
  *          `--> NULL: the `room` hook is called soon; it tries again, and so on
@@ -35,8 +35,8 @@ void ring_output_close(struct ring_output *output);
 
 /* The largest body of a record, in bytes. */
 uint32_t ring_output_body_max(const struct ring_output *output);
-/* Room for a body of `length` bytes, or NULL when the ring is full. A reservation that is not committed is replaced by
- * the next. */
+/* Room for a body of `length` bytes, or NULL when the ring is full. A reservation that is not committed is
+ * replaced by the next. */
 MUST_CHECK void *ring_output_reserve(struct ring_output *output, enum ring_type type, uint32_t length);
 void ring_output_commit(struct ring_output *output);
 /* Reserve, copy, commit. False when the ring is full. */

@@ -1,6 +1,6 @@
 /*
- * A record comes from the intake, is put on the ring, then handed to the backbone; the sleeping workers are woken once
- * for a batch of records. Local delivery comes first and never waits for the backbone.
+ * A record comes from the intake, is put on the ring, then handed to the backbone; the sleeping workers are
+ * woken once for a batch of records. Local delivery comes first and never waits for the backbone.
  */
 #include "server/router/router.h"
 
@@ -180,8 +180,8 @@ static bool router_on_record(void *context, unsigned slot, const struct uplink_r
     void *body = ring_output_reserve(router->ring, RING_EVENT, record->length);
     if (!body)
         return false;
-    /* Copied first, checked then: the worker could change its own memory after a check. Without a commit the ring is as
-     * it was. */
+    /* Copied first, checked then: the worker could change its own memory after a check. Without a commit
+     * the ring is as it was. */
     memcpy(body, record->body, record->length);
     if (!event_decode(body, record->length, &event) || event.origin != slot) {
         router_refuse_record(router, slot, record);

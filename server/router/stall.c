@@ -2,8 +2,8 @@
 
 #include "shm/common/clock.h"
 
-/* A look that comes so late says that this process did not run (a paused container or machine): the readers did not
- * run either. */
+/* A look that comes so late says that this process did not run (a paused container or machine): the readers
+ * did not run either. */
 #define STALL_PAUSED_NS (1 * CLOCK_SECOND)
 
 bool stall_running(const struct stall *stall)

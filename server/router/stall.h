@@ -1,10 +1,11 @@
 /*
- * Which reader holds up the full ring, and whether it is stuck. Pure: the state and the time go in, the decision comes
- * out. Master, main thread.
+ * Which reader holds up the full ring, and whether it is stuck. Pure: the state and the time go in, the
+ * decision comes out. Master, main thread.
  *
- *   stall_begin (the ring is full) --> stall_look, at each poll --> stall_end (nothing waits for room any more)
+ *   stall_begin (the ring is full) --> stall_look, at each poll --> stall_end (nothing waits for room)
  *
- * A reader that does not move for the limit is stuck, whatever the reason. One that moves, however slowly, is not.
+ * A reader that does not move for the limit is stuck, whatever the reason. One that moves, however slowly,
+ * is not.
  */
 #ifndef OPALD_SERVER_ROUTER_STALL_H
 #define OPALD_SERVER_ROUTER_STALL_H
@@ -23,7 +24,8 @@ struct stall {
 bool stall_running(const struct stall *stall);
 /* `slot` is the slowest reader, `cursor` its position in the ring. */
 void stall_begin(struct stall *stall, unsigned slot, uint64_t cursor, uint64_t now_ns);
-/* True when the slowest reader, `slot` at `cursor`, has not moved for `limit_ns`. It then has this time once more. */
+/* True when the slowest reader, `slot` at `cursor`, has not moved for `limit_ns`. It then has this time
+ * once more. */
 bool stall_look(struct stall *stall, unsigned slot, uint64_t cursor, uint64_t now_ns, uint64_t limit_ns);
 void stall_end(struct stall *stall);
 

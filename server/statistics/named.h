@@ -1,5 +1,5 @@
-/* Things that are found by their name: POSIX trees (tsearch), which are balanced, so that nobody can choose names that
- * collide. A thing begins with a struct named. */
+/* Things that are found by their name: POSIX trees (tsearch), which are balanced, so that nobody can choose
+ * names that collide. A thing begins with a struct named. */
 #ifndef OPALD_SERVER_STATISTICS_NAMED_H
 #define OPALD_SERVER_STATISTICS_NAMED_H
 

@@ -1,10 +1,10 @@
 /*
- * The clients that announced themselves to statistics, on all servers of the backbone: the state, without its documents
- * (statistics_document.h), timers and messages (statistics_service.h). The master has it, one place on the host: it sees
- * every event in order and outlives the workers.
+ * The clients that announced themselves to statistics, on all servers of the backbone: the state, without
+ * its documents (statistics_document.h), timers and messages (statistics_service.h). The master has it, one
+ * place on the host: it sees every event in order and outlives the workers.
  *
- * Each channel (websocket of a client) knows whom it depends on: a worker of this host, or another server by the id
- * under which that one speaks on the backbone. When these go, their channels go. Pure.
+ * Each channel (websocket of a client) knows whom it depends on: a worker of this host, or another server
+ * by the id under which that one speaks on the backbone. When these go, their channels go. Pure.
  */
 #ifndef OPALD_SERVER_STATISTICS_STATISTICS_H
 #define OPALD_SERVER_STATISTICS_STATISTICS_H
@@ -107,7 +107,8 @@ size_t statistics_clients(const struct statistics *statistics);
 size_t statistics_channels(const struct statistics *statistics);
 /* workers of other servers */
 size_t statistics_servers(const struct statistics *statistics);
-/* About how many bytes all clients and servers take when they are shown. Kept up with each change: it costs nothing. */
+/* About how many bytes all clients and servers take when they are shown. Kept up with each change: it costs
+ * nothing. */
 size_t statistics_shown_bytes(const struct statistics *statistics);
 /* In the order in which they came; NULL at the end. `client` NULL: the first one. */
 const struct statistics_client *statistics_next_client(

@@ -91,7 +91,7 @@ enum statistics_verdict statistics_add(struct statistics *statistics, struct sli
     return verdict;
 }
 
-/* A channel of another server's state, unless it is known, or this host's own, or of a server that is dead. */
+/* A channel of another server's state, unless it is known, this host's own, or of a dead server. */
 static void merge_item(struct statistics *statistics, const cJSON *item, struct slice self, uint64_t now_ns)
 {
     const cJSON *rpc = document_member(item, "rpc_id");

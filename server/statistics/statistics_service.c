@@ -49,13 +49,18 @@ struct statistics_service {
     STAILQ_HEAD(messages, message) messages;
     TAILQ_HEAD(askers, asker) askers;
     size_t asker_count;
-    struct event *flush;     /* messages wait */
-    struct event *wakeup;    /* once, to ask the others */
-    struct event *keepalive; /* twice in the timeout */
+    /* messages wait */
+    struct event *flush;
+    /* once, to ask the others */
+    struct event *wakeup;
+    /* twice in the timeout */
+    struct event *keepalive;
     unsigned workers;
-    char (*worker_ids)[IDENTITY_HEX + 1]; /* one for each worker */
+    /* one for each worker */
+    char (*worker_ids)[IDENTITY_HEX + 1];
     char uptime[40];
-    int snapshots[2]; /* memfds of the last answers: full, brief; -1: none */
+    /* memfds of the last answers: full, brief; -1: none */
+    int snapshots[2];
     uint64_t snapshot_versions[2];
     struct log_limiter limit_invalid, limit_many, limit_full, limit_left_out;
 };

@@ -1,13 +1,14 @@
 /*
- * Statistics mode: the master's part in it. Listens to the announcements on the ring and the backbone, tells the other servers of this one
- * (by the reference's topics and messages, so that servers of both kinds see each other's clients), and answers the workers.
+ * Statistics mode: the master's part in it. Listens to the announcements on the ring and the backbone,
+ * tells the other servers of this one (by the reference's topics and messages, so that servers of both
+ * kinds see each other's clients), and answers the workers.
  *
  *   __opal_stats_add               a client announces itself (published by the client)
- *   __opal_stats_rm                it is gone (its server, or the master for the clients of a worker that died)
- *   __opal_stats_wakeup            a server has begun, or has missed something, and asks for the others' state
- *   __opal_stats_state_sync        the answer, by whoever is first of those that wait a random time
- *   __opal_stats_server_keepalive  twice in the timeout by each server; once for each worker, as the reference's workers do: its
- *                                  /stats divides by their number
+ *   __opal_stats_rm                it is gone (its server, or the master for clients of a dead worker)
+ *   __opal_stats_wakeup            a server has started, or missed something: asks for the others' state
+ *   __opal_stats_state_sync        the answer, by the first of those that wait a random time
+ *   __opal_stats_server_keepalive  twice in the timeout by each server; once for each worker, as the
+ *                                  reference's workers do: its /stats divides by their number
  *
  * Master only.
  */
@@ -21,8 +22,8 @@
 
 struct statistics_service;
 
-/* `router` is for what the service publishes. `handoff` gives the send end to a worker's pair of sockets, or -1. All
- * must outlive the service. Sends nothing before the loop runs. */
+/* `router` is for what the service publishes. `handoff` gives the send end to a worker's pair of sockets,
+ * or -1. All must outlive the service. Sends nothing before the loop runs. */
 struct statistics_service *statistics_service_open(struct event_base *base, const struct config *config,
     struct segment *segment, struct router *router, int (*handoff)(void *context, unsigned slot),
     void *context);

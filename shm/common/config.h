@@ -1,10 +1,10 @@
 /*
- * The configuration of one process. Strings belong to it and live as long as it. Sizes are in bytes, times in seconds.
- * Read-only after loading.
+ * The configuration of one process. Strings belong to it and live as long as it. Sizes are in bytes, times
+ * in seconds. Read-only after loading.
  *
- * What is not there: a string that is NULL is not set; a number that is 0 means none (no limit, no timeout, no
- * interval), where its option allows 0. No other value has such a meaning. What is set by default or found out at the
- * start (the number of workers) is filled in.
+ * What is not there: a string that is NULL is not set; a number that is 0 means none (no limit, no timeout,
+ * no interval), where its option allows 0. No other value has such a meaning. What is set by default or
+ * found out at the start (the number of workers) is filled in.
  */
 #ifndef OPALD_SHM_COMMON_CONFIG_H
 #define OPALD_SHM_COMMON_CONFIG_H
@@ -62,7 +62,8 @@ struct statistics_settings {
 
 /* The backbone. */
 struct broadcast_settings {
-    /* kafka://h1:9092,h2:9092 | kafka+mock:// | redis://host:6379 | postgresql://host:5432/database; NULL: no backbone */
+    /* kafka://h1:9092,h2:9092 | kafka+mock:// | redis://host:6379 | postgresql://host:5432/database;
+     * NULL: no backbone */
     const char *uri;
     /* Kafka topic, Redis or Postgres channel */
     const char *channel;
@@ -75,6 +76,7 @@ struct broadcast_settings {
     int64_t reconnect_max_retries;
 
     /* Redis and Postgres, which keep nothing for a server that is away (broadcast/relay/relay.h). */
+
     /* false: a lost backbone stays lost */
     bool reconnect_enabled;
     /* messages kept while away; 0 keeps none */
@@ -87,6 +89,7 @@ struct broadcast_settings {
     const char *postgres_schema;
 
     /* Kafka. */
+
     /* the operator's settings of librdkafka, one "key=value" per line, applied after ours */
     const char *kafka_config;
     /* create a missing topic */
@@ -115,9 +118,12 @@ struct config {
     /* process */
     const char *host;
     int port;
-    unsigned workers;     /* resolved: at least 1 */
-    unsigned workers_max; /* slots in shared memory (TTIN can go up to this) */
-    double grace_seconds; /* from TERM to the end */
+    /* resolved: at least 1 */
+    unsigned workers;
+    /* slots in shared memory (TTIN can go up to this) */
+    unsigned workers_max;
+    /* from TERM to the end */
+    double grace_seconds;
     int listen_backlog;
 
     struct broadcast_settings broadcast;
@@ -126,8 +132,10 @@ struct config {
 
     /* shared memory */
     struct segment_settings memory;
-    double ring_stall_seconds;  /* a reader that holds up a full ring longer than this is killed */
-    double worker_hang_seconds; /* a worker without a heartbeat for this long is killed */
+    /* a reader that holds up a full ring longer than this is killed */
+    double ring_stall_seconds;
+    /* a worker without a heartbeat for this long is killed */
+    double worker_hang_seconds;
     /* /readyz is 503 when the master has not run for this long */
     double master_hang_seconds;
 
@@ -137,72 +145,110 @@ struct config {
     size_t http_header_max_bytes;
     size_t http_header_max_count;
     size_t http_body_max_bytes;
-    double http_header_timeout; /* first byte to end of head */
+    /* first byte to end of head */
+    double http_header_timeout;
     double http_body_timeout;
-    double http_keepalive_timeout; /* idle between requests; the reference's 5 */
+    /* idle between requests; the reference's 5 */
+    double http_keepalive_timeout;
     const char *data_config_route;
     const char *all_data_route;
     const char *all_data_topic;
     const char *all_data_url;
     const char *data_callback_default_route;
-    const char *data_config_sources; /* JSON text or NULL */
+    /* JSON text or NULL */
+    const char *data_config_sources;
     struct config_list allowed_origins;
-    const char *root_path;                  /* "/opal" before every path; empty: none */
-    struct config_list forwarded_allow_ips; /* for shm/common/network.h */
-    size_t forwarded_max_addresses;         /* in the X-Forwarded-For of a request */
-    size_t http_gzip_min_bytes;             /* of a body that is compressed for who asks; 0: never */
-    const char *client_load_limit_notation; /* NULL: /loadlimit always has room */
+    /* "/opal" before every path; empty: none */
+    const char *root_path;
+    /* for shm/common/network.h */
+    struct config_list forwarded_allow_ips;
+    /* in the X-Forwarded-For of a request */
+    size_t forwarded_max_addresses;
+    /* of a body that is compressed for who asks; 0: never */
+    size_t http_gzip_min_bytes;
+    /* NULL: /loadlimit always has room */
+    const char *client_load_limit_notation;
 
     /* TLS on the listener: on when there is a certificate */
-    const char *tls_certificate; /* file with the chain, PEM; NULL: plain */
-    const char *tls_key;         /* NULL: in the certificate's file */
+
+    /* file with the chain, PEM; NULL: plain */
+    const char *tls_certificate;
+    /* NULL: in the certificate's file */
+    const char *tls_key;
     const char *tls_key_password;
-    const char *tls_min_version; /* "1.2" or "1.3" */
-    const char *tls_ciphers;     /* of TLS 1.2; NULL: OpenSSL's default */
+    /* "1.2" or "1.3" */
+    const char *tls_min_version;
+    /* of TLS 1.2; NULL: OpenSSL's default */
+    const char *tls_ciphers;
     double tls_handshake_timeout;
 
     /* behind a load balancer: a list for shm/common/network.h */
     struct config_list proxy_protocol_from;
 
     /* who is connected */
-    size_t client_info_max_bytes;  /* of the answer to /pubsub_client_info and /statistics */
-    size_t client_query_max_bytes; /* of a websocket's query parameters that is remembered */
+
+    /* of the answer to /pubsub_client_info and /statistics */
+    size_t client_info_max_bytes;
+    /* of a websocket's query parameters that is remembered */
+    size_t client_query_max_bytes;
     struct statistics_settings statistics;
 
     /* clients */
-    size_t connections_max;             /* for the whole host */
-    size_t websocket_message_max_bytes; /* 16 MiB as the reference */
-    size_t subscriptions_max;           /* per client */
-    size_t client_queue_max_bytes;      /* what a client may leave unread */
-    int client_unsent_max_bytes;        /* what the kernel keeps for it beside what is on its way to it */
-    size_t clients_memory_max_bytes;    /* what all of a worker's clients together may make it hold */
-    double client_queue_max_seconds;    /* ... and for how long nothing may drain */
-    double websocket_ping_interval;     /* 20 */
-    double websocket_ping_timeout;      /* 20 */
-    size_t drain_batch_records;         /* a worker's budget per turn of its loop */
+
+    /* for the whole host */
+    size_t connections_max;
+    /* 16 MiB as the reference */
+    size_t websocket_message_max_bytes;
+    /* per client */
+    size_t subscriptions_max;
+    /* what a client may leave unread */
+    size_t client_queue_max_bytes;
+    /* what the kernel keeps for it beside what is on its way to it */
+    int client_unsent_max_bytes;
+    /* what all of a worker's clients together may make it hold */
+    size_t clients_memory_max_bytes;
+    /* ... and for how long nothing may drain */
+    double client_queue_max_seconds;
+    /* 20 */
+    double websocket_ping_interval;
+    /* 20 */
+    double websocket_ping_timeout;
+    /* a worker's budget per turn of its loop */
+    size_t drain_batch_records;
     size_t drain_batch_bytes;
 
     /* policy: where it comes from */
     bool repo_watcher_enabled;
-    const char *policy_source_type; /* "GIT" or "API" */
-    const char *policy_repo_url;    /* NULL: none */
+    /* "GIT" or "API" */
+    const char *policy_source_type;
+    /* NULL: none */
+    const char *policy_repo_url;
     const char *policy_repo_main_branch;
     const char *policy_repo_ssh_key;
-    const char *git_ssh_key_file;               /* NULL: ~/.ssh/opal_repo_ssh_key */
-    struct config_list policy_repo_environment; /* further variables for git and ssh: NAME or BEGINNING* */
-    const char *policy_repo_ssh_host_keys;      /* "accept-new", "strict" or "accept-any" */
-    int64_t policy_repo_polling_interval;       /* 0: none */
-    int64_t policy_repo_clone_timeout;          /* 0: none */
+    /* NULL: ~/.ssh/opal_repo_ssh_key */
+    const char *git_ssh_key_file;
+    /* further variables for git and ssh: NAME or BEGINNING* */
+    struct config_list policy_repo_environment;
+    /* "accept-new", "strict" or "accept-any" */
+    const char *policy_repo_ssh_host_keys;
+    /* 0: none */
+    int64_t policy_repo_polling_interval;
+    /* 0: none */
+    int64_t policy_repo_clone_timeout;
     double policy_repo_stall_seconds;
-    size_t policy_repo_max_bytes;       /* of the clone; 0: no limit */
-    const char *policy_repo_clone_path; /* NULL: <working directory>/regoclone */
+    /* of the clone; 0: no limit */
+    size_t policy_repo_max_bytes;
+    /* NULL: <working directory>/regoclone */
+    const char *policy_repo_clone_path;
     const char *policy_repo_clone_folder_prefix;
     bool policy_repo_reuse_clone_path;
     const char *policy_repo_webhook_secret;
-    const char *policy_repo_webhook_params; /* JSON text; NULL: GitHub's */
+    /* JSON text; NULL: GitHub's */
+    const char *policy_repo_webhook_params;
     bool policy_repo_webhook_enforce_branch;
     const char *policy_bundle_url;
-    const char *policy_bundle_server_type; /* "HTTP" or "AWS-S3" */
+    /* "HTTP" or "AWS-S3" */
+    const char *policy_bundle_server_type;
     const char *policy_bundle_server_token;
     const char *policy_bundle_server_token_id;
     const char *policy_bundle_server_aws_region;
@@ -215,19 +261,29 @@ struct config {
     struct config_list filter_file_extensions;
     struct config_list policy_extensions;
     struct config_list bundle_ignore;
-    const char *policy_manifest_path; /* NULL: the root of the repository */
-    size_t bundle_max_bytes;          /* of a bundle's JSON */
-    size_t bundle_files_max;          /* files and directories of the repository */
-    size_t bundle_paths_max;          /* `path` parameters of one request */
-    size_t bundle_path_max_bytes;     /* of one of them, of a path in the repository, and of base_hash */
-    double bundle_build_seconds;      /* from the question to the answer */
-    size_t bundle_cache_bytes;        /* built bundles that are kept */
-    size_t bundle_waiting_max;        /* bundles waiting to be built */
+    /* NULL: the root of the repository */
+    const char *policy_manifest_path;
+    /* of a bundle's JSON */
+    size_t bundle_max_bytes;
+    /* files and directories of the repository */
+    size_t bundle_files_max;
+    /* `path` parameters of one request */
+    size_t bundle_paths_max;
+    /* of one of them, of a path in the repository, and of base_hash */
+    size_t bundle_path_max_bytes;
+    /* from the question to the answer */
+    double bundle_build_seconds;
+    /* built bundles that are kept */
+    size_t bundle_cache_bytes;
+    /* bundles waiting to be built */
+    size_t bundle_waiting_max;
 
     struct log_settings log;
 
     /* authentication: on when both keys are there (worker/auth/auth.h) */
-    const char *auth_private_key; /* the key or its file's path */
+
+    /* the key or its file's path */
+    const char *auth_private_key;
     const char *auth_private_key_format;
     const char *auth_private_key_passphrase;
     const char *auth_public_key;
@@ -235,17 +291,23 @@ struct config {
     const char *auth_jwt_algorithm;
     const char *auth_jwt_audience;
     const char *auth_jwt_issuer;
-    const char *auth_jwks_url;        /* the route */
-    const char *auth_jwks_static_dir; /* NULL: the document is served only */
+    /* the route */
+    const char *auth_jwks_url;
+    /* NULL: the document is served only */
+    const char *auth_jwks_static_dir;
     const char *auth_master_token;
-    bool auth_token_without_master; /* the reference's way: tokens for everybody */
-    bool auth_close_expired;        /* a websocket ends with its token */
+    /* the reference's way: tokens for everybody */
+    bool auth_token_without_master;
+    /* a websocket ends with its token */
+    bool auth_close_expired;
     size_t auth_token_max_bytes;
-    double auth_refusal_delay; /* for handshakes of an address that was refused often; 0: never */
+    /* for handshakes of an address that was refused often; 0: never */
+    double auth_refusal_delay;
     bool enable_metrics;
     const char *statsd_host;
     int statsd_port;
-    double statsd_interval; /* seconds */
+    /* seconds */
+    double statsd_interval;
 };
 
 #endif
