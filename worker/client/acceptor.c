@@ -158,8 +158,8 @@ static void acceptor_place(struct acceptor *acceptor, int fd)
 
 static void acceptor_refuse(struct acceptor *acceptor, int fd)
 {
-    close(fd);
     acceptor_count(acceptor, COUNTER_CONNECTIONS_REFUSED_LIMIT);
+    close(fd);
     log_write_limited(&acceptor->full, LOG_WARNING, LOGGER_WORKER,
         "Connection refused: the limit of %llu connections is reached",
         (unsigned long long)acceptor->settings.connections_max);

@@ -3,20 +3,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
-#include "worker/client/context.h"
-#include "worker/client/websocket_session.h"
+#include "worker/client/peer_address.h"
 
 #define ANNOUNCED_BYTES_MAX 256 /* of one rpc_id; the clients' are 32 */
 
 struct client_details {
     struct text query;
-    char *host;            /* NULL: the peer's */
-    struct text announced; /* rpc ids as JSON strings, one a line */
-    unsigned count;        /* of them */
+    /* NULL: the peer's */
+    char *host;
+    /* rpc ids as JSON strings, one a line */
+    struct text announced;
+    /* of them */
+    unsigned count;
 };
 
 static struct client_details *details_of(struct connection *connection)
@@ -28,7 +29,7 @@ static struct client_details *details_of(struct connection *connection)
 
 void client_details_set_query(struct connection *connection, struct slice query)
 {
-    if (query.length > 0 && query.length <= connection->worker->config->client_query_max_bytes)
+    if (query.length > 0)
         text_append_slice(&details_of(connection)->query, query);
 }
 
@@ -44,11 +45,12 @@ void client_details_set_host(struct connection *connection, const char *host)
     details->host = memory_copy_string(host);
 }
 
-const char *client_details_host(const struct connection *connection, char *out, size_t size)
+const char *client_details_host(const struct connection *connection, char out[CLIENT_HOST_TEXT])
 {
+    _Static_assert(CLIENT_HOST_TEXT >= NETWORK_ADDRESS_TEXT, "the peer's address fits");
     if (!connection->details || !connection->details->host)
-        return connection_host(connection, out, size);
-    snprintf(out, size, "%s", connection->details->host);
+        return peer_address_host(connection, out);
+    snprintf(out, CLIENT_HOST_TEXT, "%s", connection->details->host);
     return out;
 }
 
@@ -72,22 +74,19 @@ void client_details_free(struct connection *connection)
     connection->details = NULL;
 }
 
-void client_details_greet(struct connection *connection)
+void client_details_greeting(struct text *out)
 {
-    struct worker *worker = connection->worker;
     char call_id[IDENTITY_HEX + 1] = {0};
     struct identity identity = identity_make_fast();
     identity_format(&identity, call_id);
-    text_clear(&worker->reply);
-    text_append_format(&worker->reply,
+    text_append_format(out,
         "{\"request\": {\"method\": \"_get_channel_id_\", \"arguments\": {}, \"call_id\": \"%s\"}, "
         "\"response\": null}",
         call_id);
-    websocket_session_send_text(connection, text_slice(&worker->reply));
 }
 
-bool client_details_announce(
-    struct connection *connection, const struct json_document *document, uint32_t data)
+bool client_details_announce(struct connection *connection, const struct json_document *document,
+    uint32_t data, uint64_t announcements_max)
 {
     if (data == JSON_ABSENT || document->tokens[data].type != JSON_OBJECT)
         return true; /* announces nobody; the master says so in the log */
@@ -96,8 +95,7 @@ bool client_details_announce(
         return true;
     struct slice raw = json_raw(document, id);
     struct client_details *details = details_of(connection);
-    if (raw.length > ANNOUNCED_BYTES_MAX ||
-        details->count >= connection->worker->config->statistics.max_channels)
+    if (raw.length > ANNOUNCED_BYTES_MAX || details->count >= announcements_max)
         return false;
     text_append_slice(&details->announced, raw);
     text_append_char(&details->announced, '\n');
@@ -105,21 +103,23 @@ bool client_details_announce(
     return true;
 }
 
-void client_details_withdraw(struct connection *connection)
+void client_details_withdraw(struct connection *connection, struct publisher *publisher, const char *topic)
 {
-    struct worker *worker = connection->worker;
     struct client_details *details = connection->details;
-    struct slice topic = slice_from_string(worker->config->statistics.remove_client_channel);
+    const struct slice topics[] = {slice_from_string(topic)};
     if (!details || details->count == 0)
         return;
     const char *at = details->announced.data, *end = at + details->announced.length;
     while (at < end) {
         const char *line_end = memchr(at, '\n', (size_t)(end - at));
-        struct publish_request request = {
-            .topics = &topic, .topic_count = 1, .data = {at, (size_t)(line_end - at)}};
+        const struct publish_request request = {
+            .topics = topics,
+            .topic_count = 1,
+            .data = {at, (size_t)(line_end - at)},
+        };
         log_write(LOG_INFO, LOGGER_STATISTICS, "Publish rpc_id=%.*s to be removed from statistics",
             (int)request.data.length - 2, at + 1);
-        publisher_publish(worker->publisher, &request, NULL); /* a refusal is counted and logged there */
+        (void)publisher_publish(publisher, &request, NULL); /* a refusal is counted and logged there */
         at = line_end + 1;
     }
     details->count = 0;

@@ -7,29 +7,34 @@
 
 #include <stdbool.h>
 #include "shm/common/json.h"
+#include "shm/link/publisher.h"
 #include "worker/client/connection.h"
 
 struct client_details;
 
-/* The query it came with, unless it is longer than the limit. */
+/* The query it came with. */
 void client_details_set_query(struct connection *connection, struct slice query);
-struct slice client_details_query(const struct connection *connection); /* empty when there is none */
-/* The address a proxy told in its X-Forwarded-For, in place of the socket's. */
+/* Empty when there is none. */
+struct slice client_details_query(const struct connection *connection);
+/* The address that a proxy gave in its X-Forwarded-For, in place of the socket's. */
 void client_details_set_host(struct connection *connection, const char *host);
-/* The client's address: the proxy's word, else the peer's, in `out` (at least 64 bytes); empty when there is none. */
-const char *client_details_host(const struct connection *connection, char *out, size_t size);
+#define CLIENT_HOST_TEXT 64
+/* The client's address: what the proxy gave, else the peer's; empty when there is none. Returns `out`. */
+const char *client_details_host(const struct connection *connection, char out[CLIENT_HOST_TEXT]);
 #define CLIENT_LABEL_TEXT 96
-/* Who it is, for a line of the log: "port 33210", or behind a proxy "port 0 of 198.51.100.7". */
+/* Who it is, for a line of the log: "port 33210", or behind a proxy "port 0 of 198.51.100.7". Returns `out`. */
 const char *client_details_label(const struct connection *connection, char out[CLIENT_LABEL_TEXT]);
 void client_details_free(struct connection *connection);
 
 /* ---- statistics mode ---- */
-/* Asks the client for its channel id, as the reference does right after it was accepted. */
-void client_details_greet(struct connection *connection);
-/* It publishes its announcement, `data` (token of `document`): remembered, so that its end can be told. False: more than are counted. */
-bool client_details_announce(
-    struct connection *connection, const struct json_document *document, uint32_t data);
-/* It is gone: tells all servers so. */
-void client_details_withdraw(struct connection *connection);
+
+/* Writes the call that asks a client for its channel id, as the reference sends it right after it has accepted the client. */
+void client_details_greeting(struct text *out);
+/* The client publishes its announcement, `data` (token of `document`): remembered, so that its end can be announced too. False: it
+ * has `announcements_max` already, or its id is too long. */
+MUST_CHECK bool client_details_announce(struct connection *connection, const struct json_document *document,
+    uint32_t data, uint64_t announcements_max);
+/* The client is gone: tells all servers so, on `topic`. */
+void client_details_withdraw(struct connection *connection, struct publisher *publisher, const char *topic);
 
 #endif

@@ -1,17 +1,19 @@
 /*
- * One client connection, from accept to the end of its lingering: first HTTP, then perhaps a websocket. Many thousands of these are
- * idle at any time, so whatever an idle websocket does not need (HTTP session, output queue, half a message, a publish
- * that waits) lives in memory of its own that comes and goes.
+ * One client connection, from accept to the end of its lingering. All connections of a worker: connections.h.
  *
- * State machine:
+ * A connection goes through stages: the preamble (PROXY header, TLS handshake), HTTP, the websocket. This module moves bytes, queues
+ * what the socket refuses, keeps time and ends connections; what the bytes mean is the stage's business, which is reached through its
+ * table of operations only. Each stage knows the next one.
  *
- *   HTTP ----> OPEN ----> CLOSING ----> FINISHING ----> LINGERING ----> DEAD
- *     |          |  our close frame is    what is queued    shutdown(2) done,  freed by the worker's
- *     |          |  out, theirs not yet   goes out          input is discarded  settle list
- *     '----------'------------------------^
+ * Many thousands of connections are idle at any time, so whatever an idle websocket does not need (HTTP session, output queue, half a
+ * message, a publish that waits) lives in memory of its own that comes and goes.
  *
- * A socket error leads from anywhere to DEAD. Nothing frees a connection on the spot: callers up the stack may still hold
- * it; they look at the state instead. Worker's loop only.
+ *   UP --------> FINISHING --------> LINGERING ---------> DEAD
+ *   its stage    what is queued      shutdown(2) done,    freed by the
+ *   has it       goes out            input is discarded   settle list
+ *
+ * A socket error leads from anywhere to DEAD. Nothing frees a connection on the spot: callers up the stack may still hold it; they
+ * look at the state instead. Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_CONNECTION_H
 #define OPALD_WORKER_CLIENT_CONNECTION_H
@@ -21,27 +23,71 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <event2/event.h>
+#include "shm/common/error.h"
 #include "shm/common/identity.h"
+#include "shm/common/object.h"
+#include "worker/client/memory_ledger.h"
+#include "worker/client/worker_counters.h"
 #include "worker/net/deadline.h"
 #include "worker/net/output_queue.h"
 #include "worker/net/transport.h"
 #include "worker/topics/subscriptions.h"
 #include "worker/websocket/websocket_frame.h"
 
-#define CONNECTION_MAGIC 0x0c011ec7u
+#define CONNECTION_MAGIC       UINT32_C(0x0c011ec7)
+#define CONNECTION_NO_DELIVERY UINT32_MAX
 
-struct worker;
-struct token_claims;
-struct connection_entrance; /* worker/client/connection_entrance.c */
+struct client_details;
+struct connection;
+struct connection_http;
+struct connections;
 struct network_address;
-struct connection_http; /* worker/client/connection_http.c */
-struct rpc_pending;     /* worker/client/rpc_methods.c */
-struct client_details;  /* worker/client/client_details.c */
+struct preamble;
+struct rpc_pending;
+struct token_claims;
+struct token_timer;
+
+/* ---- stages ---- */
+
+/* A stage is one object per worker, whose first member is a struct connection_stage. Operations that are NULL do nothing. */
+struct connection_stage_operations {
+    /* Called before anything is read: the stage reads from the transport by itself, and may hand the connection to the next stage.
+     * True: go on and read for the stage it is in now. */
+    bool (*ready)(struct connection *connection);
+    /* Received bytes, which may be changed. */
+    void (*input)(struct connection *connection, char *bytes, size_t length);
+    void (*end_of_input)(struct connection *connection);
+    /* NULL: always. */
+    bool (*wants_input)(const struct connection *connection);
+    /* A deadline passed. DEADLINE_STALL: nothing of what is queued could be sent in its time. */
+    void (*deadline)(struct connection *connection, enum deadline_class which);
+    /* From the loop after connection_settle_later, when no callback of the connection is on the stack. */
+    void (*settle)(struct connection *connection);
+    /* The connection leaves CONNECTION_UP. Called once. */
+    void (*ended)(struct connection *connection);
+    /* Bytes that the stage holds for this connection, as the memory ledger counts them. */
+    size_t (*held)(const struct connection *connection);
+    /* The worker holds too much: close it with the reason. NULL: it is killed. */
+    void (*over_memory)(struct connection *connection);
+    /* The connection was closed for its memory: give back what is held of its input. */
+    void (*release)(struct connection *connection);
+    /* The worker stops. */
+    void (*drain)(struct connection *connection);
+    /* The grace time of the stop is over. */
+    void (*stop)(struct connection *connection);
+    /* The last call: frees what the stage keeps for the connection. */
+    void (*free)(struct connection *connection);
+};
+
+struct connection_stage {
+    uint32_t magic;
+    const struct connection_stage_operations *operations;
+};
+
+/* ---- one connection ---- */
 
 enum connection_state {
-    CONNECTION_HTTP,
-    CONNECTION_OPEN,
-    CONNECTION_CLOSING,
+    CONNECTION_UP,
     CONNECTION_FINISHING,
     CONNECTION_LINGERING,
     CONNECTION_DEAD,
@@ -52,9 +98,11 @@ struct connection_backlog {
     struct output_queue queue;
     struct deadline stall;
     struct connection *connection;
-    uint64_t window_ns; /* when the window of time began in which `drained` is counted */
+    /* when the window of time began in which `drained` is counted */
+    uint64_t window_ns;
     size_t drained;
-    bool slow; /* it drained too little in a window */
+    /* it drained too little in a window */
+    bool slow;
 };
 
 /* In the order of use: a delivery touches the first cache line, a reply the second too, which comes with it. */
@@ -64,19 +112,18 @@ struct connection {
     uint8_t state;
     bool read_armed;
     bool write_armed;
+    /* an open websocket: deliveries go to it */
+    bool is_open : 1;
+    /* the application closed the websocket: the log has its end already */
+    bool refused : 1;
     /* the peer ended its side while our last bytes were going out */
     bool input_ended : 1;
-    bool was_websocket : 1;
-    /* websocket_session_ended was called */
-    bool ended : 1;
-    /* the application closed it: the log has its end already */
-    bool refused : 1;
     /* in the settle list */
     bool settling : 1;
     struct transport transport;
     /* NULL: nothing is queued */
     struct connection_backlog *backlog;
-    /* this batch's deliveries, see fanout.c; FANOUT_NONE outside a batch */
+    /* this batch's deliveries, see fanout.c; CONNECTION_NO_DELIVERY outside a batch */
     uint32_t delivery_first;
     uint32_t delivery_last;
     /* of the websocket */
@@ -85,30 +132,40 @@ struct connection {
     struct websocket_parser parser;
     struct subscription_set subscriptions;
 
-    struct worker *worker;
-    /* a synchronous publish that waits; later requests wait behind it */
+    struct connections *owner;
+    /* set by the stage that takes it over, which then calls connection_update_events */
+    struct connection_stage *stage;
+    /* a synchronous publish that waits; later requests wait behind it (rpc_methods.h) */
     struct rpc_pending *pending;
-    struct connection_http *http;    /* while in state HTTP */
-    struct network_address *proxied; /* whom a PROXY header named; NULL: the socket's peer */
-    struct connection_entrance
-        *entrance; /* before the first byte of HTTP: PROXY header and TLS handshake; NULL else */
+    struct deadline deadline;
     struct connection *next;
     struct connection *previous;
     struct connection *next_settle;
-    struct deadline deadline;
-    uint64_t opened_us;             /* CLOCK_REALTIME, when it became a websocket */
-    struct client_details *details; /* NULL: there are none (client_details.h) */
-    struct token_claims *claims;    /* of the token it came with; NULL in open mode */
-    struct event *token_end;        /* NULL: the connection does not end with a token */
-    uint32_t paced_index; /* its place in a paced close, see paced_closing.c; PACED_CLOSING_NONE otherwise */
+    /* in the preamble only */
+    struct preamble *preamble;
+    /* in HTTP only */
+    struct connection_http *http;
+    /* whom a PROXY header named; NULL: the socket's peer (peer_address.h) */
+    struct network_address *proxied;
+    /* NULL: there are none (client_details.h) */
+    struct client_details *details;
+    /* of the token that the websocket was opened with; NULL in open mode */
+    struct token_claims *claims;
+    /* NULL: the websocket does not end with a token */
+    struct token_timer *token_timer;
+    /* CLOCK_REALTIME, when it became a websocket */
+    uint64_t opened_us;
+    /* its place in a paced close (paced_closing.h); 0: it has none */
+    uint32_t paced_index;
     uint8_t ping_payload[4];
-    uint16_t port; /* the peer's, for the log */
+    /* the peer's, for the log */
+    uint16_t port;
 };
 
 _Static_assert(offsetof(struct connection, parser) == 64, "a delivery touches one cache line");
 
-/* Takes over an accepted, non-blocking socket. */
-void connection_open(struct worker *worker, int fd);
+void connection_set_deadline(struct connection *connection, enum deadline_class which);
+void connection_clear_deadline(struct connection *connection);
 
 /* Sends now what the socket takes and queues the rest (head and tail are copied; a block reference is taken over). Errors make the
  * connection DEAD. */
@@ -127,61 +184,24 @@ MUST_CHECK static inline ssize_t connection_write(
 /* Queues behind what is queued already. */
 void connection_queue(struct connection *connection, const struct output_parts *parts);
 size_t connection_queued_bytes(const struct connection *connection);
+/* Drops the frames of which no byte was sent; returns how many deliveries were among them, which are counted as dropped. */
+size_t connection_drop_unsent(struct connection *connection);
 /* True when one more frame of this size would be more than the client may leave unread. A single frame is always allowed. */
 bool connection_over_limit(const struct connection *connection, size_t more);
 /* For one with a backlog: true when much of it waits but it drains fast, or has not had the time to show. */
 bool connection_deserves_breath(struct connection *connection, uint64_t now_ns);
 
-/* Everything that was to be said is said: flush, shutdown, linger. The subscriptions are gone at once. */
+/* Everything that was to be said is said: flush, shutdown, linger. */
 void connection_finish(struct connection *connection);
 /* The socket is broken or a limit passed: no more I/O. Freed soon, by the settle list. */
 void connection_kill(struct connection *connection);
-/* Has connection_settle called from the loop, when no callback of it is on the stack. */
+/* Has the stage's `settle` called from the loop. */
 void connection_settle_later(struct connection *connection);
-/* The settle list's work: frees what is dead, ends an HTTP session that is over. */
-void connection_settle_all(struct worker *worker);
-/* For the worker's poller. */
-void connection_ready(void *connection, bool readable, bool writable);
-/* Arms reading and writing as the state demands. */
+/* Arms reading and writing as state and stage demand. */
 void connection_update_events(struct connection *connection);
-/* For the worker's deadlines. */
-void connection_deadline_expired(void *worker, enum deadline_class which, struct deadline *deadline);
-
-/* ---- worker/client/connection_token.c ---- */
-/* A websocket that was opened with a token that expires (connection->claims) is closed with 1008 then. */
-void connection_token_start(struct connection *connection);
-void connection_token_end(struct connection *connection);
-
-/* ---- worker/client/connection_entrance.c ---- */
-void connection_entrance_open(struct connection *connection);
-void connection_entrance_free(struct connection *connection);
-/* Goes on with it; true when it is over and HTTP may be read. Only while connection->entrance. */
-bool connection_enter(struct connection *connection);
-void connection_entrance_late(struct connection *connection);
-
-/* ---- worker/client/connection_http.c ---- */
-/* The peer's address as text, in `out` (at least 46 bytes); empty when there is none. */
-const char *connection_host(const struct connection *connection, char *out, size_t size);
-const struct network_address *connection_http_address(const struct connection *connection);
-/* Who the client is, when that is not who the socket is connected with. */
-void connection_http_set_address(struct connection *connection, const struct network_address *address);
-const char *connection_http_peer(const struct connection *connection); /* "127.0.0.1:33210" */
-void connection_http_open(struct connection *connection);
-void connection_http_input(struct connection *connection, char *bytes, size_t length);
-void connection_http_end_of_input(struct connection *connection);
-void connection_http_timeout(struct connection *connection);
-/* The held refusal's time has come. */
-void connection_http_refuse(struct connection *connection);
-void connection_http_backbone_late(struct connection *connection);
-/* The grace time is over. */
-void connection_http_stop(struct connection *connection);
-/* Bytes of a request that is not whole, as far as worker->held_bytes has them. */
-size_t connection_http_held(const struct connection *connection);
-bool connection_http_wants_input(const struct connection *connection);
-/* Frees session and all; `settle` first ends it when it is over. */
-void connection_http_settle(struct connection *connection);
-void connection_http_free(struct connection *connection);
-/* The worker is stopping: idle ones end now, busy ones after their reply. */
-void connection_http_drain(struct connection *connection);
+/* What it makes the worker hold, in bytes. */
+size_t connection_held(const struct connection *connection);
+/* Closes it because the worker holds too much; what it held of its input is given back. */
+void connection_close_over_memory(struct connection *connection);
 
 #endif

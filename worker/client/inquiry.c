@@ -5,18 +5,14 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <unistd.h>
-
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/memory.h"
 #include "shm/worker_table.h"
-#include "worker/client/peers.h"
 #include "worker/client/client_details.h"
 #include "worker/client/client_list.h"
-#include "worker/client/context.h"
 #include "worker/http/http_gzip.h"
-#include "worker/client/memory_budget.h"
 
 #define INQUIRY_MAGIC   UINT32_C(0x1290121e)
 #define INQUIRY_STEP    500 /* clients made JSON in one turn of the loop: about a millisecond */
@@ -30,42 +26,64 @@ TAILQ_HEAD(askers, asker);
 
 /* What is under way for one kind of question. */
 struct round {
-    struct askers now;  /* wait for this round */
-    struct askers next; /* came after it had begun */
+    /* wait for this round */
+    struct askers now;
+    /* came after it had begun */
+    struct askers next;
     uint32_t number;
     bool under_way;
-    unsigned missing;                       /* answers */
-    bool expected[SEGMENT_SLOTS_MAX];       /* of these slots */
-    struct text answers[SEGMENT_SLOTS_MAX]; /* INQUIRY_CLIENTS; the others use the first */
+    /* answers */
+    unsigned missing;
+    /* of these slots */
+    bool expected[SEGMENT_SLOTS_MAX];
+    /* INQUIRY_CLIENTS; the others use the first */
+    struct text answers[SEGMENT_SLOTS_MAX];
     bool failed;
 };
 
 struct inquiry {
     uint32_t magic;
-    struct worker *worker;
-    uint32_t number; /* the last one given out */
+    struct inquiry_settings settings;
+    /* the last one given out */
+    uint32_t number;
     struct round rounds[INQUIRY_COUNT];
     struct event *deadlines[INQUIRY_COUNT];
-    struct client_render *render; /* under way; NULL: none */
-    struct event *rendering;      /* its next step */
-    struct event
-        *begin; /* rounds begin from the loop, not from within a handler, so that many requests make one */
+    /* under way; NULL: none */
+    struct client_render *render;
+    /* its next step */
+    struct event *rendering;
+    /* rounds begin from the loop, not from within a handler, so that many requests make one */
+    struct event *begin;
     struct log_limiter limit_late;
     struct log_limiter limit_large;
     struct log_limiter limit_unsent;
 };
 
+static const enum handoff_kind inquiry_kinds[] = {HANDOFF_ASK_CLIENTS, HANDOFF_CLIENTS, HANDOFF_STATISTICS};
+
+static uint64_t answer_max_bytes(const struct inquiry *inquiry)
+{
+    return inquiry->settings.config->client_info_max_bytes;
+}
+
+/* Others have no clients, or lose them now. */
+static bool worker_answers(const struct segment *segment, unsigned slot)
+{
+    enum worker_state state = worker_table_state(segment, slot);
+    return state == WORKER_READY || state == WORKER_DRAINING;
+}
+
 /* ---- what this worker knows ---- */
 
-static void list_own_clients(const struct worker *worker, struct text *list)
+static void list_own_clients(const struct inquiry *inquiry, struct text *list)
 {
-    for (const struct connection *at = worker->connections; at; at = at->next) {
-        if (at->state != CONNECTION_OPEN)
+    for (const struct connection *at = connections_first(inquiry->settings.connections); at; at = at->next) {
+        if (!at->is_open)
             continue;
-        char host[64];
+        char host[CLIENT_HOST_TEXT];
         struct client_row row = {
             .port = at->port, .connected_us = at->opened_us, .query = client_details_query(at)};
-        row.host = slice_from_string(client_details_host(at, host, sizeof host));
+        row.host = slice_from_string(client_details_host(at, host));
         size_t begun = client_list_begin(list, &row);
         for (const struct subscription *one = at->subscriptions.first; one; one = one->next_of_owner)
             client_list_topic(list, begun, topic_name(one->topic));
@@ -75,16 +93,18 @@ static void list_own_clients(const struct worker *worker, struct text *list)
 
 static void answer_clients(struct inquiry *inquiry, const struct handoff_message *asked)
 {
-    struct worker *worker = inquiry->worker;
     struct handoff_message answer = {
-        .kind = HANDOFF_CLIENTS, .slot = (uint16_t)worker->slot, .number = asked->number};
+        .kind = HANDOFF_CLIENTS,
+        .slot = (uint16_t)inquiry->settings.counters.slot,
+        .number = asked->number,
+    };
     struct text list = {0};
-    list_own_clients(worker, &list);
+    list_own_clients(inquiry, &list);
     int fd = -1;
-    if (list.length <= worker->config->client_info_max_bytes)
+    if (list.length <= answer_max_bytes(inquiry))
         fd = handoff_memory_make(text_slice(&list));
     answer.failed = fd < 0;
-    if (!peers_send(worker->peers, asked->slot, &answer, fd))
+    if (!peers_send(inquiry->settings.peers, asked->slot, &answer, fd))
         log_write_limited(&inquiry->limit_unsent, LOG_WARNING, LOGGER_HTTP,
             "worker %u does not take the list of this worker's clients: it will answer 503", asked->slot);
     if (fd >= 0)
@@ -103,7 +123,7 @@ static void reply_late(struct inquiry *inquiry, struct http_reply *reply)
 
 static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
 {
-    long long most = (long long)inquiry->worker->config->client_info_max_bytes;
+    long long most = (long long)answer_max_bytes(inquiry);
     log_write_limited(&inquiry->limit_large, LOG_WARNING, LOGGER_HTTP,
         "an answer above OPAL_CLIENT_INFO_MAX_BYTES (%lld) was not given", most);
     http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)", most);
@@ -112,7 +132,7 @@ static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
 /* Compressed once for all who accept it, with the first of them; the others' are left to http_gzip_apply, which finds it done. */
 static void reply_compress(struct inquiry *inquiry, struct http_exchange *exchange, struct text *packed)
 {
-    size_t least = inquiry->worker->config->http_gzip_min_bytes;
+    size_t least = inquiry->settings.config->http_gzip_min_bytes;
     struct http_reply *reply = &exchange->reply;
     if (least == 0 || reply->status != 200 || reply->body.length < least ||
         reply->body.length > HTTP_GZIP_MAX_BYTES || !http_gzip_accepted(exchange->request))
@@ -142,8 +162,8 @@ static void round_end(struct inquiry *inquiry, enum inquiry_question question, s
         text_append_slice(&exchange->reply.before, text_slice(&reply->before));
         http_reply_set(&exchange->reply, reply->status, reply->content_type, text_slice(&reply->body));
         reply_compress(inquiry, exchange, &packed);
-        exchange->finished(exchange);         /* may ask again: that begins the next round */
-        memory_budget_check(inquiry->worker); /* each holds a copy; may take others off the list */
+        exchange->finished(exchange);                  /* may ask again: that begins the next round */
+        memory_ledger_check(inquiry->settings.ledger); /* each holds a copy; may take others off the list */
     }
     text_free(&packed);
     http_reply_free(reply);
@@ -203,8 +223,7 @@ static void round_answered(struct inquiry *inquiry, enum inquiry_question questi
     } else {
         for (unsigned slot = 0; slot < SEGMENT_SLOTS_MAX; slot++)
             lists[slot] = text_slice(&round->answers[slot]);
-        inquiry->render =
-            client_render_begin(lists, SEGMENT_SLOTS_MAX, inquiry->worker->config->client_info_max_bytes);
+        inquiry->render = client_render_begin(lists, SEGMENT_SLOTS_MAX, answer_max_bytes(inquiry));
         if (inquiry->render)
             inquiry_on_render(-1, 0, inquiry);
         else
@@ -216,17 +235,17 @@ static void round_answered(struct inquiry *inquiry, enum inquiry_question questi
 
 static void ask_workers(struct inquiry *inquiry, struct round *round)
 {
-    struct worker *worker = inquiry->worker;
+    const struct segment *segment = inquiry->settings.counters.segment;
+    unsigned own = inquiry->settings.counters.slot;
     const struct handoff_message question = {
-        .kind = HANDOFF_ASK_CLIENTS, .slot = (uint16_t)worker->slot, .number = round->number};
-    list_own_clients(worker, &round->answers[worker->slot]);
-    for (unsigned slot = 0; slot < segment_slot_count(worker->segment); slot++) {
-        enum worker_state state = worker_table_state(worker->segment, slot);
-        if (slot == worker->slot || (state != WORKER_READY && state != WORKER_DRAINING))
+        .kind = HANDOFF_ASK_CLIENTS, .slot = (uint16_t)own, .number = round->number};
+    list_own_clients(inquiry, &round->answers[own]);
+    for (unsigned slot = 0; slot < segment_slot_count(segment); slot++) {
+        if (slot == own || !worker_answers(segment, slot))
             continue;
         round->expected[slot] = true;
         round->missing++;
-        if (!peers_send(worker->peers, slot, &question, -1))
+        if (!peers_send(inquiry->settings.peers, slot, &question, -1))
             continue; /* its buffer is full: it hangs, and this round ends at its deadline */
     }
 }
@@ -234,7 +253,6 @@ static void ask_workers(struct inquiry *inquiry, struct round *round)
 static void round_begin(struct inquiry *inquiry, enum inquiry_question question)
 {
     struct round *round = &inquiry->rounds[question];
-    struct worker *worker = inquiry->worker;
     const struct timeval limit = {INQUIRY_SECONDS, 0};
     TAILQ_CONCAT(&round->now, &round->next, link);
     round->under_way = true;
@@ -249,7 +267,7 @@ static void round_begin(struct inquiry *inquiry, enum inquiry_question question)
         return;
     }
     round->missing = 1;
-    if (!publisher_ask_master(worker->publisher, round->number, question == INQUIRY_STATS))
+    if (!publisher_ask_master(inquiry->settings.publisher, round->number, question == INQUIRY_STATS))
         round_fail(inquiry, question, reply_late);
 }
 
@@ -267,6 +285,7 @@ static void inquiry_on_begin(evutil_socket_t fd, short what, void *argument)
 static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
 {
     struct inquiry *inquiry = object_cast(struct inquiry, INQUIRY_MAGIC, argument);
+    const struct segment *segment = inquiry->settings.counters.segment;
     (void)fd;
     (void)what;
     for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
@@ -275,10 +294,8 @@ static void inquiry_on_deadline(evutil_socket_t fd, short what, void *argument)
         if (!round->under_way || round->missing == 0 ||
             event_pending(inquiry->deadlines[question], EV_TIMEOUT, NULL))
             continue;
-        for (unsigned slot = 0; slot < segment_slot_count(inquiry->worker->segment); slot++) {
-            enum worker_state state = worker_table_state(inquiry->worker->segment, slot);
-            late |= round->expected[slot] && (state == WORKER_READY || state == WORKER_DRAINING);
-        }
+        for (unsigned slot = 0; slot < segment_slot_count(segment); slot++)
+            late |= round->expected[slot] && worker_answers(segment, slot);
         late |= question != INQUIRY_CLIENTS;
         if (late)
             log_write_limited(&inquiry->limit_late, LOG_WARNING, LOGGER_HTTP,
@@ -298,8 +315,7 @@ static void take_answer(struct inquiry *inquiry, struct round *round, const stru
         round->failed = true;
         if (fd >= 0)
             close(fd);
-    } else if (!handoff_memory_take(
-                   fd, inquiry->worker->config->client_info_max_bytes, &round->answers[into])) {
+    } else if (!handoff_memory_take(fd, answer_max_bytes(inquiry), &round->answers[into])) {
         round->failed = true;
     }
     round->missing--;
@@ -366,23 +382,22 @@ void inquiry_ask(struct inquiry *inquiry, struct http_exchange *exchange, enum i
 
 /* ---- life ---- */
 
-struct inquiry *inquiry_open(struct worker *worker)
+struct inquiry *inquiry_open(const struct inquiry_settings *settings)
 {
     struct inquiry *inquiry = memory_allocate(sizeof *inquiry);
     inquiry->magic = INQUIRY_MAGIC;
-    inquiry->worker = worker;
-    peers_register(worker->peers, HANDOFF_ASK_CLIENTS, inquiry_received, inquiry);
-    peers_register(worker->peers, HANDOFF_CLIENTS, inquiry_received, inquiry);
-    peers_register(worker->peers, HANDOFF_STATISTICS, inquiry_received, inquiry);
-    inquiry->begin = event_new(worker->base, -1, 0, inquiry_on_begin, inquiry);
+    inquiry->settings = *settings;
+    for (size_t i = 0; i < sizeof inquiry_kinds / sizeof *inquiry_kinds; i++)
+        peers_register(settings->peers, inquiry_kinds[i], inquiry_received, inquiry);
+    inquiry->begin = event_new(settings->base, -1, 0, inquiry_on_begin, inquiry);
     for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
         TAILQ_INIT(&inquiry->rounds[question].now);
         TAILQ_INIT(&inquiry->rounds[question].next);
-        inquiry->deadlines[question] = event_new(worker->base, -1, 0, inquiry_on_deadline, inquiry);
+        inquiry->deadlines[question] = event_new(settings->base, -1, 0, inquiry_on_deadline, inquiry);
         if (!inquiry->deadlines[question])
             abort(); /* only out of memory */
     }
-    inquiry->rendering = event_new(worker->base, -1, 0, inquiry_on_render, inquiry);
+    inquiry->rendering = event_new(settings->base, -1, 0, inquiry_on_render, inquiry);
     if (!inquiry->begin || !inquiry->rendering)
         abort();
     return inquiry;
@@ -390,6 +405,10 @@ struct inquiry *inquiry_open(struct worker *worker)
 
 void inquiry_close(struct inquiry *inquiry)
 {
+    if (!inquiry)
+        return;
+    for (size_t i = 0; i < sizeof inquiry_kinds / sizeof *inquiry_kinds; i++)
+        peers_register(inquiry->settings.peers, inquiry_kinds[i], NULL, NULL);
     event_free(inquiry->begin);
     event_free(inquiry->rendering);
     client_render_free(inquiry->render);

@@ -10,13 +10,29 @@
 #ifndef OPALD_WORKER_CLIENT_INQUIRY_H
 #define OPALD_WORKER_CLIENT_INQUIRY_H
 
+#include <event2/event.h>
+#include "shm/common/config.h"
+#include "shm/link/publisher.h"
 #include "worker/api/api_services.h"
+#include "worker/client/connections.h"
+#include "worker/client/peers.h"
 #include "worker/http/http_exchange.h"
 
 struct inquiry;
-struct worker;
 
-struct inquiry *inquiry_open(struct worker *worker);
+/* Pointers must outlive it. */
+struct inquiry_settings {
+    struct event_base *base;
+    const struct config *config;
+    struct worker_counters counters;
+    struct memory_ledger *ledger;
+    struct connections *connections;
+    struct publisher *publisher;
+    struct peers *peers;
+};
+
+struct inquiry *inquiry_open(const struct inquiry_settings *settings);
+/* NULL is allowed. */
 void inquiry_close(struct inquiry *inquiry);
 
 /* The exchange is pending from now on, and finished from the loop. */

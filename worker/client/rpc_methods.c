@@ -1,195 +1,194 @@
 #include "worker/client/rpc_methods.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include "shm/common/log.h"
-#include "shm/common/memory.h"
 #include "shm/common/loggers.h"
-#include "worker/jose/token.h"
+#include "shm/common/memory.h"
 #include "worker/client/client_details.h"
-#include "worker/client/context.h"
+#include "worker/jose/token.h"
+#include "worker/rpc/rpc_arguments.h"
 #include "worker/rpc/rpc_message.h"
 #include "worker/rpc/rpc_stock_reply.h"
 #include "worker/rpc/rpc_topics.h"
-#include "worker/client/websocket_session.h"
 
-#define NOT_PERMITTED "a topic that the token does not permit"
+#define RPC_PENDING_MAGIC UINT32_C(0x29c9e4d6)
+#define NOT_PERMITTED     "a topic that the token does not permit"
+
+struct rpc_methods {
+    struct rpc_methods_settings settings;
+    /* All below are reused from call to call. */
+    struct rpc_message message;
+    struct rpc_topics topics;
+    struct text reply;
+    /* decoded strings */
+    struct text scratch;
+    struct log_limiter limit_refused;
+};
 
 struct rpc_pending {
+    uint32_t magic;
+    struct rpc_methods *methods;
     struct connection *connection;
     uint64_t ticket;
     struct text call_id;
     bool has_call_id;
-    struct text held; /* what came behind the publish */
+    /* what came behind the publish */
+    struct text behind;
 };
 
-enum rpc_argument {
-    ARGUMENT_TOPICS,
-    ARGUMENT_DATA,
-    ARGUMENT_SYNC,
-    ARGUMENT_NOTIFIER,
-    ARGUMENT_COUNT,
+struct rpc_call {
+    struct rpc_methods *methods;
+    struct connection *connection;
+    struct rpc_arguments arguments;
 };
 
-static const char *const argument_names[ARGUMENT_COUNT] = {"topics", "data", "sync", "notifier_id"};
+typedef enum rpc_outcome rpc_method(const struct rpc_call *call);
 
-typedef void rpc_method(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT]);
+/* ---- outcomes ---- */
 
-static void rpc_reply(struct connection *connection, const char *result, const char *type)
+static enum rpc_outcome rpc_reply(struct rpc_methods *methods, const char *result, const char *type)
 {
-    struct worker *worker = connection->worker;
-    text_clear(&worker->reply);
-    rpc_reply_write(&worker->reply, result, type, worker->rpc.has_call_id, text_slice(&worker->rpc.call_id));
-    websocket_session_send_text(connection, text_slice(&worker->reply));
+    text_clear(&methods->reply);
+    rpc_reply_write(
+        &methods->reply, result, type, methods->message.has_call_id, text_slice(&methods->message.call_id));
+    return RPC_REPLY;
 }
 
-static void rpc_reply_bool(struct connection *connection, bool result)
+static enum rpc_outcome rpc_reply_bool(struct rpc_methods *methods, bool result)
 {
-    rpc_reply(connection, result ? "true" : "false", "bool");
+    return rpc_reply(methods, result ? "true" : "false", "bool");
 }
 
-static void rpc_violation(struct connection *connection)
+static enum rpc_outcome rpc_violation(const struct rpc_methods *methods)
 {
-    worker_count(connection->worker, COUNTER_RPC_REFUSED, 1);
-    websocket_session_close(connection, WEBSOCKET_CLOSE_NORMAL, "");
+    worker_count(&methods->settings.counters, COUNTER_RPC_REFUSED, 1);
+    return RPC_CLOSE;
 }
 
-static void rpc_refuse(struct connection *connection, const char *method, const char *reason)
+static enum rpc_outcome rpc_refuse(const struct rpc_call *call, const char *method, const char *reason)
 {
-    struct worker *worker = connection->worker;
-    worker_count(worker, COUNTER_RPC_REFUSED, 1);
-    log_write_limited(&worker->limit_rpc, LOG_WARNING, LOGGER_WORKER, "%s of the client on %s refused: %s",
-        method, client_details_label(connection, (char[CLIENT_LABEL_TEXT]){0}), reason);
-    rpc_reply_bool(connection, false);
+    struct rpc_methods *methods = call->methods;
+    worker_count(&methods->settings.counters, COUNTER_RPC_REFUSED, 1);
+    log_write_limited(&methods->limit_refused, LOG_WARNING, LOGGER_WORKER,
+        "%s of the client on %s refused: %s", method,
+        client_details_label(call->connection, (char[CLIENT_LABEL_TEXT]){0}), reason);
+    return rpc_reply_bool(methods, false);
 }
 
 /* ---- methods ---- */
 
-static void rpc_ping(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT])
+static enum rpc_outcome rpc_ping(const struct rpc_call *call)
 {
-    (void)arguments;
-    rpc_reply(connection, "\"pong\"", "str");
+    return rpc_reply(call->methods, "\"pong\"", "str");
 }
 
-static void rpc_get_channel_id(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT])
+static enum rpc_outcome rpc_get_channel_id(const struct rpc_call *call)
 {
     char result[IDENTITY_HEX + 3] = {'"'};
-    (void)arguments;
-    identity_format(&connection->channel, result + 1);
+    identity_format(&call->connection->channel, result + 1);
     result[IDENTITY_HEX + 1] = '"';
-    rpc_reply(connection, result, "str");
+    return rpc_reply(call->methods, result, "str");
 }
 
-static enum rpc_topics_verdict rpc_read_topics(struct worker *worker, uint32_t token, enum rpc_topics_use use)
+static enum rpc_topics_verdict rpc_read_topics(const struct rpc_call *call, enum rpc_topics_use use)
 {
-    return rpc_topics_read(&worker->topics, &worker->rpc.document, token, use, &worker->config->limits);
+    struct rpc_methods *methods = call->methods;
+    return rpc_topics_read(&methods->topics, &methods->message.document,
+        call->arguments.tokens[RPC_ARGUMENT_TOPICS], use, &methods->settings.config->limits);
 }
 
 /* Whether the token permits all topics of the call. */
-static bool rpc_is_permitted(const struct connection *connection)
+static bool rpc_is_permitted(const struct rpc_call *call)
 {
-    const struct rpc_topics *topics = &connection->worker->topics;
-    for (size_t i = 0; connection->claims && i < topics->count; i++)
-        if (!token_permits_topic(connection->claims, topics->items[i]))
+    const struct rpc_topics *topics = &call->methods->topics;
+    const struct token_claims *claims = call->connection->claims;
+    for (size_t i = 0; claims && i < topics->count; i++)
+        if (!token_permits_topic(claims, topics->items[i]))
             return false;
     return true;
 }
 
-static void rpc_subscribe(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT])
+static enum rpc_outcome rpc_subscribe(const struct rpc_call *call)
 {
-    struct worker *worker = connection->worker;
-    const struct rpc_topics *topics = &worker->topics;
-    switch (rpc_read_topics(worker, arguments[ARGUMENT_TOPICS], RPC_TOPICS_SUBSCRIBE)) {
+    struct rpc_methods *methods = call->methods;
+    struct connection *connection = call->connection;
+    const struct rpc_topics *topics = &methods->topics;
+    switch (rpc_read_topics(call, RPC_TOPICS_SUBSCRIBE)) {
     case RPC_TOPICS_VIOLATION:
-        rpc_violation(connection);
-        return;
+        return rpc_violation(methods);
     case RPC_TOPICS_REFUSED:
-        rpc_refuse(connection, "subscribe", topics->reason);
-        return;
+        return rpc_refuse(call, "subscribe", topics->reason);
     case RPC_TOPICS_GOOD:
         break;
     }
-    if (!rpc_is_permitted(connection)) {
-        rpc_refuse(connection, "subscribe", NOT_PERMITTED);
-        return;
-    }
-    if (connection->subscriptions.count + topics->count > worker->config->subscriptions_max) {
-        rpc_refuse(connection, "subscribe", "too many subscriptions");
-        return;
-    }
+    if (!rpc_is_permitted(call))
+        return rpc_refuse(call, "subscribe", NOT_PERMITTED);
+    uint64_t most = methods->settings.config->subscriptions_max;
+    if (connection->subscriptions.count + topics->count > most)
+        return rpc_refuse(call, "subscribe", "too many subscriptions");
     for (size_t i = 0; i < topics->count; i++)
-        subscriptions_add(worker->subscriptions, &connection->subscriptions, connection, topics->items[i]);
-    rpc_reply_bool(connection, true);
+        subscriptions_add(
+            methods->settings.subscriptions, &connection->subscriptions, connection, topics->items[i]);
+    return rpc_reply_bool(methods, true);
 }
 
-static void rpc_unsubscribe(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT])
+static enum rpc_outcome rpc_unsubscribe(const struct rpc_call *call)
 {
-    struct worker *worker = connection->worker;
-    const struct rpc_topics *topics = &worker->topics;
-    switch (rpc_read_topics(worker, arguments[ARGUMENT_TOPICS], RPC_TOPICS_UNSUBSCRIBE)) {
+    struct rpc_methods *methods = call->methods;
+    const struct rpc_topics *topics = &methods->topics;
+    switch (rpc_read_topics(call, RPC_TOPICS_UNSUBSCRIBE)) {
     case RPC_TOPICS_VIOLATION:
-        rpc_violation(connection);
-        return;
+        return rpc_violation(methods);
     case RPC_TOPICS_REFUSED:
-        rpc_refuse(connection, "unsubscribe", topics->reason);
-        return;
+        return rpc_refuse(call, "unsubscribe", topics->reason);
     case RPC_TOPICS_GOOD:
         break;
     }
     for (size_t i = 0; i < topics->count; i++)
-        subscriptions_remove(worker->subscriptions, &connection->subscriptions, topics->items[i]);
-    rpc_reply_bool(connection, true);
+        subscriptions_remove(
+            methods->settings.subscriptions, &call->connection->subscriptions, topics->items[i]);
+    return rpc_reply_bool(methods, true);
 }
 
-/* Python's bool() of a JSON value. */
-static bool rpc_truthy(const struct json_document *document, uint32_t token)
+/* ---- publish ---- */
+
+static struct rpc_pending *pending_make(const struct rpc_call *call)
 {
-    const struct json_token *value = &document->tokens[token];
-    switch (value->type) {
-    case JSON_NULL:
-    case JSON_FALSE:
-        return false;
-    case JSON_STRING:
-        return value->end - value->start > 2;
-    case JSON_ARRAY:
-    case JSON_OBJECT:
-        return value->size > 0;
-    case JSON_NUMBER: {
-        struct slice raw = json_raw(document, token);
-        for (size_t i = 0; i < raw.length; i++) {
-            if (raw.data[i] == 'e' || raw.data[i] == 'E')
-                return false; /* only zeros before the exponent */
-            if (raw.data[i] != '0' && raw.data[i] != '.' && raw.data[i] != '-')
-                return true;
-        }
-        return false;
-    }
-    default:
-        return true;
-    }
+    const struct rpc_message *message = &call->methods->message;
+    struct rpc_pending *pending = memory_allocate(sizeof *pending);
+    pending->magic = RPC_PENDING_MAGIC;
+    pending->methods = call->methods;
+    pending->connection = call->connection;
+    pending->has_call_id = message->has_call_id;
+    text_append_slice(&pending->call_id, text_slice(&message->call_id));
+    return pending;
+}
+
+static void pending_free(struct rpc_pending *pending)
+{
+    if (!pending)
+        return;
+    pending->methods->settings.ledger->held -= pending->behind.capacity;
+    text_free(&pending->call_id);
+    text_free(&pending->behind);
+    pending->magic = 0;
+    free(pending);
 }
 
 static void rpc_publish_done(void *context, enum publish_outcome outcome)
 {
-    struct rpc_pending *pending = context;
+    struct rpc_pending *pending = object_cast(struct rpc_pending, RPC_PENDING_MAGIC, context);
+    struct rpc_methods *methods = pending->methods;
     struct connection *connection = pending->connection;
-    struct worker *worker = connection->worker;
     connection->pending = NULL;
-    text_clear(&worker->reply);
-    rpc_reply_write(&worker->reply, outcome == PUBLISH_ORDERED ? "true" : "false", "bool",
+    text_clear(&methods->reply);
+    rpc_reply_write(&methods->reply, outcome == PUBLISH_ORDERED ? "true" : "false", "bool",
         pending->has_call_id, text_slice(&pending->call_id));
-    websocket_session_send_text(connection, text_slice(&worker->reply));
-    struct text held = pending->held;
-    worker->held_bytes -= held.capacity;
-    text_free(&pending->call_id);
-    free(pending);
-    if (held.length > 0)
-        websocket_session_input(connection, (uint8_t *)held.data, held.length);
-    text_free(&held);
-    connection_update_events(connection);
+    methods->settings.answered(connection, text_slice(&methods->reply), &pending->behind);
+    pending_free(pending);
 }
 
-static const char *rpc_outcome_reason(enum publish_outcome outcome)
+static const char *outcome_reason(enum publish_outcome outcome)
 {
     switch (outcome) {
     case PUBLISH_TOO_LARGE:
@@ -202,84 +201,79 @@ static const char *rpc_outcome_reason(enum publish_outcome outcome)
 }
 
 /* The topics of the call hold the one of clients that announce themselves to statistics. */
-static bool rpc_announces(const struct worker *worker)
+static bool rpc_announces(const struct rpc_methods *methods)
 {
-    for (size_t i = 0; i < worker->topics.count; i++)
-        if (slice_equals_string(worker->topics.items[i], worker->config->statistics.add_client_channel))
+    const struct config *config = methods->settings.config;
+    for (size_t i = 0; config->statistics.enabled && i < methods->topics.count; i++)
+        if (slice_equals_string(methods->topics.items[i], config->statistics.add_client_channel))
             return true;
     return false;
 }
 
-static void rpc_publish(struct connection *connection, const uint32_t arguments[ARGUMENT_COUNT])
+/* The channel that the event is not sent back to; `channel` has room for this client's own. */
+static struct slice publish_notifier(const struct rpc_call *call, char channel[IDENTITY_HEX])
 {
-    struct worker *worker = connection->worker;
-    const struct json_document *document = &worker->rpc.document;
-    const struct rpc_topics *topics = &worker->topics;
-    bool sync = arguments[ARGUMENT_SYNC] == JSON_ABSENT || rpc_truthy(document, arguments[ARGUMENT_SYNC]);
-    switch (rpc_read_topics(worker, arguments[ARGUMENT_TOPICS], RPC_TOPICS_PUBLISH)) {
-    case RPC_TOPICS_VIOLATION:
-        if (sync)
-            rpc_violation(connection);
-        else /* the reference fails later, in the background, where nobody hears of it */
-            rpc_reply_bool(connection, true);
-        return;
-    case RPC_TOPICS_REFUSED:
-        rpc_refuse(connection, "publish", topics->reason);
-        return;
-    case RPC_TOPICS_GOOD:
-        break;
+    const struct json_document *document = &call->methods->message.document;
+    uint32_t notifier = call->arguments.tokens[RPC_ARGUMENT_NOTIFIER];
+    if (notifier == JSON_ABSENT || document->tokens[notifier].type == JSON_NULL) {
+        identity_format(&call->connection->channel, channel);
+        return (struct slice){channel, IDENTITY_HEX};
     }
-    if (!rpc_is_permitted(connection)) {
-        rpc_refuse(connection, "publish", NOT_PERMITTED);
-        return;
-    }
-    if (topics->count == 0) {
-        rpc_reply_bool(connection, true);
-        return;
-    }
-    if (worker->config->statistics.enabled && rpc_announces(worker) &&
-        !client_details_announce(connection, document, arguments[ARGUMENT_DATA])) {
-        rpc_refuse(
-            connection, "publish", "more announcements than OPAL_MAX_CHANNELS_PER_CLIENT on one connection");
-        return;
-    }
+    if (document->tokens[notifier].type == JSON_STRING)
+        return json_string_view(document, notifier, &call->methods->scratch);
+    return (struct slice){0}; /* anything else equals no channel id */
+}
+
+static enum rpc_outcome publish_send(const struct rpc_call *call, bool sync)
+{
+    struct rpc_methods *methods = call->methods;
+    uint32_t data = call->arguments.tokens[RPC_ARGUMENT_DATA];
     char channel[IDENTITY_HEX];
     struct publish_request request = {
-        .topics = topics->items,
-        .topic_count = (uint32_t)topics->count,
-        .data = SLICE_LITERAL("null"),
+        .topics = methods->topics.items,
+        .topic_count = (uint32_t)methods->topics.count,
+        .data = data == JSON_ABSENT ? SLICE_LITERAL("null") : json_raw(&methods->message.document, data),
+        .notifier = publish_notifier(call, channel),
     };
-    if (arguments[ARGUMENT_DATA] != JSON_ABSENT)
-        request.data = json_raw(document, arguments[ARGUMENT_DATA]);
-    uint32_t notifier = arguments[ARGUMENT_NOTIFIER];
-    if (notifier == JSON_ABSENT || document->tokens[notifier].type == JSON_NULL) {
-        identity_format(&connection->channel, channel);
-        request.notifier = (struct slice){channel, sizeof(channel)};
-    } else if (document->tokens[notifier].type == JSON_STRING) {
-        request.notifier = json_string_view(document, notifier, &worker->scratch);
-    } /* anything else equals no channel id */
-    struct rpc_pending *pending = NULL;
-    if (sync) {
-        pending = memory_allocate(sizeof(*pending));
-        pending->connection = connection;
-        pending->has_call_id = worker->rpc.has_call_id;
-        text_append_slice(&pending->call_id, text_slice(&worker->rpc.call_id));
+    struct rpc_pending *pending = sync ? pending_make(call) : NULL;
+    if (pending) {
         request.done = rpc_publish_done;
         request.context = pending;
     }
     enum publish_outcome outcome =
-        publisher_publish(worker->publisher, &request, pending ? &pending->ticket : NULL);
+        publisher_publish(methods->settings.publisher, &request, pending ? &pending->ticket : NULL);
     if (outcome != PUBLISH_ORDERED) {
-        if (pending) {
-            text_free(&pending->call_id);
-            free(pending);
-        }
-        rpc_refuse(connection, "publish", rpc_outcome_reason(outcome));
-        return;
+        pending_free(pending);
+        return rpc_refuse(call, "publish", outcome_reason(outcome));
     }
-    connection->pending = pending;
-    if (!pending)
-        rpc_reply_bool(connection, true);
+    call->connection->pending = pending;
+    return pending ? RPC_WAIT : rpc_reply_bool(methods, true);
+}
+
+static enum rpc_outcome rpc_publish(const struct rpc_call *call)
+{
+    struct rpc_methods *methods = call->methods;
+    const struct json_document *document = &methods->message.document;
+    const uint32_t *tokens = call->arguments.tokens;
+    bool sync = tokens[RPC_ARGUMENT_SYNC] == JSON_ABSENT || rpc_truthy(document, tokens[RPC_ARGUMENT_SYNC]);
+    switch (rpc_read_topics(call, RPC_TOPICS_PUBLISH)) {
+    case RPC_TOPICS_VIOLATION: /* the reference fails later when it is not to wait, in the background */
+        return sync ? rpc_violation(methods) : rpc_reply_bool(methods, true);
+    case RPC_TOPICS_REFUSED:
+        return rpc_refuse(call, "publish", methods->topics.reason);
+    case RPC_TOPICS_GOOD:
+        break;
+    }
+    if (!rpc_is_permitted(call))
+        return rpc_refuse(call, "publish", NOT_PERMITTED);
+    if (methods->topics.count == 0)
+        return rpc_reply_bool(methods, true);
+    if (rpc_announces(methods) &&
+        !client_details_announce(call->connection, document, tokens[RPC_ARGUMENT_DATA],
+            methods->settings.config->statistics.max_channels))
+        return rpc_refuse(
+            call, "publish", "more announcements than OPAL_MAX_CHANNELS_PER_CLIENT on one connection");
+    return publish_send(call, sync);
 }
 
 /* ---- dispatch ---- */
@@ -287,15 +281,18 @@ static void rpc_publish(struct connection *connection, const uint32_t arguments[
 static const struct rpc_method_entry {
     const char *name;
     rpc_method *call;
-    unsigned allowed; /* bits of enum rpc_argument */
-} methods[] = {
-    {"_ping_", rpc_ping, 0},
-    {"ping", rpc_ping, 0},
-    {"_get_channel_id_", rpc_get_channel_id, 0},
-    {"subscribe", rpc_subscribe, 1u << ARGUMENT_TOPICS},
-    {"unsubscribe", rpc_unsubscribe, 1u << ARGUMENT_TOPICS},
-    {"publish", rpc_publish,
-        1u << ARGUMENT_TOPICS | 1u << ARGUMENT_DATA | 1u << ARGUMENT_SYNC | 1u << ARGUMENT_NOTIFIER},
+    /* bits of enum rpc_argument */
+    unsigned allowed;
+} rpc_methods_table[] = {
+    {.name = "_ping_", .call = rpc_ping},
+    {.name = "ping", .call = rpc_ping},
+    {.name = "_get_channel_id_", .call = rpc_get_channel_id},
+    {.name = "subscribe", .call = rpc_subscribe, .allowed = 1u << RPC_ARGUMENT_TOPICS},
+    {.name = "unsubscribe", .call = rpc_unsubscribe, .allowed = 1u << RPC_ARGUMENT_TOPICS},
+    {.name = "publish",
+        .call = rpc_publish,
+        .allowed = 1u << RPC_ARGUMENT_TOPICS | 1u << RPC_ARGUMENT_DATA | 1u << RPC_ARGUMENT_SYNC |
+                   1u << RPC_ARGUMENT_NOTIFIER},
 };
 
 /* Attributes of the reference's object that are no methods, and everything private, are passed over in silence. */
@@ -304,90 +301,90 @@ static bool method_is_silent(struct slice name)
     static const char *const attributes[] = {"channel", "logger", "event_notifier"};
     if (name.length > 0 && name.data[0] == '_')
         return true;
-    for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++)
+    for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++)
         if (slice_equals_string(name, attributes[i]))
             return true;
     return false;
 }
 
-/* False: an argument that the method does not have. */
-static bool rpc_read_arguments(
-    const struct rpc_message *message, unsigned allowed, uint32_t arguments[ARGUMENT_COUNT])
+static enum rpc_outcome rpc_call_method(struct rpc_methods *methods, struct connection *connection)
 {
-    const struct json_document *document = &message->document;
-    uint32_t cursor = 0, key, value;
-    for (size_t i = 0; i < ARGUMENT_COUNT; i++)
-        arguments[i] = JSON_ABSENT;
-    if (message->arguments == JSON_ABSENT)
-        return true;
-    if (document->tokens[message->arguments].type == JSON_NULL)
-        return false;
-    while (rpc_mapping_next(document, message->arguments, &cursor, &key, &value)) {
-        if (key == JSON_ABSENT || document->tokens[key].type != JSON_STRING)
-            return false;
-        size_t i = 0;
-        while (i < ARGUMENT_COUNT && !((allowed & 1u << i) && json_string_equals(document, key,
-                                                                  slice_from_string(argument_names[i]))))
-            i++;
-        if (i == ARGUMENT_COUNT)
-            return false;
-        arguments[i] = value;
+    struct rpc_call call = {.methods = methods, .connection = connection};
+    struct slice name = text_slice(&methods->message.method);
+    for (size_t i = 0; i < sizeof rpc_methods_table / sizeof *rpc_methods_table; i++) {
+        const struct rpc_method_entry *entry = &rpc_methods_table[i];
+        if (!slice_equals_string(name, entry->name))
+            continue;
+        if (!rpc_arguments_read(&call.arguments, &methods->message, entry->allowed))
+            return rpc_violation(methods);
+        return entry->call(&call);
     }
-    return true;
+    return method_is_silent(name) ? RPC_NOTHING : rpc_violation(methods);
 }
 
-void rpc_dispatch(struct connection *connection, struct slice text)
+enum rpc_outcome rpc_methods_call(
+    struct rpc_methods *methods, struct connection *connection, struct slice text, struct slice *reply)
 {
-    struct worker *worker = connection->worker;
-    uint32_t arguments[ARGUMENT_COUNT];
+    const struct event_limits *limits = &methods->settings.config->limits;
+    enum rpc_outcome outcome = RPC_NOTHING;
     if (rpc_is_stock_reply(text))
-        return;
-    switch (rpc_message_parse(
-        &worker->rpc, text, worker->config->limits.json_max_depth, worker->config->limits.json_max_tokens)) {
+        return RPC_NOTHING;
+    switch (rpc_message_parse(&methods->message, text, limits->json_max_depth, limits->json_max_tokens)) {
     case RPC_IGNORED:
-        return;
+        break;
     case RPC_VIOLATION:
-        rpc_violation(connection);
-        return;
+        outcome = rpc_violation(methods);
+        break;
     case RPC_REQUEST:
+        outcome = rpc_call_method(methods, connection);
         break;
     }
-    struct slice name = text_slice(&worker->rpc.method);
-    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
-        if (!slice_equals_string(name, methods[i].name))
-            continue;
-        if (rpc_read_arguments(&worker->rpc, methods[i].allowed, arguments))
-            methods[i].call(connection, arguments);
-        else
-            rpc_violation(connection);
-        return;
-    }
-    if (!method_is_silent(name))
-        rpc_violation(connection);
+    *reply = text_slice(&methods->reply);
+    return outcome;
 }
 
-void rpc_hold(struct connection *connection, const uint8_t *bytes, size_t length)
+/* ---- a publish that waits ---- */
+
+void rpc_methods_hold(
+    struct rpc_methods *methods, struct connection *connection, const uint8_t *bytes, size_t length)
 {
-    struct text *held = &connection->pending->held;
-    size_t before = held->capacity;
-    text_append(held, bytes, length);
-    connection->worker->held_bytes += held->capacity - before;
+    struct text *behind = &connection->pending->behind;
+    size_t before = behind->capacity;
+    text_append(behind, bytes, length);
+    methods->settings.ledger->held += behind->capacity - before;
 }
 
-size_t rpc_held(const struct connection *connection)
+size_t rpc_methods_held(const struct connection *connection)
 {
-    return connection->pending ? connection->pending->held.capacity : 0;
+    return connection->pending ? connection->pending->behind.capacity : 0;
 }
 
-void rpc_cancel(struct connection *connection)
+void rpc_methods_cancel(struct rpc_methods *methods, struct connection *connection)
 {
     struct rpc_pending *pending = connection->pending;
     if (!pending)
         return;
     connection->pending = NULL;
-    publisher_cancel(connection->worker->publisher, pending->ticket);
-    connection->worker->held_bytes -= pending->held.capacity;
-    text_free(&pending->call_id);
-    text_free(&pending->held);
-    free(pending);
+    publisher_cancel(methods->settings.publisher, pending->ticket);
+    pending_free(pending);
+}
+
+/* ---- life ---- */
+
+struct rpc_methods *rpc_methods_open(const struct rpc_methods_settings *settings)
+{
+    struct rpc_methods *methods = memory_allocate(sizeof *methods);
+    methods->settings = *settings;
+    return methods;
+}
+
+void rpc_methods_close(struct rpc_methods *methods)
+{
+    if (!methods)
+        return;
+    rpc_message_free(&methods->message);
+    rpc_topics_free(&methods->topics);
+    text_free(&methods->reply);
+    text_free(&methods->scratch);
+    free(methods);
 }

@@ -37,9 +37,8 @@
 #include "shm/common/loggers.h"
 #include "shm/figures.h"
 #include "worker/client/paced_closing.h"
-#include "worker/client/context.h"
+#include "shm/worker_table.h"
 #include "worker/fanout/fanout_send.h"
-#include "worker/client/memory_budget.h"
 #include "worker/fanout/ring_event.h"
 
 #define FANOUT_DELIVERIES_MAX 262144 /* of one batch; the event that passes it is the batch's last */
@@ -70,7 +69,9 @@ struct fanout_completion {
 };
 
 struct fanout {
-    struct worker *worker;
+    struct fanout_settings settings;
+    /* of this worker, in its slot */
+    uint32_t incarnation;
     struct ring_reader *reader;
     struct event *wake;  /* the eventfd */
     struct event *again; /* the next batch, or another try with a full uplink */
@@ -100,19 +101,23 @@ struct fanout {
 static void fanout_on_wake(evutil_socket_t fd, short what, void *argument);
 static void fanout_on_again(evutil_socket_t fd, short what, void *argument);
 
-struct fanout *fanout_open(struct worker *worker)
+struct fanout *fanout_open(const struct fanout_settings *settings)
 {
-    const struct config *config = worker->config;
+    const struct config *config = settings->config;
+    struct segment *segment = settings->counters.segment;
+    unsigned slot = settings->counters.slot;
     struct fanout *fanout = memory_allocate(sizeof(*fanout));
-    fanout->worker = worker;
-    fanout->reader = ring_reader_open(worker->segment, worker->slot);
+    fanout->settings = *settings;
+    fanout->incarnation = worker_table_incarnation(segment, slot);
+    fanout->reader = ring_reader_open(segment, slot);
     fanout->event_max = config->drain_batch_records > 0 ? config->drain_batch_records : 1;
     fanout->events = memory_allocate(fanout->event_max * sizeof(*fanout->events));
     fanout->completions = memory_allocate(fanout->event_max * sizeof(*fanout->completions));
-    fanout->sender = fanout_sender_open(worker, config->limits.topic_max_bytes * 6 + 2);
-    fanout->wake = event_new(
-        worker->base, segment_own_eventfd(worker->segment), EV_READ | EV_PERSIST, fanout_on_wake, fanout);
-    fanout->again = event_new(worker->base, -1, 0, fanout_on_again, fanout);
+    fanout->sender =
+        fanout_sender_open(&settings->counters, settings->ledger, config->limits.topic_max_bytes * 6 + 2);
+    fanout->wake =
+        event_new(settings->base, segment_own_eventfd(segment), EV_READ | EV_PERSIST, fanout_on_wake, fanout);
+    fanout->again = event_new(settings->base, -1, 0, fanout_on_again, fanout);
     if (!fanout->wake || !fanout->again)
         abort(); /* only out of memory */
     event_add(fanout->wake, NULL);
@@ -122,6 +127,8 @@ struct fanout *fanout_open(struct worker *worker)
 
 void fanout_close(struct fanout *fanout)
 {
+    if (!fanout)
+        return;
     event_free(fanout->wake);
     event_free(fanout->again);
     ring_reader_close(fanout->reader);
@@ -155,8 +162,8 @@ static void fanout_deliver(
             memory_resize(fanout->deliveries, fanout->delivery_capacity * sizeof(*fanout->deliveries));
     }
     uint32_t index = (uint32_t)fanout->delivery_count++;
-    fanout->deliveries[index] = (struct fanout_delivery){subscription, event, count, FANOUT_NONE};
-    if (connection->delivery_first == FANOUT_NONE) {
+    fanout->deliveries[index] = (struct fanout_delivery){subscription, event, count, CONNECTION_NO_DELIVERY};
+    if (connection->delivery_first == CONNECTION_NO_DELIVERY) {
         connection->delivery_first = index;
         fanout_touch(fanout, connection);
     } else {
@@ -202,8 +209,7 @@ static bool fanout_continues_run(const struct fanout *fanout, const struct ring_
 static void fanout_complete_later(struct fanout *fanout, uint32_t origin, uint32_t incarnation,
     uint64_t ticket, enum publish_outcome outcome)
 {
-    const struct worker *worker = fanout->worker;
-    if (origin == worker->slot && incarnation == worker->incarnation && ticket != 0)
+    if (origin == fanout->settings.counters.slot && incarnation == fanout->incarnation && ticket != 0)
         fanout->completions[fanout->completion_count++] = (struct fanout_completion){ticket, outcome};
 }
 
@@ -214,7 +220,7 @@ static void fanout_collect_other(struct fanout *fanout, const struct ring_event 
     struct slice name;
     fanout_end_run(fanout);
     while (ring_event_topic_next(event, &offset, &name)) {
-        struct topic *topic = subscriptions_find(fanout->worker->subscriptions, name);
+        struct topic *topic = subscriptions_find(fanout->settings.subscriptions, name);
         if (!topic)
             continue;
         if (event->topic_count == 1) {
@@ -289,7 +295,7 @@ static bool fanout_read_records(struct fanout *fanout)
 {
     struct ring_record record;
     uint64_t bytes = 0;
-    uint64_t bytes_max = fanout->worker->config->drain_batch_bytes;
+    uint64_t bytes_max = fanout->settings.config->drain_batch_bytes;
     fanout->event_count = fanout->delivery_count = fanout->delivery_total = 0;
     fanout->touched_count = fanout->completion_count = 0;
     fanout->resync = false;
@@ -328,10 +334,11 @@ static void fanout_send_chain(struct fanout *fanout, struct connection *connecti
 {
     const struct fanout_delivery *deliveries = fanout->deliveries;
     fanout_sender_begin(fanout->sender, connection);
-    while (index != FANOUT_NONE) {
+    while (index != CONNECTION_NO_DELIVERY) {
         uint32_t event = deliveries[index].event, count = deliveries[index].count, at = index;
         for (uint32_t i = 0; i < count; i++)
-            for (at = index; at != FANOUT_NONE && deliveries[at].event == event; at = deliveries[at].next)
+            for (at = index; at != CONNECTION_NO_DELIVERY && deliveries[at].event == event;
+                 at = deliveries[at].next)
                 fanout_sender_add(fanout->sender, deliveries[at].subscription, &fanout->events[event + i]);
         index = at;
     }
@@ -345,17 +352,17 @@ static void fanout_send(struct fanout *fanout)
     for (size_t i = 0; i < fanout->touched_count; i++) {
         struct connection *connection = fanout->touched[i];
         uint32_t index = connection->delivery_first;
-        connection->delivery_first = connection->delivery_last = FANOUT_NONE;
+        connection->delivery_first = connection->delivery_last = CONNECTION_NO_DELIVERY;
         const struct fanout_delivery *delivery = &fanout->deliveries[index];
         fanout_prefetch(fanout, i);
-        if (delivery->next == FANOUT_NONE)
+        if (delivery->next == CONNECTION_NO_DELIVERY)
             fanout_sender_run(fanout->sender, connection, delivery->subscription,
                 &fanout->events[delivery->event], delivery->count);
         else
             fanout_send_chain(fanout, connection, index);
         if (connection->backlog && connection_deserves_breath(connection, now))
             fanout->breath = true;
-        memory_budget_check(fanout->worker);
+        memory_ledger_check(fanout->settings.ledger);
     }
     fanout_sender_end_batch(fanout->sender);
 }
@@ -364,27 +371,27 @@ static void fanout_send(struct fanout *fanout)
 
 static void fanout_resync(struct fanout *fanout)
 {
-    struct worker *worker = fanout->worker;
+    const struct segment *segment = fanout->settings.counters.segment;
     unsigned live = 0;
-    for (unsigned slot = 0; slot < segment_slot_count(worker->segment); slot++)
-        live += worker_table_state(worker->segment, slot) == WORKER_READY;
+    for (unsigned slot = 0; slot < segment_slot_count(segment); slot++)
+        live += worker_table_state(segment, slot) == WORKER_READY;
     double per_second = (double)fanout->resync_order.closes_per_second / (live > 0 ? live : 1);
     log_write(LOG_WARNING, LOGGER_WORKER,
         "Broadcaster recovered after a gap of %.1f s; resyncing this worker's clients",
         (double)fanout->resync_order.gap_ns / (double)CLOCK_SECOND);
-    if (!worker->draining)
-        paced_closing_start(worker->paced_closing, per_second, true, "Resync");
+    if (!connections_are_draining(fanout->settings.connections))
+        paced_closing_start(fanout->settings.paced_closing, per_second, true, "Resync");
 }
 
 /* One look at the clock for the whole batch: the sends of its events were one piece of work. */
 static void fanout_observe(struct fanout *fanout)
 {
-    struct worker *worker = fanout->worker;
+    const struct worker_counters *counters = &fanout->settings.counters;
     if (fanout->event_count == 0)
         return;
     uint64_t now = fanout->ended_ns = clock_monotonic_ns();
     for (size_t i = 0; i < fanout->event_count; i++)
-        figures_observe_fanout(worker->segment, worker->slot,
+        figures_observe_fanout(counters->segment, counters->slot,
             now > fanout->events[i].entered_ns ? now - fanout->events[i].entered_ns : 0);
 }
 
@@ -396,14 +403,14 @@ static void fanout_finish_batch(struct fanout *fanout)
     ring_reader_release(fanout->reader);
     for (size_t i = 0; i < fanout->completion_count; i++)
         publisher_complete(
-            fanout->worker->publisher, fanout->completions[i].ticket, fanout->completions[i].outcome);
+            fanout->settings.publisher, fanout->completions[i].ticket, fanout->completions[i].outcome);
     if (fanout->resync)
         fanout_resync(fanout);
 }
 
 static void fanout_run(struct fanout *fanout)
 {
-    struct publisher *publisher = fanout->worker->publisher;
+    struct publisher *publisher = fanout->settings.publisher;
     fanout->breathing = false;
     bool more = fanout_read(fanout);
     fanout_send(fanout);

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/uio.h>
 #include "shm/common/memory.h"
-#include "worker/client/context.h"
 #include "shm/link/notify.h"
 #include "worker/client/websocket_session.h"
 
@@ -43,7 +42,8 @@ struct sender_pattern {
 };
 
 struct fanout_sender {
-    struct worker *worker;
+    struct worker_counters counters;
+    struct memory_ledger *ledger;
     struct connection *connection;
     char *scratch;
     size_t scratch_size;
@@ -62,10 +62,12 @@ struct fanout_sender {
     uint64_t dropped;
 };
 
-struct fanout_sender *fanout_sender_open(struct worker *worker, size_t topic_json_max)
+struct fanout_sender *fanout_sender_open(
+    const struct worker_counters *counters, struct memory_ledger *ledger, size_t topic_json_max)
 {
     struct fanout_sender *sender = memory_allocate(sizeof(*sender));
-    sender->worker = worker;
+    sender->counters = *counters;
+    sender->ledger = ledger;
     sender->scratch_size = SENDER_SCRATCH + WEBSOCKET_HEADER_MAX + notify_head_length(topic_json_max);
     sender->scratch = memory_allocate(sender->scratch_size);
     return sender;
@@ -111,7 +113,7 @@ static void sender_queue(struct fanout_sender *sender, const struct sender_frame
         parts.tail = (struct slice){0};
     } else {
         if (!frame->event->block)
-            frame->event->block = output_block_make(frame->event->data, &sender->worker->held_bytes);
+            frame->event->block = output_block_make(frame->event->data, &sender->ledger->held);
         parts.block = output_block_take(frame->event->block);
     }
     connection_queue(sender->connection, &parts);
@@ -142,7 +144,7 @@ static __attribute__((noinline)) void sender_keep_rest(struct fanout_sender *sen
         sender->dropped += sender->frame_count;
         connection_kill(connection);
     }
-    if (connection->state != CONNECTION_OPEN)
+    if (!connection->is_open)
         return;
     size_t first = 0;
     while (first < sender->frame_count && out >= frame_length(&sender->frames[first]))
@@ -157,7 +159,7 @@ static void sender_flush(struct fanout_sender *sender)
         return;
     sender->deliveries += sender->frame_count;
     ssize_t sent = 0;
-    if (connection->state == CONNECTION_OPEN && !connection->backlog)
+    if (connection->is_open && !connection->backlog)
         sent = connection_write(connection, sender->vector, sender->vector_count, &sender->calls);
     bool failed = sent < 0 && !transport_would_block(errno);
     size_t out = sent > 0 ? (size_t)sent : 0;
@@ -170,7 +172,7 @@ static void sender_flush(struct fanout_sender *sender)
 void fanout_sender_add(
     struct fanout_sender *sender, const struct subscription *subscription, struct fanout_event *event)
 {
-    if (sender->refused > 0 || sender->connection->state != CONNECTION_OPEN) {
+    if (sender->refused > 0 || !sender->connection->is_open) {
         sender->refused++;
         return;
     }
@@ -181,7 +183,7 @@ void fanout_sender_add(
     if (sender->frame_count == SENDER_FRAMES || sender->used + need > sender->scratch_size) {
         sender_flush(sender);
         /* The client may be gone now, and its subscriptions and topics with it. */
-        if (sender->refused > 0 || sender->connection->state != CONNECTION_OPEN) {
+        if (sender->refused > 0 || !sender->connection->is_open) {
             sender->refused++;
             return;
         }
@@ -212,16 +214,26 @@ void fanout_sender_add(
     sender_gather(sender, (struct slice){frame->tail, NOTIFY_TAIL_LENGTH});
 }
 
-void fanout_sender_end(struct fanout_sender *sender)
+/* The client was given up: what it does not get is counted. */
+static __attribute__((noinline)) void sender_give_up(struct fanout_sender *sender)
 {
-    if (sender->refused == 0)
-        sender_flush(sender);
-    if (sender->refused == 0)
-        return;
-    if (sender->connection->state == CONNECTION_OPEN)
+    if (sender->connection->is_open)
         websocket_session_too_slow(sender->connection, sender->refused); /* counts them */
     else
         sender->dropped += sender->refused;
+}
+
+static inline void sender_end(struct fanout_sender *sender)
+{
+    if (sender->refused == 0)
+        sender_flush(sender);
+    if (sender->refused > 0)
+        sender_give_up(sender);
+}
+
+void fanout_sender_end(struct fanout_sender *sender)
+{
+    sender_end(sender);
 }
 
 /* True when the frames of the client before are made this client's. */
@@ -252,7 +264,7 @@ void fanout_sender_run(struct fanout_sender *sender, struct connection *connecti
     const struct subscription *subscription, struct fanout_event *events, uint32_t count)
 {
     /* Closed since it was collected: its subscription is gone. */
-    if (connection->state != CONNECTION_OPEN) {
+    if (!connection->is_open) {
         sender->dropped += count;
         return;
     }
@@ -265,17 +277,17 @@ void fanout_sender_run(struct fanout_sender *sender, struct connection *connecti
             sender->pattern =
                 (struct sender_pattern){topic, events, count, sender->vector_count, sender->total};
     }
-    fanout_sender_end(sender);
+    sender_end(sender);
 }
 
 void fanout_sender_end_batch(struct fanout_sender *sender)
 {
     sender->pattern.topic = NULL;
-    struct worker *worker = sender->worker;
-    worker_count(worker, COUNTER_DELIVERIES, sender->deliveries);
-    worker_count(worker, COUNTER_DELIVERY_BYTES, sender->bytes);
-    worker_count(worker, COUNTER_SEND_CALLS, sender->calls);
+    const struct worker_counters *counters = &sender->counters;
+    worker_count(counters, COUNTER_DELIVERIES, sender->deliveries);
+    worker_count(counters, COUNTER_DELIVERY_BYTES, sender->bytes);
+    worker_count(counters, COUNTER_SEND_CALLS, sender->calls);
     if (sender->dropped > 0)
-        worker_count(worker, COUNTER_DELIVERIES_DROPPED, sender->dropped);
+        worker_count(counters, COUNTER_DELIVERIES_DROPPED, sender->dropped);
     sender->deliveries = sender->bytes = sender->calls = sender->dropped = 0;
 }

@@ -18,7 +18,8 @@ struct fanout_event {
 struct fanout_sender;
 
 /* `topic_json_max`: the longest topic a client may have subscribed to, as JSON. */
-struct fanout_sender *fanout_sender_open(struct worker *worker, size_t topic_json_max);
+struct fanout_sender *fanout_sender_open(
+    const struct worker_counters *counters, struct memory_ledger *ledger, size_t topic_json_max);
 void fanout_sender_close(struct fanout_sender *sender);
 
 /* For one client: begin, add each delivery in order, end. After `end` the client may be in any state. */

@@ -15,7 +15,7 @@
 
 enum deadline_class {
     DEADLINE_NONE,
-    DEADLINE_ENTRANCE,  /* PROXY header and TLS handshake */
+    DEADLINE_PREAMBLE,  /* PROXY header and TLS handshake */
     DEADLINE_HTTP_HEAD, /* first byte to end of the request head */
     DEADLINE_HTTP_BODY,
     DEADLINE_HTTP_IDLE,  /* between requests */

@@ -38,9 +38,9 @@ void websocket_parser_free(struct websocket_parser *parser)
     }
 }
 
-size_t websocket_parser_held(const struct websocket_parser *parser)
+size_t websocket_assembly_held(const struct websocket_assembly *assembly)
 {
-    return parser->assembly ? sizeof(*parser->assembly) + parser->assembly->message.capacity : 0;
+    return sizeof *assembly + assembly->message.capacity;
 }
 
 static enum websocket_result parser_fail(struct websocket_failure *failure, uint16_t code, const char *format,
@@ -267,11 +267,9 @@ static enum websocket_result message_take(struct websocket_parser *parser, const
     return WEBSOCKET_TEXT_MESSAGE;
 }
 
-void websocket_parser_tidy(struct websocket_parser *parser)
+void websocket_parser_drop_finished(struct websocket_parser *parser)
 {
     struct websocket_assembly *assembly = parser->assembly;
-    if (!assembly)
-        return;
     if (!assembly->message_used && assembly->control_length == 0)
         websocket_parser_free(parser);
     else if (!assembly->message_used)

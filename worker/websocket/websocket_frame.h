@@ -87,16 +87,29 @@ void websocket_parser_free(struct websocket_parser *parser);
 enum websocket_result websocket_parser_next(struct websocket_parser *parser, uint8_t *bytes, size_t length,
     uint64_t message_max, size_t *consumed, struct slice *payload, struct websocket_failure *failure);
 
-/* Gives back the memory of a finished message, whose payload is then no longer valid. The next call of websocket_parser_next
- * does it too; a connection calls it before it goes idle. */
-void websocket_parser_tidy(struct websocket_parser *parser);
+/* The two below without the look whether there is anything; each reply of a client goes through them. */
+void websocket_parser_drop_finished(struct websocket_parser *parser);
+size_t websocket_assembly_held(const struct websocket_assembly *assembly);
+
+/* Gives back the memory of a finished message, whose payload is then no longer valid. The next call of websocket_parser_next does it
+ * too; a connection calls it before it goes idle. */
+static inline void websocket_parser_tidy(struct websocket_parser *parser)
+{
+    if (parser->assembly)
+        websocket_parser_drop_finished(parser);
+}
+
+/* Bytes held for what is incomplete. */
+static inline size_t websocket_parser_held(const struct websocket_parser *parser)
+{
+    return parser->assembly ? websocket_assembly_held(parser->assembly) : 0;
+}
+
 /* True when the next byte begins a frame and no message is under way. */
 static inline bool websocket_parser_between_messages(const struct websocket_parser *parser)
 {
     return parser->header_length == 0 && !parser->in_payload && parser->message_opcode == 0;
 }
-/* Bytes held for what is incomplete. */
-size_t websocket_parser_held(const struct websocket_parser *parser);
 
 /* Writes the head of an unmasked, final frame; returns its length (2, 4 or 10). */
 size_t websocket_header_write(
