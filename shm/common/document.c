@@ -11,7 +11,9 @@ static void *allocate(size_t size)
     return memory_allocate(size);
 }
 
-/* cJSON reports a failed allocation by leaving something out of a document. With these hooks it cannot fail. */
+/*
+ * cJSON reports a failed allocation by leaving something out of a document. With these hooks it cannot fail.
+ */
 __attribute__((constructor)) static void set_allocation(void)
 {
     cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = allocate, .free_fn = free});

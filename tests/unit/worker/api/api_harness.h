@@ -1,6 +1,6 @@
 /*
- * What the tests of worker/api share: a session with the server's routes, and a publisher (in place of shm/link/publisher.c) that
- * keeps what is published and decides when it is told to.
+ * What the tests of worker/api share: a session with the server's routes, and a publisher (in place of
+ * shm/link/publisher.c) that keeps what is published and decides when it is told to.
  */
 #ifndef OPALD_TESTS_UNIT_WORKER_API_API_HARNESS_H
 #define OPALD_TESTS_UNIT_WORKER_API_API_HARNESS_H

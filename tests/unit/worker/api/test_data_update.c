@@ -10,7 +10,10 @@ static void post(struct api_test *test, const char *body)
     http_test_post(&test->http, "/data/config", "", body);
 }
 
-/* The update is published with these topics and this data; the reply comes only when the publish has its place. */
+/*
+ * The update is published with these topics and this data; the reply comes only when the publish has its
+ * place.
+ */
 static void expect_event(const char *body, const char *topics, const char *data)
 {
     struct api_test test;

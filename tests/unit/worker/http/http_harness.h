@@ -1,6 +1,6 @@
 /*
- * What the tests of HTTP share: a session on a connection that keeps what is sent. Its requests find their routes in
- * `services.routes`, which the test sets.
+ * What the tests of HTTP share: a session on a connection that keeps what is sent. Its requests find their
+ * routes in `services.routes`, which the test sets.
  */
 #ifndef OPALD_TESTS_UNIT_WORKER_HTTP_HTTP_HARNESS_H
 #define OPALD_TESTS_UNIT_WORKER_HTTP_HTTP_HARNESS_H

@@ -1,4 +1,6 @@
-/* Whom a request was forwarded for. The expected clients are uvicorn's; where ours differs the test says so. */
+/*
+ * Whom a request was forwarded for. The expected clients are uvicorn's; where ours differs the test says so.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,7 @@
-/* OPAL_POLICY_REPO_WEBHOOK_PARAMS: what is taken, what is refused with which words, and which part of a header is the secret. */
+/*
+ * OPAL_POLICY_REPO_WEBHOOK_PARAMS: what is taken, what is refused with which words, and which part of a
+ * header is the secret.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
