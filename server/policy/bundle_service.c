@@ -24,6 +24,8 @@ static void service_on_answered(void *context, struct bundle_asker asker, const 
     struct bundle_link_answer head = {
         .status = answer->status, .json_bytes = answer->json_bytes, .gzip_bytes = answer->gzip_bytes};
     struct text body = {0};
+    if (answer->no_base)
+        head.flags |= BUNDLE_LINK_NO_BASE;
     strncpy(head.tag, answer->tag, sizeof head.tag - 1);
     strncpy(head.head, answer->head, sizeof head.head - 1);
     text_append(&body, &head, sizeof head);
@@ -81,6 +83,15 @@ void bundle_service_set_head(struct bundle_service *service, const char *reposit
     bundle_store_set_head(service->store, repository, hash);
 }
 
+/* FNV-1a: two clients that share a hash share their turn. */
+static uint64_t hash_client(struct slice client)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < client.length; i++)
+        hash = (hash ^ (unsigned char)client.data[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
 void bundle_service_request(struct bundle_service *service, policy_peer peer, uint64_t id, struct slice body)
 {
     size_t count = 0, capacity = 0;
@@ -96,7 +107,8 @@ void bundle_service_request(struct bundle_service *service, policy_peer peer, ui
         fields[count++] = (struct slice){body.data, (size_t)(end - body.data)};
         body = (struct slice){end + 1, body.length - (size_t)(end + 1 - body.data)};
     }
-    if (count > 0)
-        bundle_store_ask(service->store, fields + 1, count - 1, fields[0], (struct bundle_asker){peer, id});
+    if (count > 1)
+        bundle_store_ask(service->store, fields + 2, count - 2, fields[1],
+            (struct bundle_asker){.peer = peer, .id = id, .client = hash_client(fields[0])});
     free(fields);
 }

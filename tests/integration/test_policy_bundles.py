@@ -1,6 +1,7 @@
 """GET /policy of opald: the reference's answers, and what comes on top of them: one build for all, ETag, gzip, limits, bad days."""
 
 import asyncio
+import concurrent.futures
 import gzip
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from harness import close_all, connect_many, expect_all, scaled
 from harness.coroutines import run_to_end
+from harness.http import http_request
 from harness.policy_history import History
 from harness.policy_repo import PolicyRepo
 from harness.process import freeze, live_children, process_state, wait_until
@@ -230,6 +232,23 @@ def test_built_once_for_a_thousand_clients(follow, repo):
     assert len(replies) == 1000 and all(head.startswith(b"HTTP/1.1 200 ") for head, _, _ in replies)
     assert len({body for _, _, body in replies}) == 1 and json.loads(replies[0][2])["old_hash"] == old
     assert counter(server, "bundles_built") == before + 1
+
+
+def test_unknown_bases_harm_nobody(follow, work):
+    """Requests with bases that no repository has share the full bundle: it is built once and stays in the worker's memory."""
+    repo = PolicyRepo(work / "repo", {f"d{i % 50}/f{i}.rego": f"package p{i}\n" + "# x" * 300 for i in range(1000)})
+    full = 2 << 20  # bytes: more than JSON and gzip have
+    server = follow(repo, {"OPAL_BUNDLE_CACHE_BYTES": 8 * full})  # a worker holds a quarter of it
+    server.request("GET", "/policy")
+    built, shared = counter(server, "bundles_built"), counter(server, "bundle_answers_shared")
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        junk = [pool.submit(http_request, server.port, "GET", f"/policy?base_hash={i:040x}", timeout=scaled(60)) for i in range(150)]
+        assert all(future.result().json()["old_hash"] is None for future in junk)
+    assert counter(server, "bundles_built") == built
+    asked = counter(server, "bundle_answers_shared")
+    assert asked <= shared + 150
+    assert server.request("GET", "/policy").status == 200
+    assert counter(server, "bundle_answers_shared") == asked, "the worker has lost the full bundle"
 
 
 def test_force_push_and_merge(follow, repo):

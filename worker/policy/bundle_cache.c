@@ -19,6 +19,7 @@
 #define CACHE_SHARE 4
 /* for the time limits of what is pending */
 #define CACHE_TICK_MS 250
+#define TOO_MANY      "too many policy bundles wait to be built, retry shortly"
 /* The policy process keeps the limit; this one is for when there is none. */
 #define CACHE_MARGIN_SECONDS 5.0
 
@@ -35,6 +36,9 @@ struct cache_item {
     /* held: least recently used first; pending: oldest first */
     TAILQ_ENTRY(cache_item) link;
     struct text question;
+    /* the client that asked first, and how many of its questions were pending then */
+    struct text peer;
+    size_t rank;
     struct bundle_copy *copy;
     /* of the request on the link; 0: could not be sent yet */
     uint64_t id;
@@ -61,6 +65,7 @@ struct bundle_cache {
     uint64_t next_ticket;
     struct log_limiter limit_bad;
     struct log_limiter limit_late;
+    struct log_limiter limit_full;
 };
 
 /* ---- items ---- */
@@ -69,6 +74,7 @@ static void item_free(struct cache_item *item)
 {
     bundle_copy_drop(item->copy);
     text_free(&item->question);
+    text_free(&item->peer);
     free(item);
 }
 
@@ -90,19 +96,48 @@ static struct cache_item *items_find(struct cache_items *items, struct slice que
     return NULL;
 }
 
+/* The whole repository without a base: what every client asks for at its start. */
+static bool is_everything(const struct cache_item *item)
+{
+    struct slice question = text_slice(&item->question);
+    return slice_equals(question, SLICE_LITERAL("\0")) || slice_equals(question, SLICE_LITERAL("\0.\0"));
+}
+
+static void held_trim(struct bundle_cache *cache)
+{
+    size_t room = cache->config->bundle_cache_bytes / CACHE_SHARE;
+    struct cache_item *item = TAILQ_FIRST(&cache->held);
+    while (item && (cache->held_bytes > room || cache->held_count > CACHE_ITEMS_MAX)) {
+        struct cache_item *next = TAILQ_NEXT(item, link);
+        if (!is_everything(item) || item->copy->mapped_bytes > room)
+            held_drop(cache, item);
+        item = next;
+    }
+}
+
 /* Takes the item over; it may be gone afterwards. */
 static void held_add(struct bundle_cache *cache, struct cache_item *item)
 {
-    size_t room = cache->config->bundle_cache_bytes / CACHE_SHARE;
-    if (strcmp(item->copy->head, cache->head) != 0) {
-        item_free(item); /* the commit has moved on while it was built */
+    /* the commit has moved on while it was built, or it came by another way meanwhile */
+    if (strcmp(item->copy->head, cache->head) != 0 || items_find(&cache->held, text_slice(&item->question))) {
+        item_free(item);
         return;
     }
     TAILQ_INSERT_TAIL(&cache->held, item, link);
     cache->held_count++;
     cache->held_bytes += item->copy->mapped_bytes;
-    while (cache->held_bytes > room || cache->held_count > CACHE_ITEMS_MAX)
-        held_drop(cache, TAILQ_FIRST(&cache->held));
+    held_trim(cache);
+}
+
+/* The question becomes the one that was answered: without its base. */
+static void item_take_off_base(struct cache_item *item)
+{
+    struct slice question = text_slice(&item->question);
+    size_t base = strnlen(question.data, question.length);
+    struct text without = {0};
+    text_append(&without, question.data + base, question.length - base);
+    text_free(&item->question);
+    item->question = without;
 }
 
 static void pending_remove(struct bundle_cache *cache, struct cache_item *item)
@@ -144,8 +179,13 @@ static void item_send(struct bundle_cache *cache, struct cache_item *item)
     if (policy_client_head(cache->client)->state != POLICY_READY)
         return; /* a new policy process that has no clone yet */
     item->id = ++cache->next_id;
-    if (!policy_client_request_bundle(cache->client, item->id, text_slice(&item->question)))
+    struct text body = {0};
+    text_append_slice(&body, text_slice(&item->peer));
+    text_append_char(&body, '\0');
+    text_append_slice(&body, text_slice(&item->question));
+    if (!policy_client_request_bundle(cache->client, item->id, text_slice(&body)))
         item->id = 0; /* at the next tick, or with the next connection */
+    text_free(&body);
 }
 
 static void on_answer(void *context, uint64_t id, struct slice body, int descriptor)
@@ -186,6 +226,8 @@ static void on_answer(void *context, uint64_t id, struct slice body, int descrip
     TAILQ_INSERT_TAIL(&cache->telling, item, link);
     item_tell(item, &(struct bundle_outcome){.status = 200, .copy = copy});
     TAILQ_REMOVE(&cache->telling, item, link);
+    if (answer.flags & BUNDLE_LINK_NO_BASE)
+        item_take_off_base(item);
     held_add(cache, item);
     bundle_copy_drop(copy);
 }
@@ -284,12 +326,43 @@ static void arrive_now(bundle_arrived *arrived, void *context, unsigned status, 
     arrived(context, &(struct bundle_outcome){.status = status, .detail = slice_from_string(detail)});
 }
 
-static struct cache_item *pending_make(struct bundle_cache *cache, struct slice question)
+static size_t pending_rank(const struct bundle_cache *cache, struct slice peer)
+{
+    const struct cache_item *item;
+    size_t rank = 0;
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link))
+        rank += slice_equals(text_slice(&item->peer), peer);
+    return rank;
+}
+
+/* False: no client has more pending questions than one with `rank` of them. */
+static bool pending_make_room(struct bundle_cache *cache, size_t rank)
+{
+    struct cache_item *most = NULL;
+    struct cache_item *item;
+    if (cache->pending_count < cache->config->bundle_waiting_max)
+        return true;
+    for (item = TAILQ_FIRST(&cache->pending); item; item = TAILQ_NEXT(item, link))
+        if (item->rank > rank && (!most || item->rank > most->rank))
+            most = item;
+    log_write_limited(&cache->limit_full, LOG_WARNING, LOGGER_WORKER,
+        "%zu policy bundles are asked for (OPAL_BUNDLE_WAITING_MAX): a request%s%.*s is refused",
+        cache->pending_count, most ? " of " : "", most ? (int)most->peer.length : 0,
+        most ? most->peer.data : "");
+    if (most)
+        item_fail(cache, most, 503, SLICE_LITERAL(TOO_MANY));
+    return most;
+}
+
+static struct cache_item *pending_make(
+    struct bundle_cache *cache, struct slice peer, size_t rank, struct slice question)
 {
     const struct timeval tick = {0, CACHE_TICK_MS * 1000};
     double seconds = cache->config->bundle_build_seconds + CACHE_MARGIN_SECONDS;
     struct cache_item *item = memory_allocate(sizeof *item);
     text_append_slice(&item->question, question);
+    text_append_slice(&item->peer, peer);
+    item->rank = rank;
     item->due_ns = clock_monotonic_ns() + (uint64_t)(seconds * (double)CLOCK_SECOND);
     TAILQ_INIT(&item->waiters);
     TAILQ_INSERT_TAIL(&cache->pending, item, link);
@@ -299,8 +372,8 @@ static struct cache_item *pending_make(struct bundle_cache *cache, struct slice 
     return item;
 }
 
-uint64_t bundle_cache_ask(
-    struct bundle_cache *cache, struct slice question, bundle_arrived *arrived, void *context)
+uint64_t bundle_cache_ask(struct bundle_cache *cache, struct slice peer, struct slice question,
+    bundle_arrived *arrived, void *context)
 {
     /*
      * The policy process tells a new head before it publishes the event: whoever asks because of the event
@@ -319,12 +392,14 @@ uint64_t bundle_cache_ask(
         return 0;
     }
     item = items_find(&cache->pending, question);
-    if (!item && cache->pending_count >= cache->config->bundle_waiting_max) {
-        arrive_now(arrived, context, 503, "too many policy bundles wait to be built, retry shortly");
-        return 0;
+    if (!item) {
+        size_t rank = pending_rank(cache, peer);
+        if (!pending_make_room(cache, rank)) {
+            arrive_now(arrived, context, 503, TOO_MANY);
+            return 0;
+        }
+        item = pending_make(cache, peer, rank, question);
     }
-    if (!item)
-        item = pending_make(cache, question);
     struct cache_waiter *waiter = memory_allocate(sizeof *waiter);
     waiter->ticket = ++cache->next_ticket;
     waiter->arrived = arrived;

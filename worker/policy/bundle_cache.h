@@ -6,6 +6,10 @@
  *         '-else--> PENDING (the same question joins) --answer--> HELD --> dropped: new commit, no room
  *                      '--> time is over: 503
  *
+ * A question whose base is no commit is answered with the bundle without a base, and only that one is held.
+ * The bundle of everything is never dropped for others. When too many questions are pending, a client that
+ * has the most of them makes room for one that has fewer.
+ *
  * The policy process may be replaced: until the next one has its clone, what is held is served, and what is
  * pending waits to be asked again. Worker's loop only.
  */
@@ -41,11 +45,11 @@ void bundle_cache_close(struct bundle_cache *cache);
 struct policy_client *bundle_cache_client(const struct bundle_cache *cache);
 
 /*
- * `question` is the body of a BUNDLE_REQUEST. 0: `arrived` was called. Else a ticket: it will be called from
- * the loop, unless cancelled.
+ * `question` is the body of a BUNDLE_REQUEST without the peer; `peer` is the address of the client that asks,
+ * without NUL. 0: `arrived` was called. Else a ticket: it will be called from the loop, unless cancelled.
  */
-MUST_CHECK uint64_t bundle_cache_ask(
-    struct bundle_cache *cache, struct slice question, bundle_arrived *arrived, void *context);
+MUST_CHECK uint64_t bundle_cache_ask(struct bundle_cache *cache, struct slice peer, struct slice question,
+    bundle_arrived *arrived, void *context);
 void bundle_cache_cancel(struct bundle_cache *cache, uint64_t ticket);
 
 #endif

@@ -147,9 +147,11 @@ static void cancel(struct http_exchange *exchange)
 static enum http_answer ask(struct http_exchange *exchange, struct bundle_query *query)
 {
     text_append_slice(&query->base, text_slice(&query->paths));
+    const char *colon = strrchr(exchange->peer, ':');
+    struct slice peer = {exchange->peer, colon ? (size_t)(colon - exchange->peer) : strlen(exchange->peer)};
     exchange->ticket = 0;
-    exchange->ticket =
-        bundle_cache_ask(exchange->services->policy->bundles, text_slice(&query->base), on_arrived, exchange);
+    exchange->ticket = bundle_cache_ask(
+        exchange->services->policy->bundles, peer, text_slice(&query->base), on_arrived, exchange);
     if (exchange->ticket == 0)
         return HTTP_ANSWERED;
     exchange->cancel = cancel;

@@ -98,6 +98,26 @@ void bundle_list_append(struct bundle_list *list, struct bundle_entry *entry)
     list->count++;
 }
 
+void bundle_list_insert(
+    struct bundle_list *list, struct bundle_entry *entry, const struct bundle_entry *fixed)
+{
+    struct bundle_entry *before = list->last;
+    while (before && before != fixed && before->order > entry->order)
+        before = before->previous;
+    if (before == list->last) {
+        bundle_list_append(list, entry);
+        return;
+    }
+    entry->previous = before;
+    entry->next = before ? before->next : list->first;
+    entry->next->previous = entry;
+    if (before)
+        before->next = entry;
+    else
+        list->first = entry;
+    list->count++;
+}
+
 void bundle_list_remove(struct bundle_list *list, struct bundle_entry *entry)
 {
     if (entry->previous)

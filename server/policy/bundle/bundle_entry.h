@@ -18,6 +18,10 @@
 struct bundle_asker {
     uint64_t peer;
     uint64_t id;
+    /* Which client it is (a hash): builds are shared out by it. */
+    uint64_t client;
+    /* With a base, though it may be none that the repository has. */
+    bool with_base;
 };
 
 struct bundle_entry {
@@ -33,6 +37,9 @@ struct bundle_entry {
     char head[BUNDLE_HASH_LENGTH + 1];
     /* When it must be there (clock_monotonic_ns). */
     uint64_t due_ns;
+    /* The client that asked first, and the place in the queue: lower ones are built first. */
+    uint64_t client;
+    size_t order;
     struct bundle_asker *askers;
     size_t asker_count;
     size_t asker_capacity;
@@ -70,6 +77,9 @@ struct bundle_list {
 };
 
 void bundle_list_append(struct bundle_list *list, struct bundle_entry *entry);
+/* By `order`, behind those of the same order, and not before `fixed` (NULL: none), which is in the list. */
+void bundle_list_insert(
+    struct bundle_list *list, struct bundle_entry *entry, const struct bundle_entry *fixed);
 void bundle_list_remove(struct bundle_list *list, struct bundle_entry *entry);
 
 #endif

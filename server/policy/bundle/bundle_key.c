@@ -65,6 +65,11 @@ void bundle_key_with_base(const struct bundle_key *key, struct slice base, struc
     key_fill(out, base, key->paths, key->path_count);
 }
 
+bool bundle_key_is_everything(const struct bundle_key *key)
+{
+    return key->base.length == 0 && key->path_count == 1 && slice_equals_string(key->paths[0], ".");
+}
+
 void bundle_key_free(struct bundle_key *key)
 {
     text_free(&key->bytes);

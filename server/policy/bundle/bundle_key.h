@@ -26,6 +26,8 @@ struct bundle_key {
 void bundle_key_make(struct bundle_key *key, const struct slice *paths, size_t path_count, struct slice base);
 /* The same request with another base. */
 void bundle_key_with_base(const struct bundle_key *key, struct slice base, struct bundle_key *out);
+/* The whole repository without a base: what every client asks for at its start. */
+bool bundle_key_is_everything(const struct bundle_key *key);
 void bundle_key_free(struct bundle_key *key);
 
 #endif

@@ -14,6 +14,7 @@
 #include "server/policy/bundle/bundle_entry.h"
 
 #define BUNDLE_STORE_MAGIC UINT32_C(0x6273746f)
+#define TOO_MANY           "too many policy bundles wait to be built, retry shortly"
 /* Each is an open descriptor. */
 #define STORE_KEPT_MAX 1024
 /* A builder that dies may have died of something else. */
@@ -28,7 +29,10 @@ struct bundle_store {
     char *repository;
     char head[BUNDLE_HASH_LENGTH + 1];
     struct bundle_table table;
-    /* In the order of asking, which is the order of their time limits. */
+    /*
+     * The bundle of everything first, then the first one of each client, then the second ones, and so on: a
+     * client that asks for many waits for itself.
+     */
     struct bundle_list waiting;
     /* The first of them, or NULL. */
     struct bundle_entry *building;
@@ -49,14 +53,27 @@ static void store_count(const struct bundle_store *store, enum bundle_count what
 
 /* ---- entries ---- */
 
-/* Takes the key over. The entry goes to the end of the queue. */
-static struct bundle_entry *entry_make(struct bundle_store *store, struct bundle_key *key)
+static size_t entry_order(const struct bundle_store *store, const struct bundle_key *key, uint64_t client)
+{
+    size_t order = 1;
+    if (bundle_key_is_everything(key))
+        return 0;
+    for (const struct bundle_entry *entry = store->waiting.first; entry; entry = entry->next)
+        order += entry->client == client && entry->order > 0;
+    return order;
+}
+
+/* Takes the key over. The entry goes into the queue. */
+static struct bundle_entry *entry_make(
+    struct bundle_store *store, struct bundle_key *key, uint64_t client, size_t order)
 {
     uint64_t limit = (uint64_t)(store->settings.build_seconds * (double)CLOCK_SECOND);
     struct bundle_entry *entry =
         bundle_entry_make(key, store->repository, store->head, clock_monotonic_ns() + limit);
+    entry->client = client;
+    entry->order = order;
     bundle_table_add(&store->table, entry);
-    bundle_list_append(&store->waiting, entry);
+    bundle_list_insert(&store->waiting, entry, store->building);
     return entry;
 }
 
@@ -82,7 +99,8 @@ static void answer_body(
         .json_bytes = entry->body.json_bytes,
         .gzip_bytes = entry->body.gzip_bytes,
         .tag = entry->body.tag,
-        .head = entry->head};
+        .head = entry->head,
+        .no_base = asker.with_base && entry->key.base.length == 0};
     store->settings.answered(store->settings.context, asker, &answer);
 }
 
@@ -105,14 +123,25 @@ static void kept_remove(struct bundle_store *store, struct bundle_entry *entry)
     entry_free(store, entry);
 }
 
+static bool kept_is_full(const struct bundle_store *store)
+{
+    return store->kept_bytes > store->settings.cache_bytes || store->kept.count > STORE_KEPT_MAX;
+}
+
+/* Drops others for it, but not the bundle of everything: the next client that starts asks for it. */
 static void kept_add(struct bundle_store *store, struct bundle_entry *entry)
 {
     bundle_list_append(&store->kept, entry);
     store->kept_bytes += bundle_entry_bytes(entry);
-    while (store->kept.first &&
-           (store->kept_bytes > store->settings.cache_bytes || store->kept.count > STORE_KEPT_MAX)) {
-        kept_remove(store, store->kept.first);
-        store_count(store, BUNDLE_COUNT_DROPPED, 1);
+    for (struct bundle_entry *at = store->kept.first; at && kept_is_full(store);) {
+        struct bundle_entry *next = at->next;
+        bool pinned =
+            bundle_key_is_everything(&at->key) && bundle_entry_bytes(at) <= store->settings.cache_bytes;
+        if (!pinned) {
+            kept_remove(store, at);
+            store_count(store, BUNDLE_COUNT_DROPPED, 1);
+        }
+        at = next;
     }
 }
 
@@ -220,7 +249,9 @@ static void store_set_timer(struct bundle_store *store)
     event_del(store->timer);
     if (!store->waiting.first)
         return;
-    uint64_t now = clock_monotonic_ns(), due = store->waiting.first->due_ns;
+    uint64_t now = clock_monotonic_ns(), due = UINT64_MAX;
+    for (const struct bundle_entry *entry = store->waiting.first; entry; entry = entry->next)
+        due = entry->due_ns < due ? entry->due_ns : due;
     uint64_t left = due > now ? due - now : 0;
     const struct timeval delay = {
         (time_t)(left / CLOCK_SECOND), (suseconds_t)(left % CLOCK_SECOND / 1000 + 1)};
@@ -244,14 +275,24 @@ static int entry_start(struct bundle_store *store, struct bundle_entry *entry)
     return -1;
 }
 
-/* Gives the builder the first entry of the queue, and sets the timer for it. */
+static void store_refuse_late(struct bundle_store *store)
+{
+    uint64_t now = clock_monotonic_ns();
+    for (struct bundle_entry *entry = store->waiting.first; entry;) {
+        struct bundle_entry *next = entry->next;
+        if (entry != store->building && entry->due_ns <= now)
+            entry_too_late(store, entry);
+        entry = next;
+    }
+}
+
+/* Gives the builder the first entry of the queue, and sets the timer. */
 static void store_run(struct bundle_store *store)
 {
+    store_refuse_late(store);
     while (!store->building && store->waiting.first) {
         struct bundle_entry *entry = store->waiting.first;
-        if (entry->due_ns <= clock_monotonic_ns()) {
-            entry_too_late(store, entry);
-        } else if (entry_start(store, entry) < 0) {
+        if (entry_start(store, entry) < 0) {
             store_count(store, BUNDLE_COUNT_REFUSED, 1);
             entry_fail(
                 store, entry, 503, SLICE_LITERAL("the policy bundle can't be built now, retry shortly"));
@@ -321,6 +362,33 @@ void bundle_store_set_head(struct bundle_store *store, const char *repository, c
         strncat(store->head, commit, BUNDLE_HASH_LENGTH);
 }
 
+/*
+ * The queue is full: the client that waits for most makes room for one that waits for less. False: there is
+ * no such client.
+ */
+static bool store_make_room(struct bundle_store *store, size_t order)
+{
+    struct bundle_entry *last = store->waiting.last;
+    bool makes_room = last && last != store->building && last->order > order;
+    store_count(store, BUNDLE_COUNT_REFUSED, 1);
+    log_write_limited(&store->limit_full, LOG_WARNING, LOGGER_BUNDLE,
+        "%zu bundles wait to be built (OPAL_BUNDLE_WAITING_MAX): a request is refused", store->waiting.count);
+    if (makes_room)
+        entry_fail(store, last, 503, SLICE_LITERAL(TOO_MANY));
+    return makes_room;
+}
+
+static void store_enqueue(struct bundle_store *store, struct bundle_key *key, struct bundle_asker asker)
+{
+    size_t order = entry_order(store, key, asker.client);
+    if (store->waiting.count >= store->settings.waiting_max && !store_make_room(store, order)) {
+        answer_detail(store, 503, SLICE_LITERAL(TOO_MANY), asker);
+        return;
+    }
+    bundle_entry_add_asker(entry_make(store, key, asker.client, order), asker);
+    store_run(store);
+}
+
 void bundle_store_ask(struct bundle_store *store, const struct slice *paths, size_t path_count,
     struct slice base, struct bundle_asker asker)
 {
@@ -331,6 +399,7 @@ void bundle_store_ask(struct bundle_store *store, const struct slice *paths, siz
         return;
     }
     bundle_key_make(&key, paths, path_count, base);
+    asker.with_base = base.length > 0;
     entry = bundle_table_find(&store->table, &key);
     if (entry && bundle_entry_is_built(entry)) {
         bundle_list_remove(&store->kept, entry);
@@ -339,17 +408,8 @@ void bundle_store_ask(struct bundle_store *store, const struct slice *paths, siz
         answer_body(store, entry, asker);
     } else if (entry) {
         bundle_entry_add_asker(entry, asker);
-    } else if (store->waiting.count >= store->settings.waiting_max) {
-        store_count(store, BUNDLE_COUNT_REFUSED, 1);
-        log_write_limited(&store->limit_full, LOG_WARNING, LOGGER_BUNDLE,
-            "%zu bundles wait to be built (OPAL_BUNDLE_WAITING_MAX): a request is refused",
-            store->waiting.count);
-        answer_detail(
-            store, 503, SLICE_LITERAL("too many policy bundles wait to be built, retry shortly"), asker);
     } else {
-        entry = entry_make(store, &key);
-        bundle_entry_add_asker(entry, asker);
-        store_run(store);
+        store_enqueue(store, &key, asker);
     }
     bundle_key_free(&key);
 }

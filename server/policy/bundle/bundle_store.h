@@ -8,6 +8,10 @@
  *                    BUILDING --> KEPT --> dropped, least recently used first
  *                    BUILDING --> an error: its askers get it, nothing is kept
  *
+ * The queue is fair: the bundle of everything comes first, then one of each client, then the second ones.
+ * When it is full, the client that waits for most makes room. Requests with a base that is no commit share
+ * the bundle without a base.
+ *
  * A new head drops what was built for the old one. A client that waits for a bundle of the old head still
  * gets it. Policy process's loop.
  */
@@ -50,6 +54,8 @@ struct bundle_answer {
     const char *tag;
     /* The commit that is in it. */
     const char *head;
+    /* The base that was asked for is no commit of the repository: this is the bundle without one. */
+    bool no_base;
 };
 
 struct bundle_store_settings {

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,9 @@ static struct {
     char tag[BUNDLE_TAG_LENGTH + 1];
     char *body;
     uint64_t bytes;
+    bool no_base;
+    uint64_t ids[16]; /* in the order of the answers; the first ones */
+    unsigned statuses[16];
 } last;
 
 /* ---- builders ---- */
@@ -103,9 +107,14 @@ static int start_never(int socket, struct error *err)
 static void answered(void *context, struct bundle_asker asker, const struct bundle_answer *answer)
 {
     (void)context;
+    if (last.count < sizeof last.ids / sizeof *last.ids) {
+        last.ids[last.count] = asker.id;
+        last.statuses[last.count] = answer->status;
+    }
     last.count++;
     last.status = answer->status;
     last.id = asker.id;
+    last.no_base = answer->no_base;
     snprintf(last.detail, sizeof last.detail, "%.*s", (int)answer->detail.length, answer->detail.data);
     free(last.body);
     last.body = NULL;
@@ -162,7 +171,7 @@ static void ask(const char *path, const char *base_hash, uint64_t id)
 {
     struct slice paths[] = {slice_from_string(path)};
     bundle_store_ask(store, paths, path ? 1 : 0, slice_from_string(base_hash ? base_hash : ""),
-        (struct bundle_asker){7, id});
+        (struct bundle_asker){.peer = 7, .id = id});
 }
 
 /* Runs the loop until so many answers are there. */
@@ -243,6 +252,100 @@ static void test_spellings_of_a_base(void **state)
     close_store();
 }
 
+static void ask_as(uint64_t client, const char *path, const char *base_hash, uint64_t id)
+{
+    struct slice paths[] = {slice_from_string(path)};
+    bundle_store_ask(store, paths, 1, slice_from_string(base_hash),
+        (struct bundle_asker){.peer = 7, .id = id, .client = client});
+}
+
+/* A client that asks for many bundles waits for itself; what everybody needs comes first. */
+static void test_turns(void **state)
+{
+    static const uint64_t order[] = {1, 7, 6, 8, 2, 3, 4, 5};
+    (void)state;
+    open_store(start_good, 1 << 20, 10, 30);
+    bundle_store_set_head(store, folder, second);
+    ask_as(1, "n1", "", 1); /* it is being built */
+    ask_as(1, "n2", "", 2);
+    ask_as(1, "n3", "", 3);
+    ask_as(1, "n4", "junk", 4);
+    ask_as(1, "n5", "", 5);
+    ask_as(2, "a", "", 6);
+    ask_as(3, ".", "", 7);
+    ask_as(3, "b", "", 8);
+    wait_for(8);
+    assert_memory_equal(last.ids, order, sizeof order);
+    close_store();
+}
+
+/* In a full queue, the client that waits for most makes room for one that waits for less. */
+static void test_room_for_others(void **state)
+{
+    static const uint64_t order[] = {3, 4, 2, 7, 1, 5, 6};
+    static const unsigned statuses[] = {503, 503, 503, 503, 404, 404, 404};
+    (void)state;
+    open_store(start_good, 1 << 20, 3, 30);
+    bundle_store_set_head(store, folder, second);
+    ask_as(1, "n1", "", 1);
+    ask_as(1, "n2", "", 2);
+    ask_as(1, "n3", "", 3);
+    ask_as(2, "m1", "", 5); /* instead of n3 */
+    ask_as(1, "n4", "", 4); /* has no more right to the room than n2 */
+    ask_as(3, "o1", "", 6); /* instead of n2 */
+    ask_as(2, "m2", "", 7);
+    assert_int_equal(last.count, 4);
+    wait_for(7);
+    assert_memory_equal(last.ids, order, sizeof order);
+    assert_memory_equal(last.statuses, statuses, sizeof statuses);
+    assert_int_equal(counts[BUNDLE_COUNT_REFUSED], 4);
+    close_store();
+}
+
+/* Bases that are no commits share one bundle, and the answer says so. */
+static void test_unknown_bases(void **state)
+{
+    (void)state;
+    open_store(start_good, 1 << 20, 200, 30);
+    bundle_store_set_head(store, folder, second);
+    for (uint64_t i = 0; i < 150; i++) {
+        char junk[41];
+        snprintf(junk, sizeof junk, "%040" PRIx64, i);
+        ask(".", junk, i);
+    }
+    wait_for(150);
+    assert_true(last.status == 200 && last.no_base);
+    assert_int_equal(counts[BUNDLE_COUNT_BUILT], 1);
+    ask(".", NULL, 150);
+    assert_true(last.count == 151 && !last.no_base);
+    ask(".", first, 151);
+    wait_for(152);
+    assert_false(last.no_base);
+    close_store();
+}
+
+/* What every client asks for at its start stays, however many others are built. */
+static void test_everything_stays(void **state)
+{
+    (void)state;
+    open_store(start_good, 1 << 20, 10, 30);
+    bundle_store_set_head(store, folder, second);
+    ask(".", NULL, 1);
+    wait_for(1);
+    uint64_t room = last.bytes;
+    close_store();
+    open_store(start_good, room + room / 2, 10, 30);
+    bundle_store_set_head(store, folder, second);
+    ask(NULL, NULL, 1);
+    ask("a", NULL, 2);
+    ask(".", first, 3);
+    ask("b", NULL, 4);
+    wait_for(4);
+    ask(".", NULL, 5);
+    assert_int_equal(last.count, 5); /* at once */
+    close_store();
+}
+
 static void test_missing_paths(void **state)
 {
     struct slice nul = SLICE_LITERAL("a\0b");
@@ -257,7 +360,7 @@ static void test_missing_paths(void **state)
     wait_for(2);
     assert_int_equal(last.status, 404);
     assert_string_equal(last.detail, "requested path /a was not found in the policy repo!");
-    bundle_store_ask(store, &nul, 1, SLICE_LITERAL(""), (struct bundle_asker){7, 3});
+    bundle_store_ask(store, &nul, 1, SLICE_LITERAL(""), (struct bundle_asker){.peer = 7, .id = 3});
     wait_for(3);
     assert_int_equal(last.status, 404);
     ask("/a", NULL, 4);
@@ -473,6 +576,10 @@ int main(void)
         cmocka_unit_test(test_no_repository),
         cmocka_unit_test(test_built_once),
         cmocka_unit_test(test_spellings_of_a_base),
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_room_for_others),
+        cmocka_unit_test(test_unknown_bases),
+        cmocka_unit_test(test_everything_stays),
         cmocka_unit_test(test_missing_paths),
         cmocka_unit_test(test_new_head),
         cmocka_unit_test(test_least_recently_used),
