@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "shm/common/config.h"
+#include "shm/common/object.h"
 #include "server/options/options.h"
 
 /* Tells on standard output all that is wrong, one line each, and what was given and does nothing. 0 or 2. */
@@ -15,14 +16,14 @@ int command_check_config(int argc, char **argv);
  * URI can work. Otherwise `line` gets the sentence to show: option, value without its credentials, what
  * would be right.
  */
-bool command_check_backbone(const struct config *config, char *line, size_t size);
+MUST_CHECK bool command_check_backbone(const struct config *config, char *line, size_t size);
 /* The other one: true when OPAL_DATA_CONFIG_SOURCES is unset or can be served; otherwise `line` says what
  * is wrong and where. */
-bool command_check_sources(const struct config *config, char *line, size_t size);
+MUST_CHECK bool command_check_sources(const struct config *config, char *line, size_t size);
 /* And the keys: true when they can be read and belong together, or when there are none. */
-bool command_check_auth(const struct config *config, char *line, size_t size);
+MUST_CHECK bool command_check_auth(const struct config *config, char *line, size_t size);
 /* And OPAL_POLICY_REPO_WEBHOOK_PARAMS. */
-bool command_check_webhook(const struct config *config, char *line, size_t size);
+MUST_CHECK bool command_check_webhook(const struct config *config, char *line, size_t size);
 int command_print_config(const struct options *options);
 /* `options [--markdown]` */
 int command_options(const struct options_command *command);

@@ -4,6 +4,7 @@
 
 #include "shm/common/error.h"
 #include "shm/common/text.h"
+#include "shm/common/object.h"
 
 /* As given on the command line; NULL where a flag was not given. Nothing is owned but the array of topics. */
 struct publish_update {
@@ -24,7 +25,7 @@ struct publish_update {
  * were given as. `shown`: the line the reference prints, configuration, data and what is secret in URLs
  * left out. -1 with `err` when the flags make no update.
  */
-int publish_update_build(
+MUST_CHECK int publish_update_build(
     const struct publish_update *update, struct text *body, struct text *shown, struct error *err);
 
 #endif

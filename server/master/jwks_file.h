@@ -4,9 +4,10 @@
 
 #include "shm/common/error.h"
 #include "shm/common/config.h"
+#include "shm/common/object.h"
 
 /* Writes it, when the option is set, under the last part of the route's name; folders are made. A reader
  * sees the old file or the new one. 0, or -1 with what went wrong. At the start only: it blocks. */
-int jwks_file_write(const struct config *config, struct error *err);
+MUST_CHECK int jwks_file_write(const struct config *config, struct error *err);
 
 #endif

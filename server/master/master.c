@@ -21,6 +21,7 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
+#include "shm/common/object.h"
 #include "shm/common/text.h"
 #include "shm/common/loggers.h"
 #include "server/master/listener.h"
@@ -33,6 +34,8 @@
 #include "server/master/tls_reload.h"
 #include "shm/worker_table.h"
 #include "worker/auth/auth_keys.h"
+
+#define MASTER_MAGIC 0x6d617374u
 
 #define SIGNAL_COUNT 9
 /* How long the quick stop (INT, QUIT) waits before it kills. */
@@ -50,6 +53,7 @@
 enum master_state { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
 
 struct master {
+    uint32_t magic;
     const struct config *config;
     enum master_state state;
     struct event_base *base;
@@ -130,14 +134,14 @@ static void master_on_report(evutil_socket_t descriptor, short what, void *conte
 {
     (void)descriptor;
     (void)what;
-    master_report(context);
+    master_report(object_cast(struct master, MASTER_MAGIC, context));
 }
 
 /* ---- stopping ---- */
 
 static void master_on_grace(evutil_socket_t descriptor, short what, void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     (void)descriptor;
     (void)what;
     log_write(LOG_WARNING, LOGGER_MASTER, "the grace time is over: killing the workers that are left");
@@ -154,14 +158,14 @@ static void master_end_if_alone(struct master *master)
 
 static void master_on_stopped(void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     master->workers_stopped = true;
     master_end_if_alone(master);
 }
 
 static void master_on_policy_stopped(void *context)
 {
-    master_end_if_alone(context);
+    master_end_if_alone(object_cast(struct master, MASTER_MAGIC, context));
 }
 
 static void master_stop(struct master *master, int signal_number)
@@ -195,7 +199,7 @@ static void master_stop(struct master *master, int signal_number)
 
 static void master_on_ready(void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->state != MASTER_STARTING)
         return;
     master->state = MASTER_SERVING;
@@ -228,7 +232,7 @@ static void master_reap(struct master *master)
 
 static void master_on_signal(evutil_socket_t signal_number, short what, void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     (void)what;
     if (!master->supervisor && (signal_number == SIGTTIN || signal_number == SIGTTOU))
         return; /* no worker yet */
@@ -276,7 +280,7 @@ static void master_watch_signals(struct master *master)
 
 static void master_on_keepalive(evutil_socket_t descriptor, short what, void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     (void)descriptor;
     (void)what;
     if (router_publish(master->router, slice_from_string(master->config->broadcast.keepalive_topic),
@@ -299,7 +303,7 @@ static void master_start_keepalive(struct master *master)
 
 static void master_worker_stuck(void *context, unsigned slot, const char *why)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (slot + 1 == segment_slot_count(master->segment))
         policy_child_kill(master->policy, why);
     else if (master->supervisor) /* not while it is being opened */
@@ -308,14 +312,14 @@ static void master_worker_stuck(void *context, unsigned slot, const char *why)
 
 static void master_on_webhook(void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->policy)
         policy_child_poke(master->policy);
 }
 
 static void master_backbone_given_up(void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->state == MASTER_STOPPING)
         return;
     log_write(
@@ -326,7 +330,7 @@ static void master_backbone_given_up(void *context)
 
 static void master_on_certificate(void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->supervisor)
         supervisor_reload(master->supervisor);
 }
@@ -345,7 +349,7 @@ static void master_raise_descriptor_limit(void)
  * waiting, hence the limit (router_serving). */
 static void master_on_start(evutil_socket_t descriptor, short what, void *context)
 {
-    struct master *master = context;
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     struct error err = {0};
     const struct supervisor_settings workers = {.base = master->base,
         .config = master->config,
@@ -404,35 +408,35 @@ static int master_open_policy(struct master *master, struct error *err)
 
 static void master_on_event(void *context, const struct router_event *event)
 {
-    const struct master *master = context;
+    const struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->statistics)
         statistics_service_event(master->statistics, event);
 }
 
 static void master_on_asked(void *context, unsigned slot, uint32_t number, bool brief)
 {
-    const struct master *master = context;
+    const struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->statistics)
         statistics_service_asked(master->statistics, slot, number, brief);
 }
 
 static void master_on_worker_gone(void *context, unsigned slot)
 {
-    const struct master *master = context;
+    const struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->statistics)
         statistics_service_worker_gone(master->statistics, slot);
 }
 
 static void master_on_missed(void *context)
 {
-    const struct master *master = context;
+    const struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     if (master->statistics)
         statistics_service_missed(master->statistics);
 }
 
 static int master_handoff(void *context, unsigned slot)
 {
-    const struct master *master = context;
+    const struct master *master = object_cast(struct master, MASTER_MAGIC, context);
     return master->supervisor ? supervisor_handoff(master->supervisor, slot) : -1;
 }
 
@@ -548,7 +552,7 @@ static void master_close(struct master *master)
 
 int master_run(const struct config *config, int argc, char **argv)
 {
-    struct master master = {.config = config, .notify = {.socket = -1}};
+    struct master master = {.magic = MASTER_MAGIC, .config = config, .notify = {.socket = -1}};
     struct error err = {0};
     uint64_t report_us = 1000000;
 

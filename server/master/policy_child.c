@@ -12,11 +12,14 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
+#include "shm/common/object.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "shm/link/policy_socket.h"
 #include "server/master/policy_start.h"
 #include "shm/worker_table.h"
+
+#define POLICY_CHILD_MAGIC 0x70636864u
 
 #define YOUNG_NS         (5 * CLOCK_SECOND)
 #define BACKOFF_FIRST_NS (500 * CLOCK_MILLISECOND)
@@ -25,6 +28,7 @@
 #define PAUSED_NS        (1 * CLOCK_SECOND) /* as supervisor.c */
 
 struct policy_child {
+    uint32_t magic;
     struct policy_child_settings settings;
     unsigned slot;
     /* 0: none */
@@ -155,7 +159,7 @@ void policy_child_kill(struct policy_child *child, const char *why)
 
 static void child_on_tick(evutil_socket_t descriptor, short what, void *context)
 {
-    struct policy_child *child = context;
+    struct policy_child *child = object_cast(struct policy_child, POLICY_CHILD_MAGIC, context);
     uint64_t now = clock_monotonic_ns();
     (void)descriptor;
     (void)what;
@@ -180,6 +184,7 @@ static void child_on_tick(evutil_socket_t descriptor, short what, void *context)
 struct policy_child *policy_child_open(const struct policy_child_settings *settings, struct error *err)
 {
     struct policy_child *child = memory_allocate(sizeof *child);
+    child->magic = POLICY_CHILD_MAGIC;
     const struct timeval interval = {0, TICK_MS * 1000};
     int pipe_ends[2];
     child->settings = *settings;
@@ -210,6 +215,7 @@ void policy_child_close(struct policy_child *child)
     for (size_t i = 0; i < sizeof descriptors / sizeof *descriptors; i++)
         if (descriptors[i] >= 0)
             close(descriptors[i]);
+    child->magic = 0;
     free(child);
 }
 

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include <event2/event.h>
 #include "shm/common/config.h"
+#include "shm/common/object.h"
 #include "server/router/router.h"
 #include "shm/segment.h"
 
@@ -29,9 +30,10 @@ struct policy_child_settings {
 
 /* Whether this configuration has anything to track; if not, `why` (may be NULL) gets a line when an
  * operator should know. */
-bool policy_child_wanted(const struct config *config, const char **why);
+MUST_CHECK bool policy_child_wanted(const struct config *config, const char **why);
 /* Starts it. NULL with `err` when descriptors can't be had. */
-struct policy_child *policy_child_open(const struct policy_child_settings *settings, struct error *err);
+MUST_CHECK struct policy_child *policy_child_open(
+    const struct policy_child_settings *settings, struct error *err);
 void policy_child_close(struct policy_child *child);
 /* For the workers: where it listens. Valid as long as the child. */
 const char *policy_child_address(const struct policy_child *child);

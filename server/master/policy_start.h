@@ -5,11 +5,13 @@
 
 #include <sys/types.h>
 #include "shm/common/error.h"
+#include "shm/common/object.h"
 #include "server/policy/policy_process.h"
 
 /* Master. Returns the pid or -1. */
-pid_t policy_start(char **argv, int argc, const struct policy_descriptors *descriptors, struct error *err);
+MUST_CHECK pid_t policy_start(
+    char **argv, int argc, const struct policy_descriptors *descriptors, struct error *err);
 /* Policy process. -1 when the variable is missing or wrong. */
-int policy_start_receive(struct policy_descriptors *descriptors, struct error *err);
+MUST_CHECK int policy_start_receive(struct policy_descriptors *descriptors, struct error *err);
 
 #endif

@@ -13,11 +13,14 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
+#include "shm/common/object.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "server/master/handoff.h"
 #include "server/master/worker_start.h"
 #include "shm/worker_table.h"
+
+#define SUPERVISOR_MAGIC 0x73757076u
 
 /* A worker that ends sooner than this after its start "died young": its replacement waits. */
 #define YOUNG_NS         (5 * CLOCK_SECOND)
@@ -53,6 +56,7 @@ struct slot {
 };
 
 struct supervisor {
+    uint32_t magic;
     struct supervisor_settings settings;
     struct slot slots[SEGMENT_SLOTS_MAX];
     unsigned slot_count;
@@ -276,7 +280,7 @@ static bool supervisor_may_strand(const struct supervisor *supervisor, unsigned 
 
 static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *context)
 {
-    struct supervisor *supervisor = context;
+    struct supervisor *supervisor = object_cast(struct supervisor, SUPERVISOR_MAGIC, context);
     uint64_t now = clock_monotonic_ns();
     (void)descriptor;
     (void)what;
@@ -324,6 +328,7 @@ static int supervisor_open_descriptors(struct supervisor *supervisor, struct err
 struct supervisor *supervisor_open(const struct supervisor_settings *settings, struct error *err)
 {
     struct supervisor *supervisor = memory_allocate(sizeof *supervisor);
+    supervisor->magic = SUPERVISOR_MAGIC;
     struct timeval interval = {0, TICK_MS * 1000};
     supervisor->settings = *settings;
     supervisor->slot_count = settings->config->workers_max;
@@ -357,6 +362,7 @@ void supervisor_close(struct supervisor *supervisor)
         close(supervisor->lifeline_read);
     if (supervisor->lifeline_write >= 0)
         close(supervisor->lifeline_write);
+    supervisor->magic = 0;
     free(supervisor);
 }
 

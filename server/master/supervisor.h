@@ -14,6 +14,7 @@
 #include <sys/types.h>
 #include <event2/event.h>
 #include "shm/common/config.h"
+#include "shm/common/object.h"
 #include "server/master/listener.h"
 #include "server/router/router.h"
 #include "shm/segment.h"
@@ -42,7 +43,7 @@ struct supervisor_settings {
 };
 
 /* Starts the workers. NULL with `err` set when descriptors or memory can't be had. */
-struct supervisor *supervisor_open(const struct supervisor_settings *settings, struct error *err);
+MUST_CHECK struct supervisor *supervisor_open(const struct supervisor_settings *settings, struct error *err);
 void supervisor_close(struct supervisor *supervisor);
 /* A process has ended; if it was a worker, it is replaced. */
 void supervisor_ended(struct supervisor *supervisor, pid_t pid, int status);

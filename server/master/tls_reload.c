@@ -8,12 +8,16 @@
 #include <unistd.h>
 
 #include "shm/common/log.h"
+#include "shm/common/object.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "shm/common/signals.h"
 #include "worker/net/tls_store.h"
 
+#define TLS_RELOAD_MAGIC 0x746c7372u
+
 struct tls_reload {
+    uint32_t magic;
     const struct config *config;
     int store;
     /* eventfd: the thread has ended */
@@ -41,7 +45,7 @@ static int load(const struct config *config, int store, struct error *err)
 
 static void *reload_run(void *argument)
 {
-    struct tls_reload *reload = argument;
+    struct tls_reload *reload = object_cast(struct tls_reload, TLS_RELOAD_MAGIC, argument);
     const uint64_t one = 1;
     reload->result = load(reload->config, reload->store, &reload->err);
     if (write(reload->done, &one, sizeof one) != (ssize_t)sizeof one)
@@ -51,7 +55,7 @@ static void *reload_run(void *argument)
 
 static void reload_on_done(evutil_socket_t fd, short what, void *argument)
 {
-    struct tls_reload *reload = argument;
+    struct tls_reload *reload = object_cast(struct tls_reload, TLS_RELOAD_MAGIC, argument);
     uint64_t count;
     (void)what;
     if (read(fd, &count, sizeof count) != (ssize_t)sizeof count)
@@ -107,6 +111,7 @@ struct tls_reload *tls_reload_open(struct event_base *base, const struct config 
         return NULL;
     }
     struct tls_reload *reload = memory_allocate(sizeof *reload);
+    reload->magic = TLS_RELOAD_MAGIC;
     reload->config = config;
     reload->store = store;
     reload->done = done;
@@ -129,6 +134,7 @@ void tls_reload_close(struct tls_reload *reload)
     event_free(reload->event);
     close(reload->done);
     close(reload->store);
+    reload->magic = 0;
     free(reload);
 }
 

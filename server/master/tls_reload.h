@@ -6,12 +6,13 @@
 #include <event2/event.h>
 #include "shm/common/error.h"
 #include "shm/common/config.h"
+#include "shm/common/object.h"
 
 struct tls_reload;
 
 /* `reloaded` is called from the loop when a new certificate is in the store. NULL with `err` when the files
  * are not usable. */
-struct tls_reload *tls_reload_open(struct event_base *base, const struct config *config,
+MUST_CHECK struct tls_reload *tls_reload_open(struct event_base *base, const struct config *config,
     void (*reloaded)(void *context), void *context, struct error *err);
 void tls_reload_close(struct tls_reload *reload);
 /* worker/net/tls_store.h; -1 for NULL */

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 #include "shm/common/error.h"
+#include "shm/common/object.h"
 #include "worker/worker_descriptors.h"
 
 /* The environment variable that carries the descriptor numbers; the program started with --as-worker reads
@@ -12,8 +13,9 @@
 #define WORKER_START_VARIABLE "OPALD_WORKER_DESCRIPTORS"
 
 /* Master. The child gets the same arguments with --as-worker in front. Returns its pid or -1. */
-pid_t worker_start(char **argv, int argc, const struct worker_descriptors *descriptors, struct error *err);
+MUST_CHECK pid_t worker_start(
+    char **argv, int argc, const struct worker_descriptors *descriptors, struct error *err);
 /* Worker: reads them back; -1 when the variable is missing or wrong (somebody ran `opald worker` by hand). */
-int worker_start_receive(struct worker_descriptors *descriptors, struct error *err);
+MUST_CHECK int worker_start_receive(struct worker_descriptors *descriptors, struct error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include "shm/common/error.h"
 #include "shm/common/config.h"
+#include "shm/common/object.h"
 
 enum option_type {
     OPTION_STRING,
@@ -104,7 +105,7 @@ struct option_meaning {
 
 /* -1 with `err` saying what would be right ("a whole number from 0 to 65535"). The caller frees the meaning
  * on success. */
-int option_parse(
+MUST_CHECK int option_parse(
     const struct option *option, const char *text, struct option_meaning *meaning, struct error *err);
 void option_meaning_free(struct option_meaning *meaning);
 void config_list_free(struct config_list *list);

@@ -10,11 +10,15 @@
 #include "shm/common/clock.h"
 #include "shm/common/identity.h"
 #include "shm/common/log.h"
+#include "shm/common/object.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "server/statistics/statistics_document.h"
 #include "shm/link/handoff_message.h"
 #include "shm/worker_table.h"
+
+#define STATISTICS_SERVICE_MAGIC 0x73767374u
+#define ASKER_MAGIC              0x61736b72u
 
 #define OPAL_VERSION        "0.9.9" /* whose protocol this is */
 #define WAKEUP_SECONDS      2   /* after the start, as the reference: until the backbone is surely heard */
@@ -32,6 +36,7 @@ struct message {
 
 /* Another server asked for the state, and nobody has told it yet. */
 struct asker {
+    uint32_t magic;
     TAILQ_ENTRY(asker) link;
     struct statistics_service *service;
     struct event *due;
@@ -39,6 +44,7 @@ struct asker {
 };
 
 struct statistics_service {
+    uint32_t magic;
     const struct config *config;
     struct segment *segment;
     struct router *router;
@@ -69,7 +75,8 @@ struct statistics_service {
 
 static void service_on_flush(evutil_socket_t fd, short what, void *argument)
 {
-    struct statistics_service *service = argument;
+    struct statistics_service *service =
+        object_cast(struct statistics_service, STATISTICS_SERVICE_MAGIC, argument);
     const struct timeval later = {0, RETRY_MS * 1000};
     struct message *message;
     (void)fd;
@@ -98,7 +105,8 @@ static struct text *service_send(struct statistics_service *service, const char 
 
 static void service_send_removal(void *context, struct slice rpc_id)
 {
-    struct statistics_service *service = context;
+    struct statistics_service *service =
+        object_cast(struct statistics_service, STATISTICS_SERVICE_MAGIC, context);
     log_write(LOG_INFO, LOGGER_STATISTICS, "Publish rpc_id=%.*s to be removed from statistics",
         (int)rpc_id.length, rpc_id.data);
     text_append_json_ascii(service_send(service, service->config->statistics.remove_client_channel), rpc_id);
@@ -121,12 +129,13 @@ static void service_on_wakeup(evutil_socket_t fd, short what, void *argument)
 {
     (void)fd;
     (void)what;
-    service_ask_others(argument);
+    service_ask_others(object_cast(struct statistics_service, STATISTICS_SERVICE_MAGIC, argument));
 }
 
 static void service_on_keepalive(evutil_socket_t fd, short what, void *argument)
 {
-    struct statistics_service *service = argument;
+    struct statistics_service *service =
+        object_cast(struct statistics_service, STATISTICS_SERVICE_MAGIC, argument);
     (void)fd;
     (void)what;
     statistics_expire(service->statistics, clock_monotonic_ns());
@@ -139,7 +148,8 @@ static void service_on_keepalive(evutil_socket_t fd, short what, void *argument)
 
 static void service_send_part(void *context, struct slice data)
 {
-    struct statistics_service *service = context;
+    struct statistics_service *service =
+        object_cast(struct statistics_service, STATISTICS_SERVICE_MAGIC, context);
     text_append_slice(service_send(service, service->config->statistics.state_sync_channel), data);
 }
 
@@ -149,13 +159,14 @@ static void asker_free(struct asker *asker)
     asker->service->asker_count--;
     event_free(asker->due);
     text_free(&asker->id);
+    asker->magic = 0;
     free(asker);
 }
 
 static void asker_on_due(evutil_socket_t fd, short what, void *argument)
 {
     const struct timeval later = {STATE_AGAIN_SECONDS, 0};
-    struct asker *asker = argument;
+    struct asker *asker = object_cast(struct asker, ASKER_MAGIC, argument);
     struct statistics_service *service = asker->service;
     (void)fd;
     (void)what;
@@ -188,6 +199,7 @@ static void service_on_other_wakeup(struct statistics_service *service, struct s
         double wait = 0.001 + (double)(random.bytes[0] << 8 | random.bytes[1]) / 65536 * ANSWER_SECONDS_MAX;
         struct timeval after = clock_timeval(wait);
         struct asker *asker = memory_allocate(sizeof *asker);
+        asker->magic = ASKER_MAGIC;
         asker->service = service;
         asker->id = id;
         asker->due = event_new(service->base, -1, 0, asker_on_due, asker);
@@ -390,6 +402,7 @@ struct statistics_service *statistics_service_open(struct event_base *base, cons
     void *context)
 {
     struct statistics_service *service = memory_allocate(sizeof *service);
+    service->magic = STATISTICS_SERVICE_MAGIC;
     const struct timeval wakeup = {.tv_sec = WAKEUP_SECONDS};
     const struct timeval keepalive = clock_timeval((double)config->statistics.keepalive_timeout / 2);
     service->config = config;
@@ -443,5 +456,6 @@ void statistics_service_close(struct statistics_service *service)
     event_free(service->keepalive);
     statistics_free(service->statistics);
     free(service->worker_ids);
+    service->magic = 0;
     free(service);
 }
