@@ -3,6 +3,7 @@
 # make demo     the server on a Kafka of its own, a subscriber and a publisher in one terminal
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
 # make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
+# make coverage      lines that the unit tests run, by folder
 # make deps     installs what the build needs; FOR="lint bench" what these need
 # make install  PREFIX=/usr/local DESTDIR=; make uninstall removes it
 # make lint     layout, circles, clang-format, clang-tidy (minutes at first, then only what changed), cppcheck
@@ -35,7 +36,10 @@ CPPFLAGS += -I. -isystem $(shell pg_config --includedir 2>/dev/null || echo /usr
 CFLAGS   += -std=gnu11 -funsigned-char $(OPTIMIZE) -g -fno-omit-frame-pointer $(WARNINGS) $(HARDEN)
 LDFLAGS  += -pie -Wl,-z,relro,-z,now
 SANITIZE := $(if $(filter fuzz,$(SAN)),fuzzer-no-link$(comma)address$(comma)undefined,$(SAN))
-ifneq ($(SAN),)
+ifeq ($(SAN),coverage)
+CFLAGS   += --coverage
+LDFLAGS  += --coverage -Wl,-u,__gcov_dump
+else ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SANITIZE) $(if $(filter fuzz,$(SAN)),-fno-sanitize-recover=all)
 LDFLAGS  += -fsanitize=$(SANITIZE)
 endif
@@ -65,7 +69,7 @@ link       = $(call run,link)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start
 MAIN      := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
-.PHONY: all run demo test test-backbones unit lint format clean deps install uninstall
+.PHONY: all run demo test coverage test-backbones unit lint format clean deps install uninstall
 all: $(OUT)/opald
 
 $(OUT)/opald: $(call objects,$(FOLDERS))
@@ -231,6 +235,11 @@ test:
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run
 unit:
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' tests/run unit
+# Lines that the unit tests run, by folder. The build is one of its own (SAN=coverage).
+coverage:
+	@CC='$(CC)' tests/packages need build test
+	@$(MAKE) --no-print-directory SAN=coverage OPTIMIZE=-O1 all unit-tests
+	@tests/coverage --build $(BUILD)/coverage
 test-backbones:
 	@rm -f $(OUT)/test-backbones.txt
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' \

@@ -16,8 +16,10 @@
 #include "shm/common/log.h"
 #include "worker/worker.h"
 
-/* There with SAN=address only: the worker's process ends by _exit, so its leaks are looked for here. */
+/* There with SAN=address and SAN=coverage only: the worker's process ends by _exit, so its leaks are looked
+ * for, and its counts are written, here. */
 extern int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
+extern void __gcov_dump(void) __attribute__((weak));
 
 void fixture_config(struct fixture *fixture)
 {
@@ -100,6 +102,8 @@ void fixture_start(struct fixture *fixture)
         int status = worker_main(&fixture->config, &descriptors);
         if (__lsan_do_recoverable_leak_check && __lsan_do_recoverable_leak_check() != 0)
             status = 99;
+        if (__gcov_dump)
+            __gcov_dump();
         _exit(status);
     }
     close(fixture->lifeline[0]);
