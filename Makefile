@@ -4,6 +4,7 @@
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
 # make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
 # make coverage      lines that the unit tests run, by folder
+# make mutation      breaks the product in one place at a time and asks the tests; SAMPLE=60
 # make deps     installs what the build needs; FOR="lint bench" what these need
 # make install  PREFIX=/usr/local DESTDIR=; make uninstall removes it
 # make lint     layout, circles, clang-format, clang-tidy (minutes at first, then only what changed), cppcheck
@@ -69,7 +70,7 @@ link       = $(call run,link)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start
 MAIN      := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
-.PHONY: all run demo test coverage test-backbones unit lint format clean deps install uninstall
+.PHONY: all run demo test coverage mutation test-backbones unit lint format clean deps install uninstall
 all: $(OUT)/opald
 
 $(OUT)/opald: $(call objects,$(FOLDERS))
@@ -240,6 +241,11 @@ coverage:
 	@CC='$(CC)' tests/packages need build test
 	@$(MAKE) --no-print-directory SAN=coverage OPTIMIZE=-O1 all unit-tests
 	@tests/coverage --build $(BUILD)/coverage
+# Breaks the product in one place at a time and asks the tests (tests/mutation). SAMPLE=60: so many of the mutants.
+mutation:
+	@CC='$(CC)' tests/packages need build test
+	@tests/setup cache
+	@tests/mutation/run --work $(BUILD)/mutation $(if $(SAMPLE),--sample $(SAMPLE),--results tests/mutation/RESULTS.md)
 test-backbones:
 	@rm -f $(OUT)/test-backbones.txt
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' \
