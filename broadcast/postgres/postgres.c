@@ -118,10 +118,16 @@ static int postgres_check_settings(const struct broadcast_settings *settings, st
     return postgres_check_names(settings->channel, settings->postgres_schema, err);
 }
 
+static int postgres_listening_backend(void *context)
+{
+    return postgres_listener_backend(postgres_from(context)->listener);
+}
+
 static void *postgres_open(struct event_base *base, const struct broadcast_settings *settings,
     const struct broadcast_callbacks *callbacks, void *context, struct error *err)
 {
     static const struct relay_driver driver = {.logger = LOGGER_POSTGRES,
+        .deaf_hint = POSTGRES_POOLER_HINT,
         .open = postgres_open_side,
         .close = postgres_close_side,
         .send = postgres_send,
@@ -153,7 +159,9 @@ static void *postgres_open(struct event_base *base, const struct broadcast_setti
             .channel = postgres->channel,
             .schema = postgres->schema,
             .table = postgres->table,
-            .deadline_ns = relay_deadline_ns(settings)},
+            .deadline_ns = relay_deadline_ns(settings),
+            .other_backend = postgres_listening_backend,
+            .context = postgres},
         postgres->relay);
     relay_start(postgres->relay);
     return postgres;

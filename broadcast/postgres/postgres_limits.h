@@ -12,4 +12,10 @@
 /* A row of the table: far below what a text value can be, far above the largest event. */
 #define POSTGRES_ROW_MAX ((uint64_t)256 * 1024 * 1024)
 
+/* Why notifications do not arrive although all statements succeed, and the way out. */
+#define POSTGRES_POOLER_HINT \
+    "notifications and prepared statements don't pass a connection pooler in transaction mode (pgbouncer): " \
+    "name its " \
+    "session pool or the port of Postgres itself"
+
 #endif

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include "broadcast/postgres/postgres_connection.h"
+#include "broadcast/postgres/postgres_limits.h"
 #include "broadcast/postgres/postgres_sql.h"
+#include "shm/common/error.h"
 #include "shm/common/memory.h"
 #include "shm/common/object.h"
 
@@ -17,6 +19,8 @@ struct postgres_listener {
     bool live;
     /* the answer to LISTEN or to a probe is awaited */
     bool asked;
+    /* the server process that does the LISTEN; 0: not known yet */
+    int backend;
 };
 
 static struct postgres_listener *listener_from(void *context)
@@ -43,9 +47,27 @@ static void listener_on_connected(void *context)
                              "WHERE name = 'idle_session_timeout';"
                              "LISTEN ");
     postgres_append_identifier(&sql, listener->channel);
+    text_append_string(&sql, ";" POSTGRES_BACKEND_QUERY);
     listener->live = false;
+    listener->backend = 0;
     listener_ask(listener, sql.data);
     text_free(&sql);
+}
+
+/* False when it comes from another server process than the LISTEN: something in between gives the session to
+ * others from statement to statement, and no notification will ever arrive. */
+static bool listener_check_backend(struct postgres_listener *listener, const PGresult *result)
+{
+    struct error why = {0};
+    int backend = postgres_result_backend(result);
+    if (!listener->backend)
+        listener->backend = backend;
+    if (!backend || backend == listener->backend)
+        return true;
+    error_set(&why, -1, "deaf: process %d of Postgres listens and process %d answers; %s", listener->backend,
+        backend, POSTGRES_POOLER_HINT);
+    postgres_connection_fail(listener->connection, why.text);
+    return false;
 }
 
 /* Answers to LISTEN and to probes. False when one was an error. */
@@ -65,6 +87,8 @@ static bool listener_take_results(struct postgres_listener *listener, PGconn *ha
             postgres_connection_fail(listener->connection, why.data);
             text_free(&why);
             good = false;
+        } else if (good && status == PGRES_TUPLES_OK) {
+            good = listener_check_backend(listener, result);
         }
         PQclear(result);
     }
@@ -120,6 +144,12 @@ void postgres_listener_close(struct postgres_listener *listener)
     postgres_connection_close(listener->connection);
     listener->live = false;
     listener->asked = false;
+    listener->backend = 0;
+}
+
+int postgres_listener_backend(const struct postgres_listener *listener)
+{
+    return listener->backend;
 }
 
 void postgres_listener_read(struct postgres_listener *listener, bool on)
@@ -130,7 +160,7 @@ void postgres_listener_read(struct postgres_listener *listener, bool on)
 void postgres_listener_probe(struct postgres_listener *listener)
 {
     if (!listener->asked) /* else the last one is not answered: the relay will notice the silence */
-        listener_ask(listener, "SELECT 1");
+        listener_ask(listener, POSTGRES_BACKEND_QUERY);
 }
 
 struct postgres_listener *postgres_listener_make(

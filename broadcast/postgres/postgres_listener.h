@@ -20,5 +20,7 @@ void postgres_listener_close(struct postgres_listener *listener);
 void postgres_listener_read(struct postgres_listener *listener, bool on);
 /* Makes the server say something. */
 void postgres_listener_probe(struct postgres_listener *listener);
+/* The server process that listens; 0: not known. */
+int postgres_listener_backend(const struct postgres_listener *listener);
 
 #endif

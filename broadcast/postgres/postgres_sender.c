@@ -28,6 +28,8 @@ struct postgres_sender {
     const char *channel;
     const char *table;
     struct postgres_connection *connection;
+    postgres_other_backend *other_backend;
+    void *context;
     struct postgres_start *start;
     bool live;
     /* of the last start */
@@ -297,6 +299,12 @@ static void sender_on_input(void *context)
         return;
     }
     uint64_t generation = postgres_connection_generation(sender->connection);
+    PGnotify *stray = PQnotifies(postgres_connection_handle(sender->connection));
+    if (stray) { /* this session has never asked for any */
+        PQfreemem(stray);
+        sender_break(sender, "the sender gets the listener's notifications; " POSTGRES_POOLER_HINT);
+        return;
+    }
     sender_take_answers(sender, postgres_connection_handle(sender->connection));
     if (postgres_connection_generation(sender->connection) == generation)
         postgres_sender_fetch_rows(sender);
@@ -319,6 +327,12 @@ static void sender_note_table(struct postgres_sender *sender, const struct postg
                                     : "An owner of the database can help by creating the schema, with GRANT "
                                       "USAGE, CREATE on it to this role");
     sender->table_told = !outcome->table_usable;
+}
+
+static int sender_other_backend(void *context)
+{
+    struct postgres_sender *sender = sender_from(context);
+    return sender->other_backend(sender->context);
 }
 
 static void sender_on_started(void *context, const struct postgres_start_outcome *outcome)
@@ -373,8 +387,10 @@ struct postgres_sender *postgres_sender_make(
     sender->table = settings->table;
     sender->clean_ns = settings->deadline_ns;
     sender->connection = postgres_connection_make(base, settings->uri, &callbacks, sender);
-    sender->start =
-        postgres_start_make(sender->connection, settings->schema, settings->table, sender_on_started, sender);
+    sender->other_backend = settings->other_backend;
+    sender->context = settings->context;
+    sender->start = postgres_start_make(sender->connection, settings->schema, settings->table,
+        sender_other_backend, sender_on_started, sender);
     sender->again = event_new(base, -1, 0, sender_on_again, sender);
     sender->clean = event_new(base, -1, EV_PERSIST, sender_on_clean, sender);
     relay_row_template(relay, &sender->row_prefix, &sender->row_suffix);

@@ -15,6 +15,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "broadcast/postgres/postgres_start.h"
 #include "broadcast/postgres/postgres_uri.h"
 #include "broadcast/relay/relay.h"
 
@@ -27,6 +28,9 @@ struct postgres_sender_settings {
     /* quoted, with its schema */
     const char *table;
     uint64_t deadline_ns;
+    /* of the listener; gets `context` */
+    postgres_other_backend *other_backend;
+    void *context;
 };
 
 /* What `settings` points to and `relay` must outlive it. It reports to `relay` as RELAY_SENDER. */

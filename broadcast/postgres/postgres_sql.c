@@ -1,7 +1,9 @@
 #include "broadcast/postgres/postgres_sql.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "broadcast/postgres/postgres_limits.h"
 #include "shm/common/utf8.h"
 
 void postgres_append_identifier(struct text *out, const char *name)
@@ -36,6 +38,18 @@ void postgres_append_error(struct text *out, const PGresult *result)
         return;
     }
     text_append_format(out, "%s: %s", severity ? severity : "ERROR", message);
+    /* A prepared statement is not there, or there already: it went to another session than this one's. */
+    const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    if (code && (strcmp(code, "26000") == 0 || strcmp(code, "42P05") == 0))
+        text_append_string(out, "; " POSTGRES_POOLER_HINT);
+}
+
+int postgres_result_backend(const PGresult *result)
+{
+    if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1 ||
+        strcmp(PQfname(result, 0), "opald_backend") != 0)
+        return 0;
+    return (int)strtol(PQgetvalue(result, 0, 0), NULL, 10);
 }
 
 void postgres_append_message(struct text *out, const char *message)

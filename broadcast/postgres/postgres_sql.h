@@ -11,6 +11,10 @@ void postgres_append_identifier(struct text *out, const char *name);
 void postgres_append_literal(struct text *out, const char *value);
 /* Appends, on one line, why a statement failed. */
 void postgres_append_error(struct text *out, const PGresult *result);
+/* Asks for the server process of this session; postgres_result_backend reads the answer, and gives 0 for any
+ * other result. */
+#define POSTGRES_BACKEND_QUERY "SELECT pg_catalog.pg_backend_pid() AS opald_backend"
+int postgres_result_backend(const PGresult *result);
 /* libpq ends its messages with line feeds and uses several lines: appended as one. */
 void postgres_append_message(struct text *out, const char *message);
 /* `json` with everything beyond ASCII as \uXXXX: in valid JSON such bytes occur only inside strings, where

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broadcast/postgres/postgres_limits.h"
 #include "broadcast/postgres/postgres_sql.h"
+#include "shm/common/error.h"
 #include "shm/common/memory.h"
 
 enum start_step { START_SESSION, START_LOOK, START_CREATE, START_LOOK_AGAIN, START_PREPARE, START_DONE };
@@ -12,11 +14,16 @@ struct postgres_start {
     struct postgres_connection *connection;
     const char *schema;
     const char *table;
+    postgres_other_backend *other_backend;
     void (*done)(void *context, const struct postgres_start_outcome *outcome);
     void *context;
+    /* the server process of the first step; 0: not known yet */
+    int backend;
     enum start_step step;
     /* the statement of this step */
     bool failed;
+    /* there is a pooler in between: the connection is being given up */
+    bool pooled;
     bool schema_is_there;
     struct postgres_start_outcome outcome;
     struct text table_why;
@@ -27,7 +34,7 @@ static void append_session(struct text *sql)
     /* Notifications don't outlive a crash of the server anyway: no commit needs to wait for the disk. A
      * session without work is no failure: the time limit for such (Postgres 14 and later, hence the lookup)
      * does not apply to this one. */
-    text_append_string(sql, "SET synchronous_commit = off;"
+    text_append_string(sql, "SET synchronous_commit = off;" POSTGRES_BACKEND_QUERY ";"
                             "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
                             "WHERE name = 'idle_session_timeout';"
                             "PREPARE opald_notify(text, text) AS SELECT pg_catalog.pg_notify($1, $2)");
@@ -107,6 +114,8 @@ static void start_send(struct postgres_start *start, enum start_step step)
         start->done(start->context, &start->outcome);
         return;
     }
+    if (step != START_SESSION)
+        text_append_string(&sql, ";" POSTGRES_BACKEND_QUERY);
     if (!PQsendQuery(postgres_connection_handle(start->connection), sql.data))
         postgres_connection_fail(start->connection, postgres_connection_message(start->connection));
     postgres_connection_flush(start->connection);
@@ -119,8 +128,29 @@ void postgres_start_begin(struct postgres_start *start)
         PQparameterStatus(postgres_connection_handle(start->connection), "server_encoding");
     start->outcome.escape = encoding && strcmp(encoding, "UTF8") != 0 && strcmp(encoding, "SQL_ASCII") != 0;
     start->outcome.table_usable = false;
+    start->backend = 0;
+    start->pooled = false;
     text_clear(&start->table_why);
     start_send(start, START_SESSION);
+}
+
+/* A step was done by this server process. */
+static void start_on_backend(struct postgres_start *start, int backend)
+{
+    struct error why = {0};
+    if (!start->backend)
+        start->backend = backend;
+    if (backend == start->other_backend(start->context))
+        error_set(&why, -1, "process %d of Postgres serves the listener and the sender; %s", backend,
+            POSTGRES_POOLER_HINT);
+    else if (backend != start->backend)
+        error_set(&why, -1, "process %d of Postgres began and process %d goes on; %s", start->backend,
+            backend, POSTGRES_POOLER_HINT);
+    else
+        return;
+    start->failed = true;
+    start->pooled = true;
+    postgres_connection_fail(start->connection, why.text);
 }
 
 /* The row of START_LOOK. */
@@ -140,6 +170,8 @@ static void start_on_look(struct postgres_start *start, const PGresult *result)
 static void start_on_error(struct postgres_start *start, const PGresult *result)
 {
     struct text why = {0};
+    if (start->pooled)
+        return; /* the first reason is the better one */
     start->failed = true;
     postgres_append_error(&why, result);
     if (start->step == START_CREATE) {
@@ -155,7 +187,7 @@ static void start_on_error(struct postgres_start *start, const PGresult *result)
 static void start_next(struct postgres_start *start)
 {
     enum start_step step = start->step;
-    if (start->failed && step != START_CREATE)
+    if (start->pooled || (start->failed && step != START_CREATE))
         return; /* the connection is being given up */
     if (step == START_SESSION) {
         start_send(start, START_LOOK);
@@ -183,7 +215,10 @@ void postgres_start_input(struct postgres_start *start)
             return; /* the next step's answer takes another turn */
         }
         ExecStatusType status = PQresultStatus(result);
-        if (status == PGRES_TUPLES_OK && PQnfields(result) == 4 && PQntuples(result) == 1)
+        int backend = postgres_result_backend(result);
+        if (backend)
+            start_on_backend(start, backend);
+        else if (status == PGRES_TUPLES_OK && PQnfields(result) == 4 && PQntuples(result) == 1)
             start_on_look(start, result);
         else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
             start_on_error(start, result);
@@ -192,13 +227,14 @@ void postgres_start_input(struct postgres_start *start)
 }
 
 struct postgres_start *postgres_start_make(struct postgres_connection *connection, const char *schema,
-    const char *table, void (*done)(void *context, const struct postgres_start_outcome *outcome),
-    void *context)
+    const char *table, postgres_other_backend *other_backend,
+    void (*done)(void *context, const struct postgres_start_outcome *outcome), void *context)
 {
     struct postgres_start *start = memory_allocate(sizeof *start);
     start->connection = connection;
     start->schema = schema;
     start->table = table;
+    start->other_backend = other_backend;
     start->done = done;
     start->context = context;
     return start;

@@ -8,6 +8,9 @@
  *   look again                                          only after create
  *   prepare    the statements of the table              only if it is usable
  *
+ * Each asks for its server process as well. A pooler in transaction mode gives another one to each statement,
+ * or the one that listens for us: nothing would ever arrive, however well all statements do.
+ *
  * Nothing is created that is there already: CREATE ... IF NOT EXISTS would ask for the permission to create
  * even then.
  */
@@ -35,13 +38,16 @@ struct postgres_start_outcome {
     bool escape;
 };
 
+/* The server process of another connection of ours, which can't be this one's too; 0: not known. */
+typedef int postgres_other_backend(void *context);
+
 struct postgres_start;
 
-/* `connection`, `schema` and `table` (quoted, with its schema) must outlive it. `done` is called when
- * everything that must succeed has; a failure goes to postgres_connection_fail. */
+/* `connection`, `schema` and `table` (quoted, with its schema) must outlive it. The callbacks get `context`.
+ * `done` is called when everything that must succeed has; a failure goes to postgres_connection_fail. */
 struct postgres_start *postgres_start_make(struct postgres_connection *connection, const char *schema,
-    const char *table, void (*done)(void *context, const struct postgres_start_outcome *outcome),
-    void *context);
+    const char *table, postgres_other_backend *other_backend,
+    void (*done)(void *context, const struct postgres_start_outcome *outcome), void *context);
 void postgres_start_free(struct postgres_start *start);
 /* The connection is authenticated. */
 void postgres_start_begin(struct postgres_start *start);

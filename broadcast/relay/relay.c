@@ -12,7 +12,8 @@ static void relay_on_pump(evutil_socket_t descriptor, short what, void *context)
     struct relay *relay = relay_from(context);
     (void)descriptor;
     (void)what;
-    if (relay_is_live(relay, RELAY_SENDER) && !relay->held && relay_outbound_pump(relay->outbound))
+    bool held = !relay->closing && (relay->held || !relay_links_may_send(&relay->links));
+    if (relay_is_live(relay, RELAY_SENDER) && relay_outbound_pump(relay->outbound, held))
         relay->driver->flush(relay->self);
 }
 
@@ -54,8 +55,9 @@ static void relay_outbound_on_acknowledged(void *context, uint64_t token, bool o
 
 static const char *relay_obstacle(const struct relay *relay)
 {
-    enum relay_side side = relay_is_live(relay, RELAY_LISTENER) ? RELAY_SENDER : RELAY_LISTENER;
-    if (relay_is_live(relay, RELAY_SENDER))
+    bool sender_fails = relay_is_live(relay, RELAY_LISTENER) && !relay_is_live(relay, RELAY_SENDER);
+    enum relay_side side = sender_fails ? RELAY_SENDER : RELAY_LISTENER;
+    if (relay_links_may_send(&relay->links))
         return NULL;
     return relay->timers[side].why[0] ? relay->timers[side].why : "not connected yet";
 }
@@ -107,8 +109,10 @@ static void relay_inbound_on_came_through(void *context, bool heartbeat)
 {
     struct relay *relay = relay_from(context);
     relay_links_proven(&relay->links, RELAY_LISTENER);
-    if (heartbeat)
-        relay_heartbeat_arrived(&relay->heartbeat);
+    if (!heartbeat)
+        return;
+    relay_heartbeat_arrived(&relay->heartbeat);
+    relay_way_is_open(relay);
 }
 
 static void relay_inbound_on_resync_wanted(void *context, const char *why)
@@ -208,7 +212,7 @@ struct relay *relay_make(struct event_base *base, const struct broadcast_setting
     relay_heartbeat_init(&relay->heartbeat, relay_deadline_ns(settings), now);
     relay->pump = event_new(base, -1, 0, relay_on_pump, relay);
     relay->recover = event_new(base, -1, 0, relay_on_recover, relay);
-    relay->tick = event_new(base, -1, EV_PERSIST, relay_on_tick, relay);
+    relay->tick = event_new(base, -1, 0, relay_on_tick, relay);
     for (int side = 0; side < RELAY_SIDES; side++)
         relay->timers[side].retry = event_new(base, -1, 0, relay_on_retry, relay);
     return relay;
@@ -216,8 +220,6 @@ struct relay *relay_make(struct event_base *base, const struct broadcast_setting
 
 void relay_start(struct relay *relay)
 {
-    struct timeval each = clock_timeval_ns(relay->heartbeat.tick_ns);
-    event_add(relay->tick, &each);
     relay_connect(relay);
 }
 

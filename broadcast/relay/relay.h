@@ -55,6 +55,8 @@ enum relay_side { RELAY_LISTENER, RELAY_SENDER };
 struct relay_driver {
     /* "opald.broadcast.redis" */
     const char *logger;
+    /* NULL, or what may be the reason when heartbeats are acknowledged but not delivered, and the way out */
+    const char *deaf_hint;
     /* Starts to connect; ends in relay_live or relay_lost, never inside this call, and in limited time. */
     void (*open)(void *self, enum relay_side side);
     /* Drops the connection, or the attempt, at once and silently. Nothing happens when there is none. */

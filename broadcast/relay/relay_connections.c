@@ -57,17 +57,34 @@ void relay_on_recover(evutil_socket_t descriptor, short what, void *context)
 
 /* ---- heartbeat ---- */
 
+static struct relay_heartbeat_facts relay_facts(const struct relay *relay)
+{
+    return (struct relay_heartbeat_facts){.listener_live = relay_is_live(relay, RELAY_LISTENER),
+        .sender_live = relay_is_live(relay, RELAY_SENDER),
+        .in_flight = relay_outbound_in_flight(relay->outbound),
+        .reading = relay_inbound_reading(relay->inbound),
+        .proven = relay_links_is_open(&relay->links)};
+}
+
 static void relay_beat(struct relay *relay)
 {
     relay_outbound_control(
         relay->outbound, RELAY_CONTROL_KEY_HEARTBEAT, relay_heartbeat_next(&relay->heartbeat));
 }
 
+static void relay_arm_tick(struct relay *relay)
+{
+    uint64_t delay_ns = relay_heartbeat_delay(&relay->heartbeat, relay_facts(relay), clock_monotonic_ns());
+    struct timeval after = clock_timeval_ns(delay_ns);
+    event_add(relay->tick, &after);
+}
+
 static void relay_lost_silent(
-    struct relay *relay, enum relay_side side, const char *silence, uint64_t silent_ns)
+    struct relay *relay, enum relay_side side, const char *silence, uint64_t silent_ns, const char *hint)
 {
     char why[RELAY_WHY_MAX];
-    snprintf(why, sizeof why, "%s for %.1f s", silence, (double)silent_ns / (double)CLOCK_SECOND);
+    snprintf(why, sizeof why, "%s for %.1f s%s%s", silence, (double)silent_ns / (double)CLOCK_SECOND,
+        hint ? "; " : "", hint ? hint : "");
     relay_lost(relay, side, why);
 }
 
@@ -76,20 +93,18 @@ void relay_on_tick(evutil_socket_t descriptor, short what, void *context)
     struct relay *relay = relay_from(context);
     (void)descriptor;
     (void)what;
-    const struct relay_heartbeat_facts facts = {.listener_live = relay_is_live(relay, RELAY_LISTENER),
-        .sender_live = relay_is_live(relay, RELAY_SENDER),
-        .in_flight = relay_outbound_in_flight(relay->outbound),
-        .reading = relay_inbound_reading(relay->inbound)};
     struct relay_heartbeat_decision decision =
-        relay_heartbeat_tick(&relay->heartbeat, &facts, clock_monotonic_ns());
+        relay_heartbeat_tick(&relay->heartbeat, relay_facts(relay), clock_monotonic_ns());
     if (decision.sender_lost)
-        relay_lost_silent(relay, RELAY_SENDER, decision.sender_lost, decision.sender_silent_ns);
+        relay_lost_silent(relay, RELAY_SENDER, decision.sender_lost, decision.sender_silent_ns, NULL);
     if (decision.listener_lost)
-        relay_lost_silent(relay, RELAY_LISTENER, decision.listener_lost, decision.listener_silent_ns);
+        relay_lost_silent(relay, RELAY_LISTENER, decision.listener_lost, decision.listener_silent_ns,
+            decision.deaf ? relay->driver->deaf_hint : NULL);
     if (decision.probe)
         relay->driver->probe(relay->self);
     if (decision.beat)
         relay_beat(relay);
+    relay_arm_tick(relay);
 }
 
 /* ---- connecting ---- */
@@ -145,8 +160,17 @@ void relay_live(struct relay *relay, enum relay_side side)
     else
         relay_sender_live(relay, now);
     relay_tell_state(relay);
-    if (relay_both_live(relay))
-        relay_beat(relay); /* proves the way at once and ends the row of failures */
+    if (!relay_both_live(relay))
+        return;
+    relay_beat(relay); /* proves the way at once and ends the row of failures */
+    relay_arm_tick(relay);
+}
+
+void relay_way_is_open(struct relay *relay)
+{
+    relay_links_came_back(&relay->links);
+    relay_tell_state(relay);
+    event_active(relay->pump, EV_TIMEOUT, 0);
 }
 
 static uint64_t relay_random(void)
@@ -203,5 +227,6 @@ void relay_lost(struct relay *relay, enum relay_side side, const char *why)
 void relay_connect(struct relay *relay)
 {
     relay_tell_state(relay);
+    relay_arm_tick(relay);
     relay_open_side(relay, RELAY_LISTENER);
 }

@@ -7,7 +7,10 @@
  *
  * "Long" is three quarters of the deadline, checked four times per deadline, so the deadline holds. Silence
  * while this process did not read (the ring was full) or did not run (stopped, the machine slept) proves
- * nothing about the backbone. Pure: no clock, no I/O.
+ * nothing about the backbone. Until the first heartbeat has come back over two fresh connections, ticks come
+ * each second, and five seconds are long: a way that carries nothing is found at once.
+ *
+ * Pure: no clock, no I/O.
  */
 #ifndef OPALD_BROADCAST_RELAY_RELAY_HEARTBEAT_H
 #define OPALD_BROADCAST_RELAY_RELAY_HEARTBEAT_H
@@ -21,7 +24,8 @@
 struct relay_heartbeat {
     /* between two ticks */
     uint64_t tick_ns;
-    uint64_t ticked_ns;
+    /* when the next tick is due */
+    uint64_t due_ns;
     /* the last sign of life from the listener */
     uint64_t heard_ns;
     /* the last acknowledgement, or when the first message after a pause was sent */
@@ -40,12 +44,16 @@ struct relay_heartbeat_facts {
     bool in_flight;
     /* the listener's messages are being read */
     bool reading;
+    /* an own heartbeat has come back over these two connections */
+    bool proven;
 };
 
 struct relay_heartbeat_decision {
     /* NULL, or why the connection has to be given up, without the time */
     const char *sender_lost;
     const char *listener_lost;
+    /* the listener is lost because it lives and hears nothing */
+    bool deaf;
     uint64_t sender_silent_ns;
     uint64_t listener_silent_ns;
     /* make the other end of the listener's connection say something */
@@ -71,8 +79,11 @@ void relay_heartbeat_arrived(struct relay_heartbeat *heartbeat);
 void relay_heartbeat_reading_changed(struct relay_heartbeat *heartbeat, uint64_t now_ns);
 /* The number of the next heartbeat. */
 uint64_t relay_heartbeat_next(struct relay_heartbeat *heartbeat);
-/* Every tick_ns. */
+/* The timer of relay_heartbeat_delay fired. */
 MUST_CHECK struct relay_heartbeat_decision relay_heartbeat_tick(
-    struct relay_heartbeat *heartbeat, const struct relay_heartbeat_facts *facts, uint64_t now_ns);
+    struct relay_heartbeat *heartbeat, struct relay_heartbeat_facts facts, uint64_t now_ns);
+/* How long from now to the next tick: to be asked after each tick and when both connections are live. */
+MUST_CHECK uint64_t relay_heartbeat_delay(
+    struct relay_heartbeat *heartbeat, struct relay_heartbeat_facts facts, uint64_t now_ns);
 
 #endif

@@ -60,5 +60,7 @@ void relay_on_tick(evutil_socket_t descriptor, short what, void *context);
 void relay_on_retry(evutil_socket_t descriptor, short what, void *context);
 /* Opens the listener; the sender follows it. */
 void relay_connect(struct relay *relay);
+/* An own heartbeat came back. */
+void relay_way_is_open(struct relay *relay);
 
 #endif

@@ -73,6 +73,8 @@ struct relay_lost relay_links_lost(struct relay_links *links, enum relay_side si
     struct relay_lost lost = {.was_live = link->state == RELAY_LINK_LIVE};
     if (link->state != RELAY_LINK_LIVE && link->state != RELAY_LINK_OPENING)
         return lost;
+    links->open = false;
+    links->sender_proven = links->sender_proven && side != RELAY_SENDER;
     link->state = RELAY_LINK_IDLE;
     lost.delay_ns = backoff_fail(&link->backoff, random);
     lost.attempt = link->backoff.attempt;
@@ -93,13 +95,28 @@ void relay_links_proven(struct relay_links *links, enum relay_side side)
     backoff_reset(&links->sides[side].backoff);
 }
 
-enum backbone_state relay_links_state(struct relay_links *links)
+void relay_links_came_back(struct relay_links *links)
+{
+    links->open = relay_links_is_live(links, RELAY_LISTENER) && relay_links_is_live(links, RELAY_SENDER);
+    links->sender_proven = links->sender_proven || links->open;
+    links->was_up = links->was_up || links->open;
+}
+
+bool relay_links_may_send(const struct relay_links *links)
+{
+    return relay_links_is_live(links, RELAY_SENDER) && links->sender_proven;
+}
+
+bool relay_links_is_open(const struct relay_links *links)
+{
+    return links->open;
+}
+
+enum backbone_state relay_links_state(const struct relay_links *links)
 {
     if (links->given_up)
         return BACKBONE_LOST;
-    if (relay_links_is_live(links, RELAY_LISTENER) && relay_links_is_live(links, RELAY_SENDER)) {
-        links->was_up = true;
+    if (links->open)
         return BACKBONE_UP;
-    }
     return links->was_up ? BACKBONE_GAP : BACKBONE_CONNECTING;
 }

@@ -37,7 +37,11 @@ struct relay_links {
     double settle_seconds;
     /* the listener, ever */
     bool listener_was_live;
-    /* both sides at one time, ever */
+    /* both sides are live, and an own heartbeat has come back over them */
+    bool open;
+    /* one has come back since the sender is live: what it sends can be heard */
+    bool sender_proven;
+    /* that was so, ever */
     bool was_up;
     bool given_up;
 };
@@ -82,7 +86,13 @@ MUST_CHECK struct relay_lost relay_links_lost(
     struct relay_links *links, enum relay_side side, uint64_t random);
 /* Something came through on this side: the row of failures ends. To be connected alone proves nothing. */
 void relay_links_proven(struct relay_links *links, enum relay_side side);
-/* What the server is told; UP and LOST are remembered. */
-enum backbone_state relay_links_state(struct relay_links *links);
+/* An own heartbeat came back: only now the backbone is up. Two connections alone prove nothing: behind a
+ * pooler, or on two servers that don't know each other, all seems well and nothing arrives. */
+void relay_links_came_back(struct relay_links *links);
+bool relay_links_is_open(const struct relay_links *links);
+/* Events may be sent: the sender is live and proven. */
+bool relay_links_may_send(const struct relay_links *links);
+/* What the server is told. */
+enum backbone_state relay_links_state(const struct relay_links *links);
 
 #endif

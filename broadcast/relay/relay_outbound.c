@@ -237,13 +237,14 @@ static void outbound_confess(struct relay_outbound *outbound)
     outbound->lost_messages = 0;
 }
 
-bool relay_outbound_pump(struct relay_outbound *outbound)
+bool relay_outbound_pump(struct relay_outbound *outbound, bool held)
 {
     struct slice message;
     bool sent = false;
-    outbound_confess(outbound);
-    while (
-        replay_buffer_next(outbound->buffer, &message) && outbound->hooks.send(outbound->context, message)) {
+    if (!held)
+        outbound_confess(outbound);
+    while (replay_buffer_next(outbound->buffer, held, &message) &&
+           outbound->hooks.send(outbound->context, message)) {
         if (!replay_buffer_in_flight(outbound->buffer))
             outbound->hooks.first_in_flight(outbound->context);
         replay_buffer_sent(outbound->buffer);

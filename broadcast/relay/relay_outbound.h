@@ -57,8 +57,8 @@ void relay_outbound_live(struct relay_outbound *outbound);
 void relay_outbound_lost(struct relay_outbound *outbound, bool closing);
 /* Counts what waits now, for hooks.replayed. */
 void relay_outbound_replay(struct relay_outbound *outbound);
-/* Sends as much as hooks.send takes. True: something was sent. */
-bool relay_outbound_pump(struct relay_outbound *outbound);
+/* Sends as much as hooks.send takes; `held`: control messages only. True: something was sent. */
+bool relay_outbound_pump(struct relay_outbound *outbound, bool held);
 /* The oldest message in flight is done; what kind it was. */
 MUST_CHECK enum relay_outbound_done relay_outbound_acknowledged(struct relay_outbound *outbound);
 /* As above, but the backbone will never take it: dropped, counted, logged. */

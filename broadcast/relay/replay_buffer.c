@@ -123,6 +123,16 @@ static bool drop_oldest_waiting(struct replay_buffer *buffer)
     return false;
 }
 
+/* `before` NULL: it becomes the oldest. */
+static void link_after(struct replay_buffer *buffer, struct replay_item *before, struct replay_item *item)
+{
+    struct replay_item **link = before ? &before->next : &buffer->oldest;
+    item->next = *link;
+    *link = item;
+    if (!item->next)
+        buffer->newest = item;
+}
+
 static size_t waiting_bytes(const struct replay_buffer *buffer)
 {
     return buffer->bytes - buffer->in_flight_bytes;
@@ -157,11 +167,8 @@ bool replay_buffer_append(struct replay_buffer *buffer, struct slice message, bo
     item->control = control;
     if (message.length)
         memcpy(item->bytes, message.data, message.length);
-    if (buffer->newest)
-        buffer->newest->next = item;
-    else
-        buffer->oldest = item;
-    buffer->newest = item;
+    /* A control message goes ahead of all that waits. */
+    link_after(buffer, control ? buffer->last_in_flight : buffer->newest, item);
     buffer->bytes += item->length;
     if (control)
         buffer->controls++;
@@ -170,10 +177,10 @@ bool replay_buffer_append(struct replay_buffer *buffer, struct slice message, bo
     return true;
 }
 
-bool replay_buffer_next(const struct replay_buffer *buffer, struct slice *message)
+bool replay_buffer_next(const struct replay_buffer *buffer, bool control_only, struct slice *message)
 {
     const struct replay_item *item = first_waiting(buffer);
-    if (!item)
+    if (!item || (control_only && !item->control))
         return false;
     *message = (struct slice){item->bytes, item->length};
     return true;

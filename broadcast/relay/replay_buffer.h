@@ -29,10 +29,10 @@ void replay_buffer_free(struct replay_buffer *buffer);
 /* New bounds. What is there stays, also when it is more; the bounds count when something is appended. */
 void replay_buffer_limit(struct replay_buffer *buffer, size_t max_messages, size_t max_bytes);
 
-/* Copies `message`. A `control` message (heartbeat) is not worth replaying: rewind drops it. Returns how many
- * older messages were dropped to make room in *dropped. False when there is no room even so (everything is in
- * flight, the message alone exceeds the bounds, or max_messages is 0): it is not appended, and nothing was
- * dropped for it. */
+/* Copies `message`. A `control` message (heartbeat) goes ahead of all that waits and is not worth replaying:
+ * rewind drops it. Returns how many older messages were dropped to make room in *dropped. False when there is
+ * no room even so (everything is in flight, the message alone exceeds the bounds, or max_messages is 0): it
+ * is not appended, and nothing was dropped for it. */
 MUST_CHECK bool replay_buffer_append(
     struct replay_buffer *buffer, struct slice message, bool control, size_t *dropped);
 
@@ -45,9 +45,10 @@ void replay_buffer_set_token(struct replay_buffer *buffer, uint64_t token);
 /* The token of the message that `done` would take; 0 when it has none, or nothing is in flight. */
 uint64_t replay_buffer_token_in_flight(const struct replay_buffer *buffer);
 
-/* The oldest waiting message, if any; valid until it is acknowledged, refused or dropped. It stays waiting
- * until `sent`. */
-MUST_CHECK bool replay_buffer_next(const struct replay_buffer *buffer, struct slice *message);
+/* The oldest waiting message, if any (`control_only`: if it is a control message); valid until it is
+ * acknowledged, refused or dropped. It stays waiting until `sent`. */
+MUST_CHECK bool replay_buffer_next(
+    const struct replay_buffer *buffer, bool control_only, struct slice *message);
 /* The message of `next` is in flight now. */
 void replay_buffer_sent(struct replay_buffer *buffer);
 /* The oldest in flight is done (acknowledged or given up). False when nothing is in flight: the peer

@@ -2,13 +2,16 @@
 
 import json
 import re
+import subprocess
+import threading
 import time
 
 import pytest
 
 from harness import backbone_cases as cases
 from harness.backbone_driver import A, B, driver  # noqa: F401 (a fixture)
-from harness.backbones import Authority, PostgresServer, proxied
+from harness.backbones import Authority, PgBouncer, PostgresServer, proxied
+from harness.paths import scaled
 from harness.ports import free_port
 
 
@@ -213,6 +216,56 @@ def test_server_in_recovery(server, driver, topic):
     server.sql("ALTER DATABASE readonly SET default_transaction_read_only = on")
     cases.refused_at_the_door(driver, f"postgres://postgres@127.0.0.1:{server.port}/readonly?target_session_attrs=read-write", topic,
                               r"\(attempt 1\): .*session is read-only")
+
+
+# ---- a connection pooler in between
+@pytest.fixture
+def pooler(work, server):
+    made = []
+    yield lambda mode: made.append(PgBouncer(work, server, mode)) or made[-1]
+    for one in made:
+        one.stop()
+
+
+POOLED = "don't pass a connection pooler in transaction mode (pgbouncer): name its session pool or the port of Postgres itself"
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_pooler_in_transaction_mode(server, pooler, driver, topic, others):
+    """All statements succeed and nothing arrives: found within ten seconds, never called up, and no event is called sent."""
+    pool = pooler("transaction")
+    for _ in range(others):  # other users of the pool, so that it has several sessions to give
+        threading.Thread(target=subprocess.run, args=(["psql", server.uri_by(pool.port), "-c", "SELECT pg_sleep(2)"],),
+                         kwargs={"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}, daemon=True).start()
+    began = time.monotonic()
+    one = driver(server.uri_by(pool.port), topic)
+    one.say("ask n 0")
+    one.wait(lambda: POOLED in one.log(), 10, "the reason and the way out")
+    assert time.monotonic() - began < scaled(10)
+    assert re.search(r"\|ERROR +\| .*" + re.escape(POOLED), one.log())
+    time.sleep(3)
+    assert [line for line in one.lines if line.startswith(("state", "acknowledged"))] == ["state CONNECTING"]
+    assert one.counts()["sent"] == 0
+    one.close()
+
+
+def test_pooler_in_session_mode(server, pooler, driver, topic):
+    uri = server.uri_by(pooler("session").port)
+    one, two = driver(uri, topic, A).up(), driver(uri, topic, B).up()
+    one.say("publish n 0", f"publish t {sized(9000)}")
+    assert two.wait_events(2) == [("n", "0"), ("t", sized(9000))]
+    assert one.close() == 0 and two.close() == 0
+
+
+def test_server_behind_a_pooler_in_transaction_mode(server, pooler, opald, topic):
+    """As in an outage: /readyz 503, and who waits for the acknowledgement is told that there is none."""
+    made = opald(broadcast_uri=server.uri_by(pooler("transaction").port), channel=topic,
+                 env={"OPAL_BROADCAST_START_WAIT_SECONDS": "0", "OPAL_PUBLISH_WAIT_SECONDS": "1"})
+    made.wait_for_log(re.escape(POOLED), 10)
+    assert made.request("GET", "/readyz").status == 503
+    entry = {"url": "http://x/", "topics": ["t"], "dst_path": "/a"}
+    assert made.request("POST", "/data/config", json={"entries": [entry]}).status == 200
+    assert made.request("POST", "/data/config?wait=backbone", json={"entries": [entry]}).status in (503, 504)
 
 
 def test_passwords(server, driver, topic):

@@ -259,6 +259,35 @@ class _PostgresListener:
         return self.queue.get(timeout=timeout)
 
 
+class PgBouncer:
+    """The connection pooler in front of `server`; `mode` is session or transaction."""
+
+    def __init__(self, work: Path, server: PostgresServer, mode: str):
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="opald-test-pgbouncer-"))
+        config = self.folder / "pgbouncer.ini"
+        config.write_text(f"[databases]\n* = host=127.0.0.1 port={server.port} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+                          f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n")
+        if server.user:  # it refuses to run as root
+            shutil.chown(self.folder, server.user)
+            shutil.chown(config, server.user)
+        self.process = Process("pgbouncer", [shutil.which("pgbouncer", path="/usr/sbin:/usr/bin"), config], work / "pgbouncer",
+                               cwd=Path("/"), user=server.user)
+        self.process.wait_until(self._answers, 10, "open port")
+
+    def _answers(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 0.5).close()
+            return True
+        except OSError:
+            return False
+
+    def stop(self):
+        self.process.popen.kill()
+        self.process.popen.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 # ---- a bad network
 class Proxy:
     """TCP from `port` to a target port. cut(): resets what is open. swallow(): what is open now stays open but carries nothing any more (half-open);

@@ -22,6 +22,8 @@ enum {
     STOPPED = 1u << 3,
     PROBE = 1u << 4,
     BEAT = 1u << 5,
+    /* no heartbeat has come back yet */
+    FRESH = 1u << 6,
 };
 #define BOTH (LISTENER | SENDER)
 
@@ -113,8 +115,10 @@ static struct relay_heartbeat_decision run(struct relay_heartbeat *heartbeat, co
     const struct relay_heartbeat_facts facts = {.listener_live = step->facts & LISTENER,
         .sender_live = step->facts & SENDER,
         .in_flight = step->facts & FLIGHT,
-        .reading = !(step->facts & STOPPED)};
+        .reading = !(step->facts & STOPPED),
+        .proven = !(step->facts & FRESH)};
     uint64_t now = (uint64_t)(step->at * (double)CLOCK_SECOND) + CLOCK_SECOND;
+    struct relay_heartbeat_decision decision;
     switch (step->input) {
     case LISTENER_LIVE:
         relay_heartbeat_live(heartbeat, RELAY_LISTENER, now);
@@ -141,7 +145,9 @@ static struct relay_heartbeat_decision run(struct relay_heartbeat *heartbeat, co
         relay_heartbeat_reading_changed(heartbeat, now);
         break;
     case TICK:
-        return relay_heartbeat_tick(heartbeat, &facts, now);
+        decision = relay_heartbeat_tick(heartbeat, facts, now);
+        (void)!relay_heartbeat_delay(heartbeat, facts, now);
+        return decision;
     case END:
         break;
     }
@@ -172,6 +178,30 @@ static void test_histories(void **state)
     }
 }
 
+/* With the usual deadline: what never carried anything is found in seconds, what did so once by the deadline. */
+static void test_a_fresh_way(void **state)
+{
+    const struct relay_heartbeat_facts fresh = {.listener_live = true, .sender_live = true, .reading = true};
+    struct relay_heartbeat_facts proven = fresh;
+    struct relay_heartbeat heartbeat;
+    uint64_t now = CLOCK_SECOND;
+    (void)state;
+    proven.proven = true;
+    relay_heartbeat_init(&heartbeat, 60 * CLOCK_SECOND, now);
+    relay_heartbeat_live(&heartbeat, RELAY_LISTENER, now);
+    relay_heartbeat_live(&heartbeat, RELAY_SENDER, now);
+    relay_heartbeat_acknowledged(&heartbeat, now);
+    for (unsigned second = 1; second < 5; second++) {
+        assert_int_equal(relay_heartbeat_delay(&heartbeat, fresh, now), CLOCK_SECOND);
+        now += CLOCK_SECOND;
+        struct relay_heartbeat_decision decision = relay_heartbeat_tick(&heartbeat, fresh, now);
+        assert_true(decision.probe && decision.beat && !decision.deaf);
+    }
+    assert_int_equal(relay_heartbeat_delay(&heartbeat, proven, now), 15 * CLOCK_SECOND);
+    assert_false(relay_heartbeat_tick(&heartbeat, proven, now + CLOCK_SECOND).deaf);
+    assert_true(relay_heartbeat_tick(&heartbeat, fresh, now + CLOCK_SECOND).deaf);
+}
+
 static void test_numbers(void **state)
 {
     struct relay_heartbeat heartbeat;
@@ -185,6 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_histories),
+        cmocka_unit_test(test_a_fresh_way),
         cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

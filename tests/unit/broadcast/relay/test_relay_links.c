@@ -9,9 +9,9 @@
 #include "broadcast/relay/relay_links.h"
 #include "shm/common/clock.h"
 
-#define STEPS_MAX 20
+#define STEPS_MAX 24
 
-enum input { END, OPENING, LIVE, LOST, RETRY, PROVEN };
+enum input { END, OPENING, LIVE, LOST, RETRY, PROVEN, CAME_BACK };
 
 struct step {
     enum input input;
@@ -60,7 +60,13 @@ struct history {
     { \
         .input = PROVEN, .side = which, .state = BACKBONE_##now \
     }
-#define CONNECTED    OPEN(L, CONNECTING), ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, UP)
+#define BACK(now) \
+    { \
+        .input = CAME_BACK, .state = BACKBONE_##now \
+    }
+#define CONNECTED \
+    OPEN(L, CONNECTING), ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, CONNECTING), \
+        BACK(UP)
 #define BACKOFF_ONLY .reconnect_backoff_min = 1, .reconnect_backoff_max = 30
 #define BACKOFF      BACKOFF_ONLY, .reconnect_enabled = true
 
@@ -72,9 +78,9 @@ static const struct history histories[] = {
             FAIL(L, WAIT, 3, 2000, CONNECTING), AGAIN(L, true, CONNECTING), ALIVE(L, true, CONNECTING),
             PROOF(L, CONNECTING), FAIL(L, WAIT, 1, 500, CONNECTING)}},
     {"the sender's failures end with an acknowledgement, not with a connection", {BACKOFF},
-        {CONNECTED, FAIL(S, WAIT, 1, 500, GAP), AGAIN(S, true, GAP), ALIVE(S, false, UP),
-            FAIL(S, WAIT, 2, 1000, GAP), AGAIN(S, true, GAP), ALIVE(S, false, UP), PROOF(L, UP),
-            FAIL(S, WAIT, 3, 2000, GAP), AGAIN(S, true, GAP), ALIVE(S, false, UP), PROOF(S, UP),
+        {CONNECTED, FAIL(S, WAIT, 1, 500, GAP), AGAIN(S, true, GAP), ALIVE(S, false, GAP), BACK(UP),
+            FAIL(S, WAIT, 2, 1000, GAP), AGAIN(S, true, GAP), ALIVE(S, false, GAP), BACK(UP), PROOF(L, UP),
+            FAIL(S, WAIT, 3, 2000, GAP), AGAIN(S, true, GAP), ALIVE(S, false, GAP), BACK(UP), PROOF(S, UP),
             FAIL(S, WAIT, 1, 500, GAP)}},
     {"once connected, no wait is longer than the settle time", {BACKOFF, .settle_seconds = 2},
         {CONNECTED, FAIL(L, WAIT, 1, 500, GAP), AGAIN(L, true, GAP), FAIL(L, WAIT, 2, 1000, GAP),
@@ -82,7 +88,10 @@ static const struct history histories[] = {
             FAIL(L, WAIT, 4, 1000, GAP)}},
     {"both lost: the sender waits for the listener", {BACKOFF},
         {CONNECTED, FAIL(S, WAIT, 1, 500, GAP), PARKS(WAIT, 1, 500, GAP), AGAIN(S, false, GAP),
-            AGAIN(L, true, GAP), ALIVE(L, true, GAP), OPEN(S, GAP), ALIVE(S, false, UP)}},
+            AGAIN(L, true, GAP), ALIVE(L, true, GAP), OPEN(S, GAP), ALIVE(S, false, GAP), BACK(UP)}},
+    {"connected, but nothing comes back: it is not up", {BACKOFF},
+        {OPEN(L, CONNECTING), ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, CONNECTING),
+            PROOF(S, CONNECTING), PROOF(L, CONNECTING), FAIL(L, WAIT, 1, 500, CONNECTING), BACK(CONNECTING)}},
     {"the sender is lost after the listener", {BACKOFF},
         {CONNECTED, FAIL(L, WAIT, 1, 500, GAP), FAIL(S, PARK, 1, 500, GAP), AGAIN(L, true, GAP),
             ALIVE(L, true, GAP)}},
@@ -96,7 +105,7 @@ static const struct history histories[] = {
     {"reconnecting is off: the first connect is tried for ever, a lost backbone stays lost",
         {BACKOFF_ONLY, .reconnect_enabled = false},
         {OPEN(L, CONNECTING), FAIL(L, WAIT, 1, 500, CONNECTING), AGAIN(L, true, CONNECTING),
-            ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, UP),
+            ALIVE(L, true, CONNECTING), OPEN(S, CONNECTING), ALIVE(S, false, CONNECTING), BACK(UP),
             FAIL(S, STAYS, 1, 500, LOST)}},
 };
 
@@ -119,10 +128,37 @@ static bool run(struct relay_links *links, const struct step *step, struct relay
     case PROVEN:
         relay_links_proven(links, step->side);
         break;
+    case CAME_BACK:
+        relay_links_came_back(links);
+        break;
     case END:
         break;
     }
     return false;
+}
+
+/* Events wait until a heartbeat has come back since the sender is live; the listener alone being away holds up nothing. */
+static void test_when_events_may_be_sent(void **state)
+{
+    struct relay_links links;
+    struct relay_lost lost;
+    (void)state;
+    relay_links_init(&links, &(struct broadcast_settings){BACKOFF});
+    assert_true(relay_links_listener_live(&links));
+    relay_links_sender_live(&links);
+    assert_false(relay_links_may_send(&links));
+    relay_links_came_back(&links);
+    assert_true(relay_links_may_send(&links));
+    lost = relay_links_lost(&links, RELAY_LISTENER, 0);
+    assert_true(lost.was_live && relay_links_may_send(&links));
+    assert_false(relay_links_listener_live(&links));
+    assert_true(relay_links_may_send(&links));
+    lost = relay_links_lost(&links, RELAY_SENDER, 0);
+    assert_true(lost.was_live && !relay_links_may_send(&links));
+    relay_links_sender_live(&links);
+    assert_false(relay_links_may_send(&links));
+    relay_links_came_back(&links);
+    assert_true(relay_links_may_send(&links));
 }
 
 static void test_histories(void **state)
@@ -149,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_histories),
+        cmocka_unit_test(test_when_events_may_be_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

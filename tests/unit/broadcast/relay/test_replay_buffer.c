@@ -27,10 +27,10 @@ static void expect_next(struct replay_buffer *buffer, const char *wanted)
 {
     struct slice message;
     if (!wanted) {
-        assert_false(replay_buffer_next(buffer, &message));
+        assert_false(replay_buffer_next(buffer, false, &message));
         return;
     }
-    assert_true(replay_buffer_next(buffer, &message));
+    assert_true(replay_buffer_next(buffer, false, &message));
     assert_true(slice_equals_string(message, wanted));
 }
 
@@ -83,15 +83,16 @@ static void rewinds_what_is_in_flight(void **state)
     struct replay_buffer *buffer = replay_buffer_make(10, 1000);
     (void)state;
     append(buffer, "a");
+    send_next(buffer, "a");
     append_control(buffer, "heartbeat 1");
     append(buffer, "b");
-    append_control(buffer, "heartbeat 2");
     append(buffer, "c");
-    append_control(buffer, "heartbeat 3");
-    assert_int_equal(replay_buffer_count(buffer), 3);
-    send_next(buffer, "a");
     send_next(buffer, "heartbeat 1");
+    append_control(buffer, "heartbeat 2");
+    assert_int_equal(replay_buffer_count(buffer), 3);
+    send_next(buffer, "heartbeat 2");
     send_next(buffer, "b");
+    append_control(buffer, "heartbeat 3");
     done(buffer, false);
     replay_buffer_rewind(buffer);
     assert_int_equal(replay_buffer_in_flight(buffer), 0);
@@ -103,6 +104,32 @@ static void rewinds_what_is_in_flight(void **state)
     send_next(buffer, "d");
     assert_int_equal(replay_buffer_clear(buffer), 3);
     expect_next(buffer, NULL);
+    replay_buffer_free(buffer);
+}
+
+static void control_goes_first(void **state)
+{
+    struct replay_buffer *buffer = replay_buffer_make(10, 1000);
+    struct slice message;
+    (void)state;
+    append_control(buffer, "first");
+    append(buffer, "a");
+    append(buffer, "b");
+    send_next(buffer, "first");
+    assert_false(replay_buffer_next(buffer, true, &message)); /* an event waits, no control message */
+    send_next(buffer, "a");
+    append_control(buffer, "second");
+    assert_true(replay_buffer_next(buffer, true, &message));
+    assert_true(slice_equals_string(message, "second"));
+    send_next(buffer, "second");
+    send_next(buffer, "b");
+    append(buffer, "c"); /* the end of the list is where it was */
+    send_next(buffer, "c");
+    done(buffer, true);
+    done(buffer, false);
+    done(buffer, true);
+    done(buffer, false);
+    done(buffer, false);
     replay_buffer_free(buffer);
 }
 
@@ -248,6 +275,9 @@ static void carries_tokens(void **state)
     }
     append_control(buffer, "heartbeat");
     assert_int_equal(replay_buffer_token_in_flight(buffer), 0); /* none is in flight */
+    send_next(buffer, "heartbeat");
+    assert_int_equal(replay_buffer_token_in_flight(buffer), 0);
+    done(buffer, true);
     send_next(buffer, "x");
     send_next(buffer, "x");
     assert_int_equal(replay_buffer_token_in_flight(buffer), 1);
@@ -276,8 +306,9 @@ static void carries_tokens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(keeps_order),
-        cmocka_unit_test(rewinds_what_is_in_flight), cmocka_unit_test(counts_are_bounded),
-        cmocka_unit_test(bytes_are_bounded), cmocka_unit_test(a_lower_bound_keeps_what_is_there),
-        cmocka_unit_test(carries_tokens), cmocka_unit_test(agrees_with_a_model)};
+        cmocka_unit_test(rewinds_what_is_in_flight), cmocka_unit_test(control_goes_first),
+        cmocka_unit_test(counts_are_bounded), cmocka_unit_test(bytes_are_bounded),
+        cmocka_unit_test(a_lower_bound_keeps_what_is_there), cmocka_unit_test(carries_tokens),
+        cmocka_unit_test(agrees_with_a_model)};
     return cmocka_run_group_tests_name("broadcast/replay_buffer", tests, NULL, NULL);
 }
