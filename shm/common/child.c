@@ -58,7 +58,10 @@ static _Noreturn void child_execute(const struct child_settings *settings, pid_t
         signal(SIGXFSZ, SIG_IGN); /* the write fails instead, and the program cleans up and says why */
         setrlimit(RLIMIT_FSIZE, &limit);
     }
-    execvpe(this_program ? "/proc/self/exe" : settings->program, argv, envp);
+    if (this_program)
+        execve("/proc/self/exe", argv, envp);
+    else
+        execvpe(settings->program, argv, envp);
     static const char failure[] = "opald: cannot execute /proc/self/exe to start a process\n";
     ssize_t written = this_program ? write(STDERR_FILENO, failure, sizeof failure - 1) : 0;
     (void)written;
