@@ -13,12 +13,12 @@
 /* Record types; RING_PAD never reaches a caller. */
 enum ring_type {
     RING_PAD = 0,
-    RING_EVENT = 1, /* body: shm/event.h */
+    RING_EVENT = 1, /* body: shm/ring_event.h */
     RING_REFUSED =
-        2, /* a publish that was refused after it left its worker; body: struct event_refusal (shm/event.h) */
-    RING_RESYNC = 3, /* body: struct event_resync: close the websockets with 1012 at the given pace */
+        2, /* a publish that was refused after it left its worker; body: struct ring_refusal (shm/ring_event.h) */
+    RING_RESYNC = 3, /* body: struct ring_resync: close the websockets with 1012 at the given pace */
     RING_ACKNOWLEDGED =
-        4, /* what became of an event in the backbone; behind its RING_EVENT; body: struct event_acknowledgement */
+        4, /* what became of an event in the backbone; behind its RING_EVENT; body: struct ring_acknowledgement */
 };
 
 struct ring_record {

@@ -1,5 +1,5 @@
 /* The event codec. Pure: bytes in, views out. Decoding trusts no length; each is read once. */
-#include "shm/event.h"
+#include "shm/ring_event.h"
 
 #include <assert.h>
 #include <string.h>
@@ -13,13 +13,10 @@ struct event_head {
     uint32_t flags;
     uint32_t topic_count;
     uint32_t topics_length;
-    uint32_t notifier_length; /* EVENT_NO_NOTIFIER: there is none */
     uint32_t data_length;
-    uint32_t reserved;
+    struct identity notifier;
 };
-static_assert(sizeof(struct event_head) == 48, "drawn as 48 bytes");
-
-#define EVENT_NO_NOTIFIER UINT32_MAX
+static_assert(sizeof(struct event_head) == 56, "drawn as 56 bytes");
 
 static uint64_t round_up(uint64_t value, uint64_t to)
 {
@@ -40,14 +37,12 @@ static uint64_t topics_size(const struct slice *topics, uint32_t topic_count)
     return total;
 }
 
-uint32_t event_encoded_size(
-    const struct slice *topics, uint32_t topic_count, struct slice notifier, struct slice data)
+uint32_t ring_event_encoded_size(const struct slice *topics, uint32_t topic_count, struct slice data)
 {
     uint64_t topics_length = topics_size(topics, topic_count);
-    uint64_t notifier_length = notifier.data == NULL ? 0 : notifier.length;
-    if (topics_length > UINT32_MAX || notifier_length >= EVENT_NO_NOTIFIER || data.length >= UINT32_MAX)
+    if (topics_length > UINT32_MAX || data.length >= UINT32_MAX)
         return UINT32_MAX;
-    uint64_t total = sizeof(struct event_head) + round_up(topics_length + notifier_length, 8) + data.length;
+    uint64_t total = sizeof(struct event_head) + round_up(topics_length, 8) + data.length;
     return total < UINT32_MAX ? (uint32_t)total : UINT32_MAX;
 }
 
@@ -65,11 +60,10 @@ static unsigned char *put_zeros(unsigned char *out, size_t count)
     return out + count;
 }
 
-void event_encode(void *out, const struct event *event, const struct slice *topics)
+void ring_event_encode(void *out, const struct ring_event *event, const struct slice *topics)
 {
     uint32_t topics_length = (uint32_t)topics_size(topics, event->topic_count);
-    uint32_t notifier_length = event->notifier.data == NULL ? 0 : (uint32_t)event->notifier.length;
-    struct event_head head = {
+    const struct event_head head = {
         .entered_ns = event->entered_ns,
         .ticket = event->ticket,
         .origin = event->origin,
@@ -77,8 +71,8 @@ void event_encode(void *out, const struct event *event, const struct slice *topi
         .flags = event->flags,
         .topic_count = event->topic_count,
         .topics_length = topics_length,
-        .notifier_length = event->notifier.data == NULL ? EVENT_NO_NOTIFIER : notifier_length,
         .data_length = (uint32_t)event->data.length,
+        .notifier = event->notifier,
     };
     unsigned char *at = put(out, &head, sizeof head);
     for (uint32_t i = 0; i < event->topic_count; i++) {
@@ -87,13 +81,11 @@ void event_encode(void *out, const struct event *event, const struct slice *topi
         at = put(at, topics[i].data, length);
         at = put_zeros(at, (size_t)(round_up(length, sizeof(uint32_t)) - length));
     }
-    at = put(at, event->notifier.data, notifier_length);
-    uint64_t used = (uint64_t)topics_length + notifier_length;
-    at = put_zeros(at, (size_t)(round_up(used, 8) - used));
+    at = put_zeros(at, (size_t)(round_up(topics_length, 8) - topics_length));
     put(at, event->data.data, event->data.length);
 }
 
-bool event_topic_next(const struct event *event, uint32_t *offset, struct slice *topic)
+bool ring_event_topic_next(const struct ring_event *event, uint32_t *offset, struct slice *topic)
 {
     uint64_t left = event->topics.length - *offset;
     uint32_t length;
@@ -109,37 +101,34 @@ bool event_topic_next(const struct event *event, uint32_t *offset, struct slice 
 }
 
 /* The topics must be as many as announced and fill their part exactly. */
-static bool topics_valid(const struct event *event)
+static bool topics_valid(const struct ring_event *event)
 {
     uint32_t offset = 0;
     struct slice topic;
     for (uint32_t i = 0; i < event->topic_count; i++)
-        if (!event_topic_next(event, &offset, &topic))
+        if (!ring_event_topic_next(event, &offset, &topic))
             return false;
     return offset == event->topics.length;
 }
 
-bool event_decode(const void *body, uint32_t length, struct event *event)
+bool ring_event_decode(const void *body, uint32_t length, struct ring_event *event)
 {
     struct event_head head;
     if (length < sizeof head)
         return false;
     memcpy(&head, body, sizeof head);
-    bool has_notifier = head.notifier_length != EVENT_NO_NOTIFIER;
-    uint64_t notifier_length = has_notifier ? head.notifier_length : 0;
-    uint64_t before_data = sizeof head + round_up((uint64_t)head.topics_length + notifier_length, 8);
+    uint64_t before_data = sizeof head + round_up(head.topics_length, 8);
     if (before_data + head.data_length != length)
         return false;
-    const char *topics = (const char *)body + sizeof head;
-    *event = (struct event){
+    *event = (struct ring_event){
         .entered_ns = head.entered_ns,
         .ticket = head.ticket,
         .origin = head.origin,
         .incarnation = head.incarnation,
         .flags = head.flags,
         .topic_count = head.topic_count,
-        .topics = {topics, head.topics_length},
-        .notifier = {has_notifier ? topics + head.topics_length : NULL, (size_t)notifier_length},
+        .notifier = head.notifier,
+        .topics = {(const char *)body + sizeof head, head.topics_length},
         .data = {(const char *)body + before_data, head.data_length},
     };
     return topics_valid(event);

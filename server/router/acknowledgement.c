@@ -11,7 +11,7 @@ struct acknowledgement_entry {
     uint64_t deadline_ns;
     /* messages not done, the router's own share included */
     uint64_t left;
-    struct event_acknowledgement answer;
+    struct ring_acknowledgement answer;
 };
 
 TAILQ_HEAD(acknowledgement_list, acknowledgement_entry);
@@ -84,7 +84,7 @@ static struct acknowledgement_entry *acknowledgement_find(
     return NULL;
 }
 
-uint64_t acknowledgement_begin(struct acknowledgements *acknowledgements, const struct event *event,
+uint64_t acknowledgement_begin(struct acknowledgements *acknowledgements, const struct ring_event *event,
     uint64_t now_ns, uint64_t deadline_ns)
 {
     struct acknowledgement_entry *oldest;
@@ -96,7 +96,7 @@ uint64_t acknowledgement_begin(struct acknowledgements *acknowledgements, const 
     entry->token = acknowledgements->next_token++;
     entry->deadline_ns = deadline_ns;
     entry->left = 1;
-    entry->answer = (struct event_acknowledgement){
+    entry->answer = (struct ring_acknowledgement){
         .ticket = event->ticket, .origin = event->origin, .incarnation = event->incarnation, .ok = 1};
     TAILQ_INSERT_TAIL(&acknowledgements->waiting, entry, link);
     acknowledgements->count++;
@@ -129,8 +129,7 @@ bool acknowledgement_done(struct acknowledgements *acknowledgements, uint64_t to
     return true;
 }
 
-bool acknowledgement_due(
-    const struct acknowledgements *acknowledgements, struct event_acknowledgement *answer)
+bool acknowledgement_due(const struct acknowledgements *acknowledgements, struct ring_acknowledgement *answer)
 {
     const struct acknowledgement_entry *entry = TAILQ_FIRST(&acknowledgements->due);
     if (entry)

@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "shm/event.h"
+#include "shm/ring_event.h"
 
 struct acknowledgements;
 
@@ -27,7 +27,7 @@ void acknowledgement_free(struct acknowledgements *acknowledgements);
 /* An entry for the event's publisher (its ticket, origin and incarnation). Returns its token, never 0.
  * Returns 0 when there are `entries_max` already: the publisher then waits until its own deadline. Entries
  * past their deadline at `now_ns` are ended first. */
-uint64_t acknowledgement_begin(struct acknowledgements *acknowledgements, const struct event *event,
+uint64_t acknowledgement_begin(struct acknowledgements *acknowledgements, const struct ring_event *event,
     uint64_t now_ns, uint64_t deadline_ns);
 /* One more message is about to be handed over. */
 void acknowledgement_expect(struct acknowledgements *acknowledgements, uint64_t token);
@@ -36,7 +36,7 @@ void acknowledgement_expect(struct acknowledgements *acknowledgements, uint64_t 
 bool acknowledgement_done(struct acknowledgements *acknowledgements, uint64_t token, bool ok);
 /* The oldest answer that is due; it stays until acknowledgement_answered. False when there is none. */
 bool acknowledgement_due(
-    const struct acknowledgements *acknowledgements, struct event_acknowledgement *answer);
+    const struct acknowledgements *acknowledgements, struct ring_acknowledgement *answer);
 void acknowledgement_answered(struct acknowledgements *acknowledgements);
 /* The worker of slot `origin` has ended: its entries end. */
 void acknowledgement_forget_worker(struct acknowledgements *acknowledgements, uint32_t origin);

@@ -46,7 +46,7 @@ static struct backbone_link *link_cast(void *context)
 static void link_missed(struct backbone_link *link, uint64_t gap_ns, const char *why)
 {
     const struct config *config = link->settings.config;
-    const struct event_resync resync = {
+    const struct ring_resync resync = {
         .gap_ns = gap_ns, .closes_per_second = config->broadcast.resync_closes_per_second};
     double seconds = (double)gap_ns / (double)CLOCK_SECOND;
     link->frozen = false;
@@ -97,8 +97,8 @@ static bool link_on_event(void *context, const struct notification *notification
 {
     struct backbone_link *link = link_cast(context);
     struct segment *segment = link->settings.segment;
-    uint32_t length = event_encoded_size(
-        notification->topics, notification->topic_count, (struct slice){0}, notification->data);
+    uint32_t length =
+        ring_event_encoded_size(notification->topics, notification->topic_count, notification->data);
     if (length > link->settings.record_max) {
         link_drop_too_large(link, notification->data.length);
         return true;
@@ -252,7 +252,7 @@ void backbone_link_serving(struct backbone_link *link)
     link->serving_since_ns = clock_monotonic_ns();
 }
 
-bool backbone_link_freezes(struct backbone_link *link, const struct event *event)
+bool backbone_link_freezes(struct backbone_link *link, const struct ring_event *event)
 {
     if (!freeze_drops(&link->freeze, event))
         return false;

@@ -21,7 +21,7 @@
 #include "shm/common/config.h"
 #include "shm/common/error.h"
 #include "shm/common/object.h"
-#include "shm/event.h"
+#include "shm/ring_event.h"
 #include "shm/segment.h"
 
 struct backbone_link;
@@ -39,7 +39,7 @@ struct backbone_link_hooks {
     void (*missed)(void *context);
     /* After `missed`, unless OPAL_BROADCAST_RESYNC_ON_RECONNECT is false: the clients of this host have to
      * refetch. */
-    void (*resync)(void *context, const struct event_resync *resync);
+    void (*resync)(void *context, const struct ring_resync *resync);
     /* The backbone is lost for good, although it was to be connected again: the server has to restart. At
      * most once. */
     void (*given_up)(void *context);
@@ -72,6 +72,6 @@ MUST_CHECK bool backbone_link_send(
 void backbone_link_serving(struct backbone_link *link);
 /* Whether this event of this host has to be dropped, because the backbone is away and publishes are frozen.
  * Then it is counted and logged. */
-bool backbone_link_freezes(struct backbone_link *link, const struct event *event);
+bool backbone_link_freezes(struct backbone_link *link, const struct ring_event *event);
 
 #endif

@@ -43,11 +43,11 @@ static bool freeze_is_exempt(const struct freeze *freeze, struct slice topic)
            (freeze->keepalive_topic && slice_equals_string(topic, freeze->keepalive_topic));
 }
 
-static bool freeze_all_exempt(const struct freeze *freeze, const struct event *event)
+static bool freeze_all_exempt(const struct freeze *freeze, const struct ring_event *event)
 {
     uint32_t offset = 0;
     struct slice topic;
-    while (event_topic_next(event, &offset, &topic))
+    while (ring_event_topic_next(event, &offset, &topic))
         if (!freeze_is_exempt(freeze, topic))
             return false;
     return event->topic_count > 0;
@@ -62,7 +62,7 @@ static void freeze_tell_end(struct freeze *freeze)
     freeze->frozen = 0;
 }
 
-static void freeze_tell_drop(const struct freeze *freeze, const struct event *event)
+static void freeze_tell_drop(const struct freeze *freeze, const struct ring_event *event)
 {
     enum log_level level = freeze->frozen == 1 ? LOG_WARNING : LOG_DEBUG;
     struct text topics = {0};
@@ -70,7 +70,7 @@ static void freeze_tell_drop(const struct freeze *freeze, const struct event *ev
     struct slice topic;
     if (!log_enabled(level))
         return;
-    while (topics.length < FREEZE_TOPICS_LOGGED && event_topic_next(event, &offset, &topic)) {
+    while (topics.length < FREEZE_TOPICS_LOGGED && ring_event_topic_next(event, &offset, &topic)) {
         text_append_string(&topics, topics.length ? ", " : "");
         python_append_string(&topics, topic);
     }
@@ -81,11 +81,11 @@ static void freeze_tell_drop(const struct freeze *freeze, const struct event *ev
     text_free(&topics);
 }
 
-bool freeze_drops(struct freeze *freeze, const struct event *event)
+bool freeze_drops(struct freeze *freeze, const struct ring_event *event)
 {
     if (!freeze->enabled)
         return false;
-    if (freeze->gap && (event->flags & EVENT_SERVER_SIDE) && !freeze_all_exempt(freeze, event)) {
+    if (freeze->gap && (event->flags & RING_EVENT_SERVER_SIDE) && !freeze_all_exempt(freeze, event)) {
         if (freeze->frozen && freeze->frozen_gap != freeze->gap_number)
             freeze_tell_end(freeze); /* of a gap before, after which nothing was published */
         freeze->frozen_gap = freeze->gap_number;
@@ -93,7 +93,7 @@ bool freeze_drops(struct freeze *freeze, const struct event *event)
         freeze_tell_drop(freeze, event);
         return true;
     }
-    if (freeze->frozen && !freeze->gap && (event->flags & EVENT_SERVER_SIDE))
+    if (freeze->frozen && !freeze->gap && (event->flags & RING_EVENT_SERVER_SIDE))
         freeze_tell_end(freeze);
     return false;
 }

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "shm/common/config.h"
-#include "shm/event.h"
+#include "shm/ring_event.h"
 
 struct freeze {
     bool enabled;
@@ -32,6 +32,6 @@ void freeze_init(struct freeze *freeze, const struct config *config);
 /* Call with each state of the backbone. */
 void freeze_set_gap(struct freeze *freeze, bool gap);
 /* Whether this event, which somebody publishes now, has to be dropped; then it is logged. */
-bool freeze_drops(struct freeze *freeze, const struct event *event);
+bool freeze_drops(struct freeze *freeze, const struct ring_event *event);
 
 #endif

@@ -17,7 +17,7 @@
 #include "shm/common/loggers.h"
 #include "shm/common/memory.h"
 #include "shm/common/python.h"
-#include "shm/event.h"
+#include "shm/ring_event.h"
 #include "shm/link/policy_link.h"
 #include "shm/worker_table.h"
 
@@ -41,7 +41,7 @@ struct router {
     bool backbone_waits;
     /* a resync that found the ring full */
     bool resync_waits;
-    struct event_resync resync;
+    struct ring_resync resync;
     char notifier_id[IDENTITY_HEX + 1];
     struct text scratch;
     struct log_limiter limit_corrupt;
@@ -57,7 +57,7 @@ static struct router *router_cast(void *context)
 
 static void router_put_answers(struct router *router)
 {
-    struct event_acknowledgement answer;
+    struct ring_acknowledgement answer;
     while (acknowledgement_due(router->acknowledgements, &answer) &&
            ring_output_put(router->ring, RING_ACKNOWLEDGED, &answer, sizeof answer))
         acknowledgement_answered(router->acknowledgements);
@@ -78,7 +78,7 @@ static void router_on_acknowledged(void *context, uint64_t token, bool ok)
         event_active(router->answer_due, EV_TIMEOUT, 0);
 }
 
-static uint64_t router_begin_waiting(struct router *router, const struct event *event)
+static uint64_t router_begin_waiting(struct router *router, const struct ring_event *event)
 {
     uint64_t wait_ns = (uint64_t)(router->config->publish_wait_seconds * (double)CLOCK_SECOND);
     uint64_t token = acknowledgement_begin(
@@ -99,13 +99,13 @@ static void router_notice_webhook(struct router *router, struct slice topic)
         router->hooks.webhook(router->hooks.context);
 }
 
-static void router_notice(struct router *router, const struct event *event)
+static void router_notice(struct router *router, const struct ring_event *event)
 {
     struct router_event noticed = {
         .data = event->data, .slot = (int)event->origin, .incarnation = event->incarnation};
-    bool webhook = !(event->flags & EVENT_POLICY_KNOWS);
+    bool webhook = !(event->flags & RING_EVENT_POLICY_KNOWS);
     uint32_t offset = 0;
-    while ((webhook || router->hooks.event) && event_topic_next(event, &offset, &noticed.topic)) {
+    while ((webhook || router->hooks.event) && ring_event_topic_next(event, &offset, &noticed.topic)) {
         if (webhook)
             router_notice_webhook(router, noticed.topic);
         if (router->hooks.event)
@@ -115,15 +115,15 @@ static void router_notice(struct router *router, const struct event *event)
 
 /* ---- events of this host ---- */
 
-static void router_to_backbone(struct router *router, const struct event *event)
+static void router_to_backbone(struct router *router, const struct ring_event *event)
 {
     uint32_t offset = 0;
     uint64_t token = 0;
     struct slice topic;
-    if ((event->flags & EVENT_WANTS_ACKNOWLEDGEMENT) && event->ticket)
+    if ((event->flags & RING_EVENT_WANTS_ACKNOWLEDGEMENT) && event->ticket)
         token = router_begin_waiting(router, event);
-    while (
-        router->backbone && !(event->flags & EVENT_LOCAL_ONLY) && event_topic_next(event, &offset, &topic)) {
+    while (router->backbone && !(event->flags & RING_EVENT_LOCAL_ONLY) &&
+           ring_event_topic_next(event, &offset, &topic)) {
         text_clear(&router->scratch);
         python_append_string(&router->scratch, topic);
         log_write(LOG_INFO, LOGGER_BROADCAST,
@@ -139,12 +139,12 @@ static void router_to_backbone(struct router *router, const struct event *event)
 }
 
 /* Answers the publisher of an event that is dropped. False when there is no room to do so. */
-static bool router_refuse_frozen(struct router *router, const struct event *event)
+static bool router_refuse_frozen(struct router *router, const struct ring_event *event)
 {
-    struct event_refusal refusal = {.ticket = event->ticket,
+    struct ring_refusal refusal = {.ticket = event->ticket,
         .origin = event->origin,
         .incarnation = event->incarnation,
-        .reason = EVENT_REFUSED_FROZEN};
+        .reason = RING_REFUSED_FROZEN};
     return !refusal.ticket || ring_output_put(router->ring, RING_REFUSED, &refusal, sizeof refusal);
 }
 
@@ -170,7 +170,7 @@ static bool router_take_question(struct router *router, unsigned slot, const str
 static bool router_on_record(void *context, unsigned slot, const struct uplink_record *record)
 {
     struct router *router = router_cast(context);
-    struct event event;
+    struct ring_event event;
     if (router_take_question(router, slot, record))
         return true;
     if (record->type != RING_EVENT || record->length > ring_output_body_max(router->ring)) {
@@ -183,7 +183,7 @@ static bool router_on_record(void *context, unsigned slot, const struct uplink_r
     /* Copied first, checked then: the worker could change its own memory after a check. Without a commit
      * the ring is as it was. */
     memcpy(body, record->body, record->length);
-    if (!event_decode(body, record->length, &event) || event.origin != slot) {
+    if (!ring_event_decode(body, record->length, &event) || event.origin != slot) {
         router_refuse_record(router, slot, record);
         return true;
     }
@@ -243,21 +243,20 @@ static void router_on_stuck(void *context, unsigned slot, const char *why)
 static bool router_on_backbone_event(void *context, const struct notification *notification)
 {
     struct router *router = router_cast(context);
-    const struct event event = {
+    const struct ring_event event = {
         .entered_ns = clock_monotonic_ns(),
-        .origin = EVENT_ORIGIN_BACKBONE,
+        .origin = RING_EVENT_NO_WORKER,
         .topic_count = notification->topic_count,
         .data = notification->data,
     };
     struct router_event noticed = {
         .data = notification->data, .slot = -1, .source = notification->notifier_id};
     void *body = ring_output_reserve(router->ring, RING_EVENT,
-        event_encoded_size(
-            notification->topics, notification->topic_count, event.notifier, notification->data));
+        ring_event_encoded_size(notification->topics, notification->topic_count, notification->data));
     router->backbone_waits = !body;
     if (!body)
         return false;
-    event_encode(body, &event, notification->topics);
+    ring_event_encode(body, &event, notification->topics);
     ring_output_commit(router->ring);
     for (uint32_t i = 0; i < notification->topic_count; i++) {
         noticed.topic = notification->topics[i];
@@ -275,7 +274,7 @@ static void router_on_missed(void *context)
         router->hooks.missed(router->hooks.context);
 }
 
-static void router_on_resync(void *context, const struct event_resync *resync)
+static void router_on_resync(void *context, const struct ring_resync *resync)
 {
     struct router *router = router_cast(context);
     router->resync = *resync;
@@ -397,9 +396,9 @@ void router_detach_worker(struct router *router, unsigned slot)
 
 int router_publish(struct router *router, struct slice topic, struct slice data)
 {
-    const struct event event = {
-        .entered_ns = clock_monotonic_ns(), .origin = EVENT_ORIGIN_BACKBONE, .topic_count = 1, .data = data};
-    uint32_t length = event_encoded_size(&topic, 1, event.notifier, data);
+    const struct ring_event event = {
+        .entered_ns = clock_monotonic_ns(), .origin = RING_EVENT_NO_WORKER, .topic_count = 1, .data = data};
+    uint32_t length = ring_event_encoded_size(&topic, 1, data);
     if (length > ring_output_body_max(router->ring)) { /* the ring takes it for a damaged program */
         log_write(LOG_ERROR, LOGGER_BROADCAST,
             "an event of this server's own of %zu bytes is too large: not published", data.length);
@@ -408,7 +407,7 @@ int router_publish(struct router *router, struct slice topic, struct slice data)
     void *body = ring_output_reserve(router->ring, RING_EVENT, length);
     if (!body)
         return -1;
-    event_encode(body, &event, &topic);
+    ring_event_encode(body, &event, &topic);
     ring_output_commit(router->ring);
     ring_output_wake(router->ring);
     if (router->backbone && !backbone_link_send(router->backbone, topic, data, 0))

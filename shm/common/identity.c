@@ -58,3 +58,18 @@ void identity_format(const struct identity *identity, char *out)
     memcpy(out, &first, sizeof first);
     memcpy(out + sizeof first, &second, sizeof second);
 }
+
+bool identity_parse(struct slice text, struct identity *identity)
+{
+    if (text.length != IDENTITY_HEX)
+        return false;
+    for (size_t i = 0; i < IDENTITY_BYTES; i++) {
+        const char *pair = text.data + 2 * i;
+        int high = text_hex_value(pair[0]), low = text_hex_value(pair[1]);
+        bool upper_case = (pair[0] >= 'A' && pair[0] <= 'F') || (pair[1] >= 'A' && pair[1] <= 'F');
+        if (high < 0 || low < 0 || upper_case)
+            return false;
+        identity->bytes[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}

@@ -20,7 +20,7 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
-#include "shm/event.h" /* not in the header: it has a struct event, as libevent has */
+#include "shm/ring_event.h"
 #include "shm/ring.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
@@ -79,7 +79,7 @@ struct publisher *publisher_open(struct segment *segment, unsigned slot, size_t 
     publisher->capacity = 64;
     publisher->waiters = memory_allocate((size_t)publisher->capacity * sizeof(struct publisher_waiter));
     TAILQ_INIT(&publisher->ordered);
-    publisher->first_ticket = publisher->next_ticket = 1; /* 0 says that nobody waits (shm/event.h) */
+    publisher->first_ticket = publisher->next_ticket = 1; /* 0 says that nobody waits (shm/ring_event.h) */
     return publisher;
 }
 
@@ -133,8 +133,7 @@ static bool publisher_fits(
 enum publish_outcome publisher_publish(
     struct publisher *publisher, const struct publish_request *request, uint64_t *ticket)
 {
-    uint32_t size =
-        event_encoded_size(request->topics, request->topic_count, request->notifier, request->data);
+    uint32_t size = ring_event_encoded_size(request->topics, request->topic_count, request->data);
     if (!publisher_fits(publisher, request, size)) {
         counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_REFUSED_SIZE, 1);
         log_write_limited(&publisher->too_large, LOG_WARNING, LOGGER_PUBLISHER,
@@ -160,19 +159,22 @@ enum publish_outcome publisher_publish(
     struct publisher_waiter waiter = {request->done, request->context,
         request->wants_acknowledgement && backbone_state_read(publisher->segment) != BACKBONE_NONE};
     uint64_t number = request->done ? publisher_take_ticket(publisher, waiter) : 0;
-    struct event event = {
+    struct ring_event event = {
         .entered_ns = clock_monotonic_ns(),
         .ticket = number,
         .origin = publisher->slot,
         .incarnation = publisher->incarnation,
-        .flags = (number && waiter.wants_acknowledgement ? EVENT_WANTS_ACKNOWLEDGEMENT : 0u) |
-                 (request->policy_knows ? EVENT_POLICY_KNOWS : 0u) |
-                 (request->server_side ? EVENT_SERVER_SIDE : 0u),
+        .flags = (number && waiter.wants_acknowledgement ? RING_EVENT_WANTS_ACKNOWLEDGEMENT : 0u) |
+                 (request->policy_knows ? RING_EVENT_POLICY_KNOWS : 0u) |
+                 (request->server_side ? RING_EVENT_SERVER_SIDE : 0u),
         .topic_count = request->topic_count,
-        .notifier = request->notifier,
         .data = request->data,
     };
-    event_encode(body, &event, request->topics);
+    if (request->notifier) {
+        event.flags |= RING_EVENT_HAS_NOTIFIER;
+        event.notifier = *request->notifier;
+    }
+    ring_event_encode(body, &event, request->topics);
     if (queued) {
         if (publisher->last)
             publisher->last->next = queued;

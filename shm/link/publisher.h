@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "shm/common/identity.h"
 #include "shm/common/text.h"
 #include "shm/segment.h"
 
@@ -31,14 +32,14 @@ typedef void publish_done(void *context, enum publish_outcome outcome);
 struct publish_request {
     const struct slice *topics; /* non-empty array of topics, UTF-8 */
     uint32_t topic_count;
-    struct slice notifier; /* channel id to skip; absent for none */
-    struct slice data;     /* checked JSON text */
-    publish_done *done;    /* may be NULL */
+    const struct identity *notifier; /* channel to skip; NULL for none */
+    struct slice data;               /* checked JSON text */
+    publish_done *done;              /* may be NULL */
     void *context;
     bool
         wants_acknowledgement; /* `done` is called when the backbone has it, not before; without a backbone, when it is ordered */
     bool policy_knows; /* a webhook of which the policy process was told: the master need not tell it */
-    bool server_side;  /* not by a client over its websocket: may be frozen (shm/event.h) */
+    bool server_side;  /* not by a client over its websocket: may be frozen (shm/ring_event.h) */
 };
 
 struct publisher *publisher_open(struct segment *segment, unsigned slot, size_t queue_max_bytes);

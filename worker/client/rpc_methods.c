@@ -210,30 +210,29 @@ static bool rpc_announces(const struct rpc_methods *methods)
     return false;
 }
 
-/* The channel that the event is not sent back to; `channel` has room for this client's own. */
-static struct slice publish_notifier(const struct rpc_call *call, char channel[IDENTITY_HEX])
+/* The channel that the event is not sent back to; NULL for none. `given` has room for one that the caller names. */
+static const struct identity *publish_notifier(const struct rpc_call *call, struct identity *given)
 {
     const struct json_document *document = &call->methods->message.document;
     uint32_t notifier = call->arguments.tokens[RPC_ARGUMENT_NOTIFIER];
-    if (notifier == JSON_ABSENT || document->tokens[notifier].type == JSON_NULL) {
-        identity_format(&call->connection->channel, channel);
-        return (struct slice){channel, IDENTITY_HEX};
-    }
-    if (document->tokens[notifier].type == JSON_STRING)
-        return json_string_view(document, notifier, &call->methods->scratch);
-    return (struct slice){0}; /* anything else equals no channel id */
+    if (notifier == JSON_ABSENT || document->tokens[notifier].type == JSON_NULL)
+        return &call->connection->channel;
+    if (document->tokens[notifier].type == JSON_STRING &&
+        identity_parse(json_string_view(document, notifier, &call->methods->scratch), given))
+        return given;
+    return NULL; /* anything else equals no channel id */
 }
 
 static enum rpc_outcome publish_send(const struct rpc_call *call, bool sync)
 {
     struct rpc_methods *methods = call->methods;
     uint32_t data = call->arguments.tokens[RPC_ARGUMENT_DATA];
-    char channel[IDENTITY_HEX];
+    struct identity notifier;
     struct publish_request request = {
         .topics = methods->topics.items,
         .topic_count = (uint32_t)methods->topics.count,
         .data = data == JSON_ABSENT ? SLICE_LITERAL("null") : json_raw(&methods->message.document, data),
-        .notifier = publish_notifier(call, channel),
+        .notifier = publish_notifier(call, &notifier),
     };
     struct rpc_pending *pending = sync ? pending_make(call) : NULL;
     if (pending) {

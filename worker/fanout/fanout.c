@@ -36,10 +36,11 @@
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "shm/figures.h"
+#include "shm/ring.h"
+#include "shm/ring_event.h"
 #include "worker/client/paced_closing.h"
 #include "shm/worker_table.h"
 #include "worker/fanout/fanout_send.h"
-#include "worker/fanout/ring_event.h"
 
 #define FANOUT_DELIVERIES_MAX 262144 /* of one batch; the event that passes it is the batch's last */
 #define FANOUT_BREATH_MS      5      /* at least 200 batches a second in any case */
@@ -177,11 +178,11 @@ static void fanout_collect_topic(struct fanout *fanout, struct topic *topic, con
 {
     uint32_t count;
     const struct subscription *subscription = topic_subscriptions(topic, &count);
+    bool has_notifier = event->flags & RING_EVENT_HAS_NOTIFIER;
     for (uint32_t i = 0; i < count; i++, subscription = subscription->next) {
         const struct connection *connection = subscription->owner;
         __builtin_prefetch(subscription->next->owner);
-        if (event->has_notifier &&
-            memcmp(connection->channel.bytes, event->notifier.bytes, sizeof(event->notifier.bytes)) == 0)
+        if (has_notifier && identity_equals(&connection->channel, &event->notifier))
             continue;
         fanout_deliver(fanout, subscription, event_index, event_count);
     }
@@ -200,10 +201,10 @@ static void fanout_end_run(struct fanout *fanout)
 static bool fanout_continues_run(const struct fanout *fanout, const struct ring_event *event)
 {
     const struct ring_event *first = &fanout->run.event;
+    bool same_flag = ((event->flags ^ first->flags) & RING_EVENT_HAS_NOTIFIER) == 0;
     return fanout->run.topic && event->topic_count == 1 && slice_equals(first->topics, event->topics) &&
-           first->has_notifier == event->has_notifier &&
-           (!event->has_notifier ||
-               memcmp(first->notifier.bytes, event->notifier.bytes, sizeof(event->notifier.bytes)) == 0);
+           same_flag &&
+           (!(event->flags & RING_EVENT_HAS_NOTIFIER) || identity_equals(&first->notifier, &event->notifier));
 }
 
 static void fanout_complete_later(struct fanout *fanout, uint32_t origin, uint32_t incarnation,
@@ -249,45 +250,64 @@ static void fanout_collect_event(struct fanout *fanout, const struct ring_event 
     fanout_complete_later(fanout, event->origin, event->incarnation, event->ticket, PUBLISH_ORDERED);
 }
 
+/* Copies the body of a record that is a plain struct; false when it is too short for one. */
+static bool record_take(const struct ring_record *record, void *body, size_t size)
+{
+    if (record->length < size)
+        return false;
+    memcpy(body, record->body, size);
+    return true;
+}
+
+static bool fanout_collect_refusal(struct fanout *fanout, const struct ring_record *record)
+{
+    struct ring_refusal refusal;
+    if (!record_take(record, &refusal, sizeof refusal))
+        return false;
+    fanout_complete_later(fanout, refusal.origin, refusal.incarnation, refusal.ticket,
+        refusal.reason == RING_REFUSED_FROZEN ? PUBLISH_FROZEN : PUBLISH_REFUSED);
+    return true;
+}
+
+static bool fanout_collect_acknowledgement(struct fanout *fanout, const struct ring_record *record)
+{
+    struct ring_acknowledgement acknowledgement;
+    if (!record_take(record, &acknowledgement, sizeof acknowledgement))
+        return false;
+    fanout_complete_later(fanout, acknowledgement.origin, acknowledgement.incarnation, acknowledgement.ticket,
+        acknowledgement.ok ? PUBLISH_ACKNOWLEDGED : PUBLISH_UNACKNOWLEDGED);
+    return true;
+}
+
+/* False for a record that makes no sense. */
+static bool fanout_collect_record(struct fanout *fanout, const struct ring_record *record)
+{
+    struct ring_event event;
+    switch (record->type) {
+    case RING_EVENT:
+        if (!ring_event_decode(record->body, record->length, &event))
+            return false;
+        fanout_collect_event(fanout, &event);
+        return true;
+    case RING_REFUSED:
+        return fanout_collect_refusal(fanout, record);
+    case RING_ACKNOWLEDGED:
+        return fanout_collect_acknowledgement(fanout, record);
+    case RING_RESYNC:
+        fanout->resync = record_take(record, &fanout->resync_order, sizeof fanout->resync_order);
+        return fanout->resync;
+    default:
+        return false;
+    }
+}
+
 /* Returns false when the batch must end with this record. */
 static bool fanout_collect(struct fanout *fanout, const struct ring_record *record)
 {
-    struct ring_event event;
-    struct ring_refusal refusal;
-    struct ring_acknowledgement acknowledgement;
-    switch (record->type) {
-    case RING_EVENT:
-        if (ring_event_decode(record, &event)) {
-            fanout_collect_event(fanout, &event);
-            return true;
-        }
-        break;
-    case RING_REFUSED:
-        if (ring_refusal_decode(record, &refusal)) {
-            fanout_complete_later(fanout, refusal.origin, refusal.incarnation, refusal.ticket,
-                refusal.frozen ? PUBLISH_FROZEN : PUBLISH_REFUSED);
-            return true;
-        }
-        break;
-    case RING_ACKNOWLEDGED:
-        if (ring_acknowledgement_decode(record, &acknowledgement)) {
-            fanout_complete_later(fanout, acknowledgement.origin, acknowledgement.incarnation,
-                acknowledgement.ticket, acknowledgement.ok ? PUBLISH_ACKNOWLEDGED : PUBLISH_UNACKNOWLEDGED);
-            return true;
-        }
-        break;
-    case RING_RESYNC:
-        if (ring_resync_decode(record, &fanout->resync_order)) {
-            fanout->resync = true;
-            return false;
-        }
-        break;
-    default:
-        break;
-    }
-    log_write_limited(&fanout->bad_record, LOG_ERROR, LOGGER_WORKER, "Ring record skipped: type %u, %u bytes",
-        record->type, record->length);
-    return true;
+    if (!fanout_collect_record(fanout, record))
+        log_write_limited(&fanout->bad_record, LOG_ERROR, LOGGER_WORKER,
+            "Ring record skipped: type %u, %u bytes", record->type, record->length);
+    return !fanout->resync;
 }
 
 /* Returns true when there may be more to read. */

@@ -165,7 +165,7 @@ static void test_waits_for_backbone(void **state)
     int fd = client_connect(&fixture, 0);
     post_waiting(fd);
     assert_int_equal(client_byte(&fixture, fd, 150), -2); /* ordered, which is not enough */
-    assert_int_equal(fixture.flags, EVENT_WANTS_ACKNOWLEDGEMENT | EVENT_SERVER_SIDE);
+    assert_int_equal(fixture.flags, RING_EVENT_WANTS_ACKNOWLEDGEMENT | RING_EVENT_SERVER_SIDE);
     acknowledge(&fixture);
     expect_reply(&fixture, fd, "HTTP/1.1 200 ", "{\"status\":\"ok\"}");
 
@@ -188,7 +188,7 @@ static void test_waits_for_backbone(void **state)
     backbone_state_write(fixture.segment, BACKBONE_NONE);
     post_waiting(fd);
     expect_reply(&fixture, fd, "HTTP/1.1 200 ", "{\"status\":\"ok\"}");
-    assert_int_equal(fixture.flags, EVENT_SERVER_SIDE);
+    assert_int_equal(fixture.flags, RING_EVENT_SERVER_SIDE);
     assert_int_equal(fixture_counter(&fixture, COUNTER_ACKNOWLEDGEMENTS_LATE), 1);
 
     backbone_state_write(
@@ -431,7 +431,7 @@ static void test_resync(void **state)
         client_subscribe(&fixture, clients[i], "[\"t\"]");
     }
     fixture_event(&fixture, "t", NULL, SLICE_LITERAL("1")); /* before the resync: delivered */
-    struct event_resync resync = {.gap_ns = CLOCK_SECOND, .closes_per_second = 100};
+    struct ring_resync resync = {.gap_ns = CLOCK_SECOND, .closes_per_second = 100};
     memcpy(fixture_reserve(&fixture, RING_RESYNC, sizeof(resync)), &resync, sizeof(resync));
     ring_writer_commit(fixture.ring);
     ring_writer_wake(fixture.ring);
@@ -679,13 +679,13 @@ static void test_predecessor(void **state)
     publish(fd, "{\"topics\":[\"t\"]}", "1");
     usleep(20000);
     struct slice topic = SLICE_LITERAL("t"), data = SLICE_LITERAL("1");
-    struct event event = {.ticket = 1,
+    struct ring_event event = {.ticket = 1,
         .origin = 0,
         .incarnation = worker_table_incarnation(fixture.segment, 0) - 1,
         .topic_count = 1,
         .data = data};
-    event_encode(fixture_reserve(&fixture, RING_EVENT, event_encoded_size(&topic, 1, event.notifier, data)),
-        &event, &topic);
+    ring_event_encode(
+        fixture_reserve(&fixture, RING_EVENT, ring_event_encoded_size(&topic, 1, data)), &event, &topic);
     ring_writer_commit(fixture.ring);
     ring_writer_wake(fixture.ring);
     expect_silence(&fixture, fd);

@@ -162,16 +162,16 @@ void fixture_pump(struct fixture *fixture)
     struct uplink_record record;
     bool corrupt = false;
     while (!fixture->hold && uplink_next(fixture->uplink, &record, &corrupt)) {
-        struct event event;
-        assert_true(event_decode(record.body, record.length, &event));
-        fixture->acknowledgement = (struct event_acknowledgement){
+        struct ring_event event;
+        assert_true(ring_event_decode(record.body, record.length, &event));
+        fixture->acknowledgement = (struct ring_acknowledgement){
             .ticket = event.ticket, .origin = event.origin, .incarnation = event.incarnation, .ok = 1};
         fixture->flags = event.flags;
         if (fixture->refuse) {
-            struct event_refusal refusal = {.ticket = event.ticket,
+            struct ring_refusal refusal = {.ticket = event.ticket,
                 .origin = event.origin,
                 .incarnation = event.incarnation,
-                .reason = EVENT_REFUSED_BACKBONE};
+                .reason = RING_REFUSED_BACKBONE};
             memcpy(fixture_reserve(fixture, RING_REFUSED, sizeof(refusal)), &refusal, sizeof(refusal));
         } else {
             memcpy(fixture_reserve(fixture, RING_EVENT, record.length), record.body, record.length);
@@ -196,13 +196,12 @@ struct text filler(size_t length)
 void fixture_event_quiet(struct fixture *fixture, const char *topic, const char *notifier, struct slice data)
 {
     struct slice name = slice_from_string(topic);
-    struct event event = {.origin = EVENT_ORIGIN_BACKBONE,
-        .entered_ns = clock_monotonic_ns(),
-        .topic_count = 1,
-        .notifier = slice_from_string(notifier),
-        .data = data};
-    event_encode(fixture_reserve(fixture, RING_EVENT, event_encoded_size(&name, 1, event.notifier, data)),
-        &event, &name);
+    struct ring_event event = {
+        .origin = RING_EVENT_NO_WORKER, .entered_ns = clock_monotonic_ns(), .topic_count = 1, .data = data};
+    if (notifier && identity_parse(slice_from_string(notifier), &event.notifier))
+        event.flags |= RING_EVENT_HAS_NOTIFIER;
+    ring_event_encode(
+        fixture_reserve(fixture, RING_EVENT, ring_event_encoded_size(&name, 1, data)), &event, &name);
     ring_writer_commit(fixture->ring);
 }
 

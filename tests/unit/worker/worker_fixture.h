@@ -11,7 +11,7 @@
 #include <sys/types.h>
 #include "shm/common/config.h"
 #include "shm/common/text.h"
-#include "shm/event.h"
+#include "shm/ring_event.h"
 #include "shm/ring.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
@@ -28,7 +28,7 @@ struct fixture {
     int pairs[2][2];
     pid_t pid;
     /* that would answer the last event pumped, and the flags of that event */
-    struct event_acknowledgement acknowledgement;
+    struct ring_acknowledgement acknowledgement;
     uint32_t flags;
     /* the master refuses what is published */
     bool refuse;

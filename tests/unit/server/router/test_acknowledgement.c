@@ -10,14 +10,14 @@
 static uint64_t begin(
     struct acknowledgements *acknowledgements, uint32_t origin, uint64_t ticket, uint64_t deadline)
 {
-    struct event event = {.ticket = ticket, .origin = origin, .incarnation = 7};
+    struct ring_event event = {.ticket = ticket, .origin = origin, .incarnation = 7};
     return acknowledgement_begin(acknowledgements, &event, 0, deadline);
 }
 
 static void expect_answer(
     struct acknowledgements *acknowledgements, uint32_t origin, uint64_t ticket, uint32_t ok)
 {
-    struct event_acknowledgement answer;
+    struct ring_acknowledgement answer;
     assert_true(acknowledgement_due(acknowledgements, &answer));
     assert_int_equal(answer.origin, origin);
     assert_int_equal(answer.ticket, ticket);
@@ -28,7 +28,7 @@ static void expect_answer(
 
 static void expect_none(struct acknowledgements *acknowledgements)
 {
-    struct event_acknowledgement answer;
+    struct ring_acknowledgement answer;
     assert_false(acknowledgement_due(acknowledgements, &answer));
 }
 
@@ -98,7 +98,7 @@ static void test_any_order(void **state)
 static void test_bound_and_deadlines(void **state)
 {
     struct acknowledgements *acknowledgements = acknowledgement_make(3);
-    struct event event = {.ticket = 9, .origin = 1, .incarnation = 7};
+    struct ring_event event = {.ticket = 9, .origin = 1, .incarnation = 7};
     (void)state;
     uint64_t first = begin(acknowledgements, 1, 1, 100);
     begin(acknowledgements, 1, 2, 200);

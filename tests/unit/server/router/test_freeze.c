@@ -26,18 +26,18 @@ static struct config config_on(void)
 static bool drops(struct freeze *freeze, uint32_t flags, unsigned count, const struct slice *topics)
 {
     static char body[4096] __attribute__((aligned(8)));
-    struct event event = {.flags = flags, .topic_count = count, .data = SLICE_LITERAL("null")};
-    uint32_t size = event_encoded_size(topics, count, event.notifier, event.data);
+    struct ring_event event = {.flags = flags, .topic_count = count, .data = SLICE_LITERAL("null")};
+    uint32_t size = ring_event_encoded_size(topics, count, event.data);
     assert_true(size <= sizeof body);
-    event_encode(body, &event, topics);
-    assert_true(event_decode(body, size, &event));
+    ring_event_encode(body, &event, topics);
+    assert_true(ring_event_decode(body, size, &event));
     return freeze_drops(freeze, &event);
 }
 
 static bool drops_topic(struct freeze *freeze, const char *topic)
 {
     struct slice topics[] = {slice_from_string(topic)};
-    return drops(freeze, EVENT_SERVER_SIDE, 1, topics);
+    return drops(freeze, RING_EVENT_SERVER_SIDE, 1, topics);
 }
 
 static char *log_of(enum log_level level, void (*act)(void))
@@ -75,9 +75,9 @@ static void test_what_is_dropped(void **state)
     assert_false(drops_topic(&freeze, "alive"));
     struct slice mixed[] = {SLICE_LITERAL("__a"), SLICE_LITERAL("t")};
     struct slice internal[] = {SLICE_LITERAL("__a"), SLICE_LITERAL("webhook"), SLICE_LITERAL("alive")};
-    assert_true(drops(&freeze, EVENT_SERVER_SIDE, 2, mixed));
-    assert_false(drops(&freeze, EVENT_SERVER_SIDE, 3, internal));
-    assert_true(drops(&freeze, EVENT_SERVER_SIDE | EVENT_WANTS_ACKNOWLEDGEMENT, 2, mixed));
+    assert_true(drops(&freeze, RING_EVENT_SERVER_SIDE, 2, mixed));
+    assert_false(drops(&freeze, RING_EVENT_SERVER_SIDE, 3, internal));
+    assert_true(drops(&freeze, RING_EVENT_SERVER_SIDE | RING_EVENT_WANTS_ACKNOWLEDGEMENT, 2, mixed));
     assert_false(drops(&freeze, 0, 2, mixed)); /* by a client over its websocket */
     freeze_set_gap(&freeze, false);
     assert_false(drops_topic(&freeze, "t"));

@@ -103,11 +103,27 @@ static int print_one(void)
     return write(STDOUT_FILENO, &made, sizeof made) == (ssize_t)sizeof made ? 0 : 1;
 }
 
+static void parses_what_it_formats_and_nothing_else(void **state)
+{
+    static const char *const wrong[] = {"", "0123456789abcdef0123456789abcde",
+        "0123456789abcdef0123456789abcdef0", "0123456789ABCDEF0123456789abcdef",
+        "0123456789abcdef0123456789abcdeg", "01234567-89ab-cdef-0123-456789abcdef"};
+    struct identity made = identity_make(), read;
+    char text[IDENTITY_HEX];
+    (void)state;
+    identity_format(&made, text);
+    assert_true(identity_parse((struct slice){text, sizeof text}, &read));
+    assert_true(identity_equals(&made, &read));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_false(identity_parse(slice_from_string(wrong[i]), &read));
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--one") == 0)
         return print_one();
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parses_what_it_formats_and_nothing_else),
         cmocka_unit_test(format_is_lower_case_hex),
         cmocka_unit_test(both_make_uuid4),
         cmocka_unit_test(fast_ones_are_unique_and_spread),

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "shm/common/log.h"
-#include "shm/event.h"
+#include "shm/ring_event.h"
 #include "shm/ring.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
@@ -64,6 +64,8 @@ static void fixture_close(struct fixture *fixture)
     segment_close(fixture->master);
 }
 
+static const struct identity me = {{1, 2, 3, 4}};
+
 static enum publish_outcome publish(
     struct fixture *fixture, size_t size, publish_done *callback, void *context, uint64_t *ticket)
 {
@@ -74,7 +76,7 @@ static enum publish_outcome publish(
     struct publish_request request = {
         .topics = topics,
         .topic_count = 2,
-        .notifier = SLICE_LITERAL("me"),
+        .notifier = &me,
         .data = {data, size},
         .done = callback,
         .context = context,
@@ -86,18 +88,19 @@ static enum publish_outcome publish(
 static uint64_t take(struct fixture *fixture, size_t size)
 {
     struct uplink_record record;
-    struct event event;
+    struct ring_event event;
     bool corrupt = false;
     if (!uplink_next(fixture->uplink, &record, &corrupt)) {
         assert_false(corrupt);
         return UINT64_MAX;
     }
     assert_int_equal(record.type, RING_EVENT);
-    assert_true(event_decode(record.body, record.length, &event));
+    assert_true(ring_event_decode(record.body, record.length, &event));
     assert_int_equal(event.origin, 1);
     assert_int_equal(event.incarnation, worker_table_incarnation(fixture->master, 1));
     assert_int_equal(event.topic_count, 2);
-    assert_true(slice_equals_string(event.notifier, "me"));
+    assert_true(event.flags & RING_EVENT_HAS_NOTIFIER);
+    assert_true(identity_equals(&event.notifier, &me));
     if (size > 0)
         assert_int_equal(event.data.length, size);
     uint64_t ticket = event.ticket;
@@ -215,11 +218,11 @@ static uint32_t publish_asking(
         .wants_acknowledgement = true,
         .server_side = server_side};
     struct uplink_record record;
-    struct event event;
+    struct ring_event event;
     bool corrupt = false;
     assert_int_equal(publisher_publish(fixture->publisher, &request, ticket), PUBLISH_ORDERED);
     assert_true(uplink_next(fixture->uplink, &record, &corrupt));
-    assert_true(event_decode(record.body, record.length, &event));
+    assert_true(ring_event_decode(record.body, record.length, &event));
     uint32_t flags = event.flags;
     uplink_release(fixture->uplink);
     return flags;
@@ -233,7 +236,7 @@ static void test_flags(void **state)
     (void)state;
     fixture_open(&fixture, 1 << 20);
     backbone_state_write(fixture.master, BACKBONE_NONE);
-    assert_int_equal(publish_asking(&fixture, true, &outcome, &ticket), EVENT_SERVER_SIDE);
+    assert_int_equal(publish_asking(&fixture, true, &outcome, &ticket), RING_EVENT_SERVER_SIDE);
     publisher_complete(fixture.publisher, ticket, PUBLISH_ORDERED); /* there is nothing to wait for */
     assert_int_equal(outcome.calls, 1);
     assert_int_equal(outcome.last, PUBLISH_ORDERED);
@@ -241,8 +244,9 @@ static void test_flags(void **state)
     for (int i = 0; i < 3; i++) {
         backbone_state_write(fixture.master, states[i]);
         assert_int_equal(publish_asking(&fixture, true, &outcome, &ticket),
-            EVENT_SERVER_SIDE | EVENT_WANTS_ACKNOWLEDGEMENT);
-        assert_int_equal(publish_asking(&fixture, false, &outcome, &ticket), EVENT_WANTS_ACKNOWLEDGEMENT);
+            RING_EVENT_SERVER_SIDE | RING_EVENT_WANTS_ACKNOWLEDGEMENT);
+        assert_int_equal(
+            publish_asking(&fixture, false, &outcome, &ticket), RING_EVENT_WANTS_ACKNOWLEDGEMENT);
         assert_int_equal(publish_asking(&fixture, false, NULL, NULL), 0); /* nobody to tell */
     }
     fixture_close(&fixture); /* with waiters left */

@@ -17,7 +17,7 @@ enum publish_outcome publisher_publish(
         text_append_char(&publisher->topics, '\n');
     }
     text_append_slice(&publisher->data, request->data);
-    assert_null(request->notifier.data);
+    assert_null(request->notifier);
     assert_true(request->server_side);
     publisher->wants_acknowledgement = request->wants_acknowledgement;
     publisher->done = request->done;

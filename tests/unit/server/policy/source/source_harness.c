@@ -13,7 +13,7 @@
 
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
-#include "shm/event.h"
+#include "shm/ring_event.h"
 #include "shm/ring.h"
 #include "server/policy/source/job.h"
 
@@ -118,12 +118,12 @@ void source_harness_run_for(struct source_harness *harness, unsigned millisecond
 void source_harness_take_events(struct source_harness *harness)
 {
     struct uplink_record record;
-    struct event event;
+    struct ring_event event;
     bool corrupt = false;
     publisher_flush(harness->policy.publisher);
     while (uplink_next(harness->uplink, &record, &corrupt)) {
         assert_int_equal(record.type, RING_EVENT);
-        assert_true(event_decode(record.body, record.length, &event));
+        assert_true(ring_event_decode(record.body, record.length, &event));
         assert_true(harness->event_count < SOURCE_EVENTS_MAX);
         harness->events[harness->event_count++] = memory_copy(event.data.data, event.data.length);
         uplink_release(harness->uplink);
