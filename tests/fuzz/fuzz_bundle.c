@@ -10,6 +10,7 @@
 #include "server/policy/bundle/bundle_text.h"
 #include "server/policy/bundle/ignore_glob.h"
 #include "shm/common/utf8.h"
+#include "tests/fuzz/fuzz.h"
 
 static void text(struct slice input)
 {

@@ -23,6 +23,7 @@
 #include "worker/http/forwarded.h"
 #include "worker/http/http_session.h"
 #include "worker/policy/policy_services.h"
+#include "tests/fuzz/fuzz.h"
 
 #define EVENT_MAX       4096
 #define TOPICS_MAX      30

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "shm/common/json.h"
+#include "tests/fuzz/fuzz.h"
 
 #define MAX_TOKENS 4096
 #define REQUIRE(condition) \

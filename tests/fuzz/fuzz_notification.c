@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broadcast/backend/notification.h"
+#include "tests/fuzz/fuzz.h"
 
 static void check(int condition, const char *what)
 {

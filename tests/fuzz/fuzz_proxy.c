@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "worker/net/proxy_header.h"
+#include "tests/fuzz/fuzz.h"
 
 #define REQUIRE(condition) \
     do { \

@@ -11,6 +11,7 @@
 #include "worker/rpc/rpc_message.h"
 #include "worker/rpc/rpc_stock_reply.h"
 #include "worker/rpc/rpc_topics.h"
+#include "tests/fuzz/fuzz.h"
 
 static void check(int condition, const char *what)
 {

@@ -11,6 +11,7 @@
 #include "worker/jose/base64url.h"
 #include "worker/jose/ssh_key.h"
 #include "worker/jose/token.h"
+#include "tests/fuzz/fuzz.h"
 
 #define NOW 1795516119.5
 
@@ -18,7 +19,6 @@ static struct token_rules rules = {.audience = "https://api.opal.ac/v1/", .issue
 static EVP_PKEY *key;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -40,7 +40,8 @@ static void check_token(struct slice token)
         return;
     if ((double)claims->expires <= NOW || !memchr(token.data, '.', token.length))
         abort();
-    token_permits_topic(claims, SLICE_LITERAL("a"));
+    bool permitted = token_permits_topic(claims, SLICE_LITERAL("a"));
+    (void)permitted; /* either is right; it must not crash */
     token_claims_drop(token_claims_keep(claims));
     token_claims_drop(claims);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "worker/websocket/websocket_frame.h"
+#include "tests/fuzz/fuzz.h"
 
 #define MESSAGE_MAX 300
 
