@@ -130,6 +130,9 @@ int command_check_config(int argc, char **argv)
     }
     options_report_unused(&options, print_note, NULL);
     options_report_unknown(print_note, NULL);
+    if (!problems && config->auth_public_key && config->publish_peer_types.count == 0)
+        print_note(NULL, "OPAL_PUBLISH_PEER_TYPES is not set: a client's token may publish to any topic over "
+                         "the websocket; recommended: OPAL_PUBLISH_PEER_TYPES=datasource");
     if (!problems)
         printf("the configuration is good\n");
     options_command_free(&command);

@@ -146,6 +146,15 @@ static void check_repository(struct problems *problems, const struct config *con
     git_url_free(&url);
 }
 
+static void check_peer_types(struct problems *problems, const struct config_list *types)
+{
+    for (size_t i = 0; i < types->count; i++)
+        if (strcmp(types->items[i], "client") != 0 && strcmp(types->items[i], "datasource") != 0 &&
+            strcmp(types->items[i], "listener") != 0)
+            problems_add(problems,
+                "OPAL_PUBLISH_PEER_TYPES: '%s' must be one of client, datasource, listener", types->items[i]);
+}
+
 static void check_policy_source(struct problems *problems, const struct config *config)
 {
     bool api = strcmp(config->policy_source_type, "API") == 0;
@@ -175,6 +184,7 @@ void options_check(const struct options *options, struct problems *problems)
     const struct config *config = &options->config;
     check_sizes(problems, config);
     check_networks(problems, "FORWARDED_ALLOW_IPS", &config->forwarded_allow_ips);
+    check_peer_types(problems, &config->publish_peer_types);
     if (config->workers > config->workers_max)
         problems_add(problems, "--workers='%u': must not be more than OPAL_WORKERS_MAX=%u", config->workers,
             config->workers_max);

@@ -508,6 +508,9 @@ const struct option options_table[] = {
         "true: without a master token everybody may have tokens, as with the reference")},
     {BOOL("AUTH_CLOSE_EXPIRED", SECTION_AUTH, "true", auth_close_expired,
         "a websocket is closed (1008) when its token expires; the reference leaves it open")},
+    {LIST("PUBLISH_PEER_TYPES", SECTION_AUTH, NULL, publish_peer_types,
+        "peer types that may publish over a websocket, and the topic `webhook` is reserved; recommended: "
+        "`datasource`. Unset: all, as in the reference")},
     {SECONDS("AUTH_REFUSAL_DELAY", SECTION_AUTH, "1", 0, 60, auth_refusal_delay,
         "an address with more than ten refused handshakes in ten seconds waits this long for each further "
         "refusal, "

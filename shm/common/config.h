@@ -300,6 +300,8 @@ struct config {
     bool auth_token_without_master;
     /* a websocket ends with its token */
     bool auth_close_expired;
+    /* that may publish over a websocket: "client", "datasource", "listener"; empty: all */
+    struct config_list publish_peer_types;
     size_t auth_token_max_bytes;
     /* for handshakes of an address that was refused often; 0: never */
     double auth_refusal_delay;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -245,6 +246,36 @@ async def test_permitted_topics_on_the_websocket(secure, pairs):
             assert not client.is_closed
     await main()
     assert "subscribe of the client on port" in secure.log() and "not permit" in secure.log()
+
+
+async def test_who_may_publish(pairs, opald):
+    """OPAL_PUBLISH_PEER_TYPES: a client's token subscribes only; the topic webhook is reserved; each publish leaves a line."""
+    server = opald(env=pairs["rsa"].environment(OPAL_PUBLISH_PEER_TYPES="datasource", OPAL_STATISTICS_ENABLED="true"))
+    client_token, source_token = pairs["rsa"].token(peer_type="client"), pairs["rsa"].token(peer_type="datasource", permitted_topics=["a/*", "webhook"])
+    async with RawClient.open(server.port, headers=bearer(client_token)) as client, RawClient.open(server.port, headers=bearer(source_token)) as source:
+        assert await client.subscribe("a/b", "webhook") is True
+        assert await client.publish("a/b", 1) is False
+        assert await client.publish("a/b", 1, sync=False) is False
+        assert await client.publish("__opal_stats_add", {"rpc_id": "r", "client_id": "c", "topics": ["a/b"]}) is True
+        assert await source.publish("webhook", None) is False
+        assert await source.publish(["a/b", "webhook"], None) is False
+        assert await source.publish("b", 1) is False
+        assert await source.publish("a/b", "theirs") is True
+        assert [n.data for n in await client.expect(1)] == ["theirs"]
+        port = source.local_port
+    entry = {"entries": [{"url": "u", "topics": ["webhook"]}]}
+    refused = server.request("POST", "/data/config", json=entry, headers=bearer(pairs["rsa"].token(peer_type="datasource")))
+    assert (refused.status, refused.json()) == (401, {"detail": {"error": "Invalid 'topics' to publish {'webhook'}"}})
+    assert re.search(rf"publish of the client on port {port}( of \S+)? to topics: {{'a/b'}}", server.log())
+    assert len(re.findall(r"publish of the client on port .* to topics", server.log())) == 2  # the announcement too
+
+
+def test_publish_peer_types_are_checked(pairs):
+    check = lambda types: run("check-config", env=pairs["rsa"].environment(**types))
+    status, out, err = check({"OPAL_PUBLISH_PEER_TYPES": "datasource,agent"})
+    assert status == 2 and "OPAL_PUBLISH_PEER_TYPES: 'agent' must be one of client, datasource, listener" in out + err
+    assert "recommended: OPAL_PUBLISH_PEER_TYPES=datasource" in check({})[1]
+    assert "recommended" not in check({"OPAL_PUBLISH_PEER_TYPES": "datasource"})[1]
 
 
 async def test_a_connection_ends_with_its_token(pairs, opald, secure):

@@ -19,6 +19,7 @@
 #include "worker/http/http_body.h"
 #include "worker/http/http_gate.h"
 #include "worker/http/http_publish.h"
+#include "worker/http/publish_rules.h"
 
 #define TOPICS_LOGGED_BYTES 4096
 
@@ -201,6 +202,14 @@ static void refuse_topics(struct http_exchange *exchange, const struct topic_set
     text_free(&reason);
 }
 
+static bool names_reserved_topic(const struct config *config, const struct topic_set *topics)
+{
+    for (uint32_t i = 0; i < topics->count; i++)
+        if (publish_rules_reserve(config, topic_set_item(topics, i)))
+            return true;
+    return false;
+}
+
 enum http_answer data_update_post(struct http_exchange *exchange)
 {
     struct event_limits limits = exchange->services->config->limits;
@@ -215,6 +224,8 @@ enum http_answer data_update_post(struct http_exchange *exchange)
             validation_reply(&update.validation, &exchange->reply);
         } else if (update.forbidden.count) {
             refuse_topics(exchange, &update.forbidden);
+        } else if (names_reserved_topic(exchange->services->config, &update.topics)) {
+            http_gate_refuse(exchange, SLICE_LITERAL("Invalid 'topics' to publish {'webhook'}"), true);
         } else if (outcome != DATA_UPDATE_OK) {
             refuse(exchange, outcome);
         } else {

@@ -4,7 +4,9 @@
 #include "shm/common/log.h"
 #include "shm/common/loggers.h"
 #include "shm/common/memory.h"
+#include "shm/common/python.h"
 #include "worker/client/client_details.h"
+#include "worker/http/publish_rules.h"
 #include "worker/jose/token.h"
 #include "worker/rpc/rpc_arguments.h"
 #include "worker/rpc/rpc_message.h"
@@ -13,6 +15,8 @@
 
 #define RPC_PENDING_MAGIC UINT32_C(0x29c9e4d6)
 #define NOT_PERMITTED     "a topic that the token does not permit"
+/* of one publish */
+#define TOPICS_LOGGED_BYTES 1024
 
 struct rpc_methods {
     struct rpc_methods_settings settings;
@@ -223,6 +227,39 @@ static const struct identity *publish_notifier(const struct rpc_call *call, stru
     return NULL; /* anything else equals no channel id */
 }
 
+/*
+ * Why the rules of OPAL_PUBLISH_PEER_TYPES refuse the call; NULL: they don't. Clients announce themselves to
+ * statistics.
+ */
+static const char *publish_problem(const struct rpc_call *call)
+{
+    const struct config *config = call->methods->settings.config;
+    const struct rpc_topics *topics = &call->methods->topics;
+    for (size_t i = 0; i < topics->count; i++)
+        if (publish_rules_reserve(config, topics->items[i]))
+            return "the topic webhook is reserved (OPAL_PUBLISH_PEER_TYPES is set)";
+    bool announces = topics->count == 1 && rpc_announces(call->methods);
+    if (announces || publish_rules_admit(config, call->connection->claims))
+        return NULL;
+    return "peers of its type may not publish (OPAL_PUBLISH_PEER_TYPES)";
+}
+
+/* One line for each publish, so that it can be found out who sent an update. */
+static void publish_log(const struct rpc_call *call)
+{
+    const struct rpc_topics *topics = &call->methods->topics;
+    struct text shown = {0};
+    if (!log_enabled(LOG_INFO))
+        return;
+    for (size_t i = 0; i < topics->count && shown.length < TOPICS_LOGGED_BYTES; i++) {
+        text_append_string(&shown, i ? ", " : "");
+        python_append_string(&shown, topics->items[i]);
+    }
+    log_write(LOG_INFO, LOGGER_WORKER, "publish of the client on %s to topics: {%s}",
+        client_details_label(call->connection, (char[CLIENT_LABEL_TEXT]){0}), shown.data ? shown.data : "");
+    text_free(&shown);
+}
+
 static enum rpc_outcome publish_send(const struct rpc_call *call, bool sync)
 {
     struct rpc_methods *methods = call->methods;
@@ -245,6 +282,7 @@ static enum rpc_outcome publish_send(const struct rpc_call *call, bool sync)
         pending_free(pending);
         return rpc_refuse(call, "publish", outcome_reason(outcome));
     }
+    publish_log(call);
     call->connection->pending = pending;
     return pending ? RPC_WAIT : rpc_reply_bool(methods, true);
 }
@@ -265,6 +303,9 @@ static enum rpc_outcome rpc_publish(const struct rpc_call *call)
     }
     if (!rpc_is_permitted(call))
         return rpc_refuse(call, "publish", NOT_PERMITTED);
+    const char *problem = publish_problem(call);
+    if (problem)
+        return rpc_refuse(call, "publish", problem);
     if (methods->topics.count == 0)
         return rpc_reply_bool(methods, true);
     if (rpc_announces(methods) &&
@@ -294,7 +335,10 @@ static const struct rpc_method_entry {
                    1u << RPC_ARGUMENT_NOTIFIER},
 };
 
-/* Attributes of the reference's object that are no methods, and everything private, are passed over in silence. */
+/*
+ * Attributes of the reference's object that are no methods, and everything private, are passed over in
+ * silence.
+ */
 static bool method_is_silent(struct slice name)
 {
     static const char *const attributes[] = {"channel", "logger", "event_notifier"};

@@ -350,18 +350,31 @@ uint32_t token_claim(const struct token_claims *claims, const char *name)
     return json_member(&claims->document, 0, name);
 }
 
+static bool item_permits(struct slice item, struct slice topic)
+{
+    if (slice_equals(item, topic))
+        return true;
+    size_t prefix = item.length - 1;
+    return item.length > 0 && item.data[prefix] == '*' && topic.length >= prefix &&
+           memcmp(item.data, topic.data, prefix) == 0;
+}
+
 bool token_permits_topic(const struct token_claims *claims, struct slice topic)
 {
+    struct text scratch = {0};
+    bool permits = false;
     const struct json_document *document = &claims->document;
     uint32_t list = token_claim(claims, "permitted_topics");
     if (list == JSON_ABSENT)
         return true;
     if (!is_type(document, list, JSON_ARRAY))
         return false;
-    for (uint32_t item = list + 1; item < document->tokens[list].next; item = document->tokens[item].next)
-        if (is_type(document, item, JSON_STRING) && json_string_equals(document, item, topic))
-            return true;
-    return false;
+    for (uint32_t item = list + 1; item < document->tokens[list].next && !permits;
+         item = document->tokens[item].next)
+        permits = is_type(document, item, JSON_STRING) &&
+                  item_permits(json_string_view(document, item, &scratch), topic);
+    text_free(&scratch);
+    return permits;
 }
 
 int token_sign(const struct jose_algorithm *algorithm, EVP_PKEY *private_key, struct slice payload,

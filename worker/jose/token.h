@@ -58,7 +58,7 @@ void token_claims_drop(struct token_claims *claims);
 uint32_t token_claim(const struct token_claims *claims, const char *name);
 /*
  * True without a claim permitted_topics; else only for a topic in its list (a claim that is no list permits
- * nothing).
+ * nothing). An item that ends in an asterisk permits every topic that begins with what is before it.
  */
 MUST_CHECK bool token_permits_topic(const struct token_claims *claims, struct slice topic);
 

@@ -221,6 +221,14 @@ static void topics(void **state)
         {"{" BASE ",\"permitted_topics\":\"a\"}", "a", false},
         {"{" BASE ",\"permitted_topics\":{\"a\":1}}", "a", false},
         {"{" BASE ",\"permitted_topics\":[[\"a\"],5]}", "a", false},
+        {"{" BASE ",\"permitted_topics\":[\"a/*\"]}", "a/b", true},
+        {"{" BASE ",\"permitted_topics\":[\"a/*\"]}", "a/", true},
+        {"{" BASE ",\"permitted_topics\":[\"a/*\"]}", "a/*", true},
+        {"{" BASE ",\"permitted_topics\":[\"a/*\"]}", "a", false},
+        {"{" BASE ",\"permitted_topics\":[\"a/*\"]}", "b/a/b", false},
+        {"{" BASE ",\"permitted_topics\":[\"a*b\",\"\"]}", "axb", false},
+        {"{" BASE ",\"permitted_topics\":[\"\\u00e9\\u002a\"]}", "\xc3\xa9x", true},
+        {"{" BASE ",\"permitted_topics\":[\"*\"]}", "", true},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
