@@ -317,11 +317,9 @@ void segment_fail(const char *what) __attribute__((noreturn));
 void segment_check(const struct segment *segment);
 struct layout_entry *segment_entry(const struct segment *segment, unsigned slot);
 unsigned char *segment_uplink(const struct segment *segment, unsigned slot);
+/* Backs a part of the memory with pages, so that a write to it can't end in SIGBUS. 0, or an errno value. */
+int segment_allocate(const struct segment *segment, uint64_t offset, uint64_t bytes);
 /* Adds one to an eventfd / empties it; never blocks, EINTR is handled. */
 void segment_eventfd_write(int fd);
 void segment_eventfd_drain(int fd);
-/* Uplink: where the valid records between `from` and the worker's tail end. Sets *whole when that is the tail
- * itself. */
-uint64_t uplink_valid_end(const struct segment *segment, unsigned slot, uint64_t from, bool *whole);
-
 #endif

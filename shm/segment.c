@@ -127,10 +127,10 @@ static int segment_make_eventfds(struct segment *segment, struct error *err)
     return 0;
 }
 
-/* posix_fallocate returns the error; a signal handler without SA_RESTART may interrupt it. */
-static int segment_allocate(const struct segment *segment, uint64_t offset, uint64_t bytes)
+int segment_allocate(const struct segment *segment, uint64_t offset, uint64_t bytes)
 {
     int failure;
+    /* it returns the error; a signal handler without SA_RESTART may interrupt it */
     do
         failure = posix_fallocate(segment->memory, (off_t)offset, (off_t)bytes);
     while (failure == EINTR);
@@ -192,32 +192,6 @@ struct segment *segment_create(const struct segment_settings *settings, struct e
     memcpy(segment->base, &plan, sizeof plan);
     segment_point_into(segment, &plan);
     return segment;
-}
-
-int segment_prepare_slot(struct segment *segment, unsigned slot, struct error *err)
-{
-    segment_check(segment);
-    struct layout_entry *entry = segment_entry(segment, slot);
-    struct segment_uplink_state *state = &segment->uplink_state[slot];
-    if (!segment->is_master)
-        segment_fail("only the master prepares slots");
-    if (!state->prepared) {
-        uint64_t offset = segment->uplinks_offset + slot * segment->uplink_bytes;
-        int failure = segment_allocate(segment, offset, segment->uplink_bytes);
-        if (failure != 0)
-            return error_set_errno(err, failure,
-                "can't allocate %" PRIu64 " bytes of shared memory for the uplink of worker slot %u",
-                segment->uplink_bytes, slot);
-        state->prepared = true;
-    }
-    /* What the dead worker committed stays; what it had only begun lies behind the tail, where its successor
-     * writes over it. A tail or a length that can't be true cuts the uplink there. */
-    bool whole;
-    uint64_t end = uplink_valid_end(segment, slot, state->read, &whole);
-    if (!whole)
-        atomic_store_explicit(&entry->uplink_tail, end, ORDER_G0_SLOT_STORE);
-    state->corrupt = false;
-    return 0;
 }
 
 struct segment_descriptors segment_descriptors(const struct segment *segment, unsigned slot)

@@ -6,7 +6,7 @@
  * The master maps all of it read-write. A worker may write its own table entry (its ring cell lives there), its own uplink and
  * the doorbell; it maps header, control, the other entries and the ring read-only, and other workers' uplinks not at all. Nothing has a name in /dev/shm: when the last process ends, the memory is gone.
  * Ring and table are allocated up front (posix_fallocate: a later page fault must not become SIGBUS); an uplink when its
- * slot is first used (segment_prepare_slot).
+ * slot is first used (uplink_prepare).
  *
  * Wake-ups: one eventfd for the master, one per slot, all made here.
  */
@@ -24,10 +24,6 @@ struct segment; /* opaque; internal layout in shm/layout.h, included by shm/ sou
 
 /* Master. NULL with `err` set when the memory can't be had. */
 struct segment *segment_create(const struct segment_settings *settings, struct error *err);
-/* Master, before starting a worker in `slot`: allocates its uplink (idempotent), empties a dead predecessor's leftovers that
- * were never committed (committed records stay readable for the master). */
-int segment_prepare_slot(struct segment *segment, unsigned slot, struct error *err);
-
 /* What a worker must inherit; all are close-on-exec. */
 struct segment_descriptors {
     int memory;   /* the memfd */

@@ -8,7 +8,7 @@
  * same tail.
  *
  * The master trusts nothing here. It keeps its own position (segment_uplink_state), reads the tail and each
- * length once, and checks them before use. The bodies are checked by whoever decodes them (shm/event.c).
+ * length once, and checks them before use. The bodies are checked by whoever decodes them (shm/ring_event.c).
  *
  * The doorbell differs from the ring's wake-up, because it has many ringers, and any of them can be killed or
  * stopped. Had a worker to win an exchange of `asleep` before it writes the eventfd, one that is stopped
@@ -19,6 +19,7 @@
  */
 #include "shm/uplink.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include "shm/common/memory.h"
 #include "shm/layout.h"
@@ -160,7 +161,8 @@ static bool tail_valid(uint64_t tail, uint64_t read, uint64_t released, uint64_t
     return tail % 8 == 0 && tail - released <= capacity && tail - released >= read - released;
 }
 
-uint64_t uplink_valid_end(const struct segment *segment, unsigned slot, uint64_t from, bool *whole)
+/* Where the valid records between `from` and the worker's tail end. Sets *whole when that is the tail itself. */
+static uint64_t valid_end(const struct segment *segment, unsigned slot, uint64_t from, bool *whole)
 {
     const struct segment_uplink_state *state = &segment->uplink_state[slot];
     const struct layout_entry *entry = segment_entry(segment, slot);
@@ -178,6 +180,32 @@ uint64_t uplink_valid_end(const struct segment *segment, unsigned slot, uint64_t
     }
     *whole = true;
     return position;
+}
+
+int uplink_prepare(struct segment *segment, unsigned slot, struct error *err)
+{
+    segment_check(segment);
+    struct layout_entry *entry = segment_entry(segment, slot);
+    struct segment_uplink_state *state = &segment->uplink_state[slot];
+    if (!segment->is_master)
+        segment_fail("only the master prepares slots");
+    if (!state->prepared) {
+        uint64_t offset = segment->uplinks_offset + slot * segment->uplink_bytes;
+        int failure = segment_allocate(segment, offset, segment->uplink_bytes);
+        if (failure != 0)
+            return error_set_errno(err, failure,
+                "can't allocate %" PRIu64 " bytes of shared memory for the uplink of worker slot %u",
+                segment->uplink_bytes, slot);
+        state->prepared = true;
+    }
+    /* What the dead worker committed stays; what it had only begun lies behind the tail, where its successor
+     * writes over it. A tail or a length that can't be true cuts the uplink there. */
+    bool whole;
+    uint64_t end = valid_end(segment, slot, state->read, &whole);
+    if (!whole)
+        atomic_store_explicit(&entry->uplink_tail, end, ORDER_G0_SLOT_STORE);
+    state->corrupt = false;
+    return 0;
 }
 
 static struct segment_uplink_state *uplink_state(const struct uplink *uplink)

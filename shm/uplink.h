@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "shm/common/error.h"
+#include "shm/common/object.h"
 #include "shm/segment.h"
 
 struct uplink;
@@ -20,6 +22,9 @@ struct uplink_question {
     uint32_t brief;
 };
 
+/* Master, before a process starts in `slot`: allocates the uplink (once) and cuts off what a dead predecessor had begun and not
+ * committed; committed records stay readable for the master. -1 with `err`: no memory. */
+MUST_CHECK int uplink_prepare(struct segment *segment, unsigned slot, struct error *err);
 /* Worker: for its own slot. Master: for any slot that was prepared; how far it has read belongs to the segment, so the uplink
  * may be closed and opened again, and stays open over the worker's death. */
 struct uplink *uplink_open(struct segment *segment, unsigned slot);

@@ -17,6 +17,7 @@
 #include "shm/common/loggers.h"
 #include "shm/link/policy_socket.h"
 #include "server/master/policy_start.h"
+#include "shm/uplink.h"
 #include "shm/worker_table.h"
 
 #define POLICY_CHILD_MAGIC 0x70636864u
@@ -85,7 +86,7 @@ static void child_start(struct policy_child *child)
         .poke = child->poke};
     child->started_ns = clock_monotonic_ns();
     child->killed = false;
-    if (segment_prepare_slot(segment, child->slot, &err) < 0) {
+    if (uplink_prepare(segment, child->slot, &err) < 0) {
         log_write(LOG_ERROR, LOGGER_MASTER, "cannot start the policy process: %s", err.text);
         child->young_deaths++;
         child_backoff(child);

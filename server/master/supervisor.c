@@ -18,6 +18,7 @@
 #include "shm/common/loggers.h"
 #include "server/master/handoff.h"
 #include "server/master/worker_start.h"
+#include "shm/uplink.h"
 #include "shm/worker_table.h"
 
 #define SUPERVISOR_MAGIC 0x73757076u
@@ -117,7 +118,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
     slot->started_ns = clock_monotonic_ns();
     slot->killed = false;
     slot->early_signal = 0;
-    if (segment_prepare_slot(segment, number, &err) < 0) {
+    if (uplink_prepare(segment, number, &err) < 0) {
         log_write(LOG_ERROR, LOGGER_MASTER, "cannot start a worker in slot %u: %s", number, err.text);
         slot->young_deaths++;
         supervisor_backoff(supervisor, number);

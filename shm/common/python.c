@@ -29,7 +29,7 @@ void python_append_string(struct text *out, struct slice value)
             text_append_string(out, "\\t");
         } else if (point < 0x20 || point == 0x7f) {
             text_append_format(out, "\\x%02x", point);
-        } else if (point >= 0xd800 && point <= 0xdfff) {
+        } else if (utf8_is_surrogate(point)) {
             text_append_format(out, "\\u%04x", point);
         } else {
             text_append(out, value.data + i, used);

@@ -214,6 +214,23 @@ void text_append_json_utf8(struct text *text, struct slice value)
     text_append_json(text, value, false);
 }
 
+void text_append_repaired(struct text *text, struct slice value)
+{
+    size_t plain = 0; /* start of what is not copied yet */
+    for (size_t at = 0, used; at < value.length; at += used) {
+        uint32_t point;
+        used = utf8_decode((struct slice){value.data + at, value.length - at}, &point);
+        if (point != UTF8_ILL_FORMED && !utf8_is_surrogate(point))
+            continue;
+        if (point != UTF8_ILL_FORMED)
+            used = 1; /* and its other two bytes are ill-formed each for itself */
+        text_append(text, value.data + plain, at - plain);
+        text_append_string(text, UTF8_REPLACEMENT);
+        plain = at + used;
+    }
+    text_append(text, value.data + plain, value.length - plain);
+}
+
 int text_hex_value(char digit)
 {
     if (digit >= '0' && digit <= '9')

@@ -65,6 +65,9 @@ void text_append_json_utf8(struct text *text, struct slice value);
 /* Appends a code point as \uXXXX, beyond the BMP as a surrogate pair. */
 void text_append_json_escape(struct text *text, uint32_t point);
 
+/* Appends `value` with U+FFFD for each part that is not UTF-8; a surrogate gives three, as in Python. */
+void text_append_repaired(struct text *text, struct slice value);
+
 /* 0 to 15, or -1 for what is no hexadecimal digit. */
 int text_hex_value(char digit);
 

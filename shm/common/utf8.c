@@ -40,8 +40,7 @@ size_t utf8_count(const uint8_t *bytes, size_t length)
     return count;
 }
 
-/* `surrogates`: they are well-formed too. */
-static size_t decode(struct slice text, bool surrogates, uint32_t *point)
+size_t utf8_decode(struct slice text, uint32_t *point)
 {
     const uint8_t *bytes = (const uint8_t *)text.data;
     struct utf8_lead lead = utf8_lead(bytes[0]);
@@ -51,8 +50,8 @@ static size_t decode(struct slice text, bool surrogates, uint32_t *point)
             *point = bytes[0];
         return 1;
     }
-    if (surrogates && bytes[0] == 0xed)
-        lead.high = 0xbf;
+    if (bytes[0] == 0xed)
+        lead.high = 0xbf; /* surrogates pass */
     uint32_t value = bytes[0] & (0x7fu >> lead.length);
     for (size_t i = 1; i < lead.length; i++) {
         if (i == text.length || bytes[i] < lead.low || bytes[i] > lead.high)
@@ -65,11 +64,6 @@ static size_t decode(struct slice text, bool surrogates, uint32_t *point)
     return lead.length;
 }
 
-size_t utf8_decode(struct slice text, uint32_t *point)
-{
-    return decode(text, true, point);
-}
-
 size_t utf8_encode(uint32_t point, uint8_t out[UTF8_LENGTH_MAX])
 {
     static const uint8_t leads[] = {0x00, 0x00, 0xc0, 0xe0, 0xf0};
@@ -80,22 +74,6 @@ size_t utf8_encode(uint32_t point, uint8_t out[UTF8_LENGTH_MAX])
     }
     out[0] = (uint8_t)(leads[length] | point);
     return length;
-}
-
-void utf8_repair(struct slice text, struct text *out)
-{
-    size_t plain = 0; /* start of what is not copied yet */
-    for (size_t at = 0; at < text.length;) {
-        uint32_t point;
-        size_t used = decode((struct slice){text.data + at, text.length - at}, false, &point);
-        if (point == UTF8_ILL_FORMED) {
-            text_append(out, text.data + plain, at - plain);
-            text_append_string(out, UTF8_REPLACEMENT);
-            plain = at + used;
-        }
-        at += used;
-    }
-    text_append(out, text.data + plain, text.length - plain);
 }
 
 bool utf8_stream_feed(struct utf8_stream *stream, const uint8_t *bytes, size_t length)

@@ -43,6 +43,11 @@ static inline struct utf8_lead utf8_lead(uint8_t byte)
     return lead;
 }
 
+static inline bool utf8_is_surrogate(uint32_t point)
+{
+    return point >= 0xd800 && point <= 0xdfff;
+}
+
 static inline bool utf8_is_continuation(uint8_t byte)
 {
     return (byte & 0xc0) == 0x80;
@@ -72,9 +77,6 @@ size_t utf8_count(const uint8_t *bytes, size_t length);
 size_t utf8_decode(struct slice text, uint32_t *point);
 /* Encodes a code point, a surrogate as WTF-8; returns how many bytes of `out` it took. */
 size_t utf8_encode(uint32_t point, uint8_t out[UTF8_LENGTH_MAX]);
-/* Appends `text` with U+FFFD for each ill-formed part; a surrogate gives three, as in Python. */
-void utf8_repair(struct slice text, struct text *out);
-
 /* A text that comes in parts, cut anywhere. Zero-initialise. */
 struct utf8_stream {
     /* bytes that the character under way still lacks; 0: the text may end here */

@@ -22,6 +22,7 @@
 #include <unistd.h>
 #include "shm/common/clock.h"
 #include "shm/ring.h"
+#include "shm/uplink.h"
 
 #define RING_BYTES  (64u << 20)
 #define BATCH_BYTES 65536u
@@ -97,7 +98,7 @@ static double measure(uint32_t bytes, unsigned readers, double seconds)
     pid_t pids[SLOTS];
     fflush(stdout);
     for (unsigned slot = 0; slot < readers; slot++) {
-        if (segment_prepare_slot(segment, slot, &err) < 0) {
+        if (uplink_prepare(segment, slot, &err) < 0) {
             fprintf(stderr, "bench_ring: %s\n", err.text);
             exit(1);
         }

@@ -22,7 +22,7 @@ static void text(struct slice input)
     struct slice name = bundle_text_package(input);
     if (name.length > input.length)
         abort();
-    utf8_repair(input, &repaired);
+    text_append_repaired(&repaired, input);
     if (!utf8_is_valid(text_slice(&repaired)))
         abort();
     if (utf8_is_valid(input) && !slice_equals(input, text_slice(&repaired)))

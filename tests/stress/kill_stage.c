@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include "shm/uplink.h"
 
 struct stage *stage;
 struct segment *segment;
@@ -198,7 +199,7 @@ void scene_open(struct ring_writer **writer)
         STRESS_FAIL("%s", err.text);
     *writer = ring_writer_open(segment);
     for (unsigned slot = 0; slot < WORKERS; slot++) {
-        if (segment_prepare_slot(segment, slot, &err) < 0)
+        if (uplink_prepare(segment, slot, &err) < 0)
             STRESS_FAIL("%s", err.text);
         ring_writer_activate(*writer, slot);
     }

@@ -2,6 +2,7 @@
  * Scene of ring_kill: workers are killed and stopped; this process is the master, which writes the ring,
  * drains the uplinks, replaces the dead, and kills whoever is stopped and holds up a full ring.
  */
+#include "shm/uplink.h"
 #include "tests/stress/kill_stage.h"
 
 static uint64_t replaced_stuck;
@@ -62,7 +63,7 @@ static void master_replace(struct master *master, unsigned slot)
     ring_writer_deactivate(master->writer, slot);
     if (before)
         master_drain(master, slot);
-    if (segment_prepare_slot(segment, slot, &err) < 0)
+    if (uplink_prepare(segment, slot, &err) < 0)
         STRESS_FAIL("%s", err.text);
     master_drain(master, slot);
     /* Every commit that returned was received, and at most one more: killed between the commit and its

@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     struct error err = {0};
     struct segment_settings settings = {.ring_bytes = 65536, .uplink_bytes = 4096, .slots = 1};
     segment = segment_create(&settings, &err);
-    if (segment == NULL || segment_prepare_slot(segment, 0, &err) < 0)
+    if (segment == NULL || uplink_prepare(segment, 0, &err) < 0)
         STRESS_FAIL("%s", err.text);
     struct ring_writer *writer = ring_writer_open(segment);
     ring_writer_activate(writer, 0);

@@ -151,7 +151,7 @@ int main(int argc, char **argv)
     static struct worker_thread threads[WORKERS_MAX];
     static struct master_side sides[WORKERS_MAX];
     for (unsigned slot = 0; slot < workers; slot++) {
-        if (segment_prepare_slot(segment, slot, &err) < 0)
+        if (uplink_prepare(segment, slot, &err) < 0)
             STRESS_FAIL("%s", err.text);
         sides[slot].uplink = uplink_open(segment, slot);
         threads[slot].slot = slot;

@@ -29,7 +29,7 @@ static void write_string(struct writer *writer, struct slice value)
         text_append_json_utf8(&writer->text, value);
         return;
     }
-    utf8_repair(value, &repaired);
+    text_append_repaired(&repaired, value);
     text_append_json_utf8(&writer->text, text_slice(&repaired));
     text_free(&repaired);
 }

@@ -13,7 +13,7 @@
 static void directories_add(struct policy_directories *directories, struct slice path)
 {
     struct text repaired = {0};
-    utf8_repair(path, &repaired);
+    text_append_repaired(&repaired, path);
     if (directories->count == directories->capacity) {
         directories->capacity = directories->capacity ? directories->capacity * 2 : 32;
         directories->items =

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <poll.h>
+#include "shm/uplink.h"
 
 struct segment *make_segment(size_t ring_bytes, size_t uplink_bytes, unsigned slots)
 {
@@ -22,8 +23,8 @@ struct segment *make_segment(size_t ring_bytes, size_t uplink_bytes, unsigned sl
 void prepare(struct segment *segment, unsigned slot)
 {
     struct error err = {0};
-    if (segment_prepare_slot(segment, slot, &err) < 0)
-        fail_msg("segment_prepare_slot: %s", err.text);
+    if (uplink_prepare(segment, slot, &err) < 0)
+        fail_msg("uplink_prepare: %s", err.text);
 }
 
 struct segment_descriptors copy_descriptors(const struct segment *segment, unsigned slot)

@@ -106,7 +106,7 @@ static void test_allocation_failure(void **state)
     struct segment *segment = make_segment(65536, 8192, 2);
     err = (struct error){0};
     fail_after = 0;
-    assert_int_equal(segment_prepare_slot(segment, 1, &err), -1);
+    assert_int_equal(uplink_prepare(segment, 1, &err), -1);
     assert_int_equal(err.code, ENOSPC);
     assert_non_null(strstr(err.text, "8192 bytes"));
     assert_non_null(strstr(err.text, "uplink of worker slot 1"));

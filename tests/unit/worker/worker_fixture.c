@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
+#include "shm/uplink.h"
 #include "worker/worker.h"
 
 /* There with SAN=address and SAN=coverage only: the worker's process ends by _exit, so its leaks are looked
@@ -71,7 +72,7 @@ void fixture_start(struct fixture *fixture)
     log_configure(&quiet);
     fixture->segment = segment_create(&settings, &err);
     assert_non_null(fixture->segment);
-    assert_int_equal(segment_prepare_slot(fixture->segment, 0, &err), 0);
+    assert_int_equal(uplink_prepare(fixture->segment, 0, &err), 0);
     event_limit_write(fixture->segment, fixture->config.limits.event_max_bytes);
     worker_table_next_incarnation(fixture->segment, 0);
     fixture->ring = ring_writer_open(fixture->segment);

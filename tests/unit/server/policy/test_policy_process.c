@@ -16,6 +16,7 @@
 #include "shm/common/clock.h"
 #include "shm/common/log.h"
 #include "shm/link/policy_socket.h"
+#include "shm/uplink.h"
 #include "shm/worker_table.h"
 #include "server/policy/policy_process.h"
 #include "tests/unit/server/policy/bundle/bundle_harness.h"
@@ -50,7 +51,7 @@ static void start(void)
     int ends[2];
     process.master = segment_create(&settings, &err);
     assert_non_null(process.master);
-    assert_int_equal(segment_prepare_slot(process.master, SLOT, &err), 0);
+    assert_int_equal(uplink_prepare(process.master, SLOT, &err), 0);
     worker_table_next_incarnation(process.master, SLOT);
     event_limit_write(process.master, 20000);
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);

@@ -43,7 +43,7 @@ static void fixture_open(struct fixture *fixture, size_t queue_max)
     log_configure(&quiet);
     fixture->master = segment_create(&settings, &err);
     assert_non_null(fixture->master);
-    assert_int_equal(segment_prepare_slot(fixture->master, 1, &err), 0);
+    assert_int_equal(uplink_prepare(fixture->master, 1, &err), 0);
     worker_table_next_incarnation(fixture->master, 1);
     event_limit_write(fixture->master, 20000);
     struct segment_descriptors descriptors = segment_descriptors(fixture->master, 1);

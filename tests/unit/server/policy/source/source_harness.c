@@ -16,6 +16,7 @@
 #include "shm/ring_event.h"
 #include "shm/ring.h"
 #include "server/policy/source/job.h"
+#include "shm/uplink.h"
 
 #define SLOT 1
 
@@ -33,7 +34,7 @@ static void open_segment(struct source_harness *harness)
     struct error err = {0};
     harness->master = segment_create(&settings, &err);
     assert_non_null(harness->master);
-    assert_int_equal(segment_prepare_slot(harness->master, SLOT, &err), 0);
+    assert_int_equal(uplink_prepare(harness->master, SLOT, &err), 0);
     worker_table_next_incarnation(harness->master, SLOT);
     event_limit_write(harness->master, 20000);
     struct segment_descriptors descriptors = segment_descriptors(harness->master, SLOT);
