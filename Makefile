@@ -12,7 +12,7 @@
 # make bench-peers   beside nats-server and nchan; make bench-scale: curves over workers, topics, clients
 # make bench-check   instructions per delivery against tests/bench/instructions.expected; bench-check-update writes it
 # Variables: CC=gcc|clang (gcc 12, clang 14 or newer)  SAN=address|thread (objects and program then live in build/address, build/thread)
-#            BUILD=folder  OPTIMIZE=-O2  WERROR=1 (a warning is an error)  WERROR= (it is not)  V=1 (shows the commands)
+#            BUILD=folder  OPTIMIZE=-O2  WERROR=1 (a warning is an error)  V=1 (shows the commands)
 
 CC       ?= gcc
 ifeq ($(origin CC),default)
@@ -179,12 +179,14 @@ format:
 	clang-format -i $(LINT_SOURCES)
 lint:
 	@CC='$(CC)' tests/packages need build lint
-	@$(BUILD_ALL)
+	@WERROR=1 $(BUILD_ALL)
 	tests/layout
 	tests/circles $(OUT)/obj
 	clang-format --dry-run --Werror $(LINT_SOURCES)
 	tests/tidy --cache $(OUT)/tidy --flags "$(subst ",\",$(CPPFLAGS))"
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE \
+	    -D__GNUC__=12 '-D__attribute__(x)=' '-DcJSON_ArrayForEach(at,list)=while (((at) = (list)->child))' \
+	    '-DTAILQ_FOREACH(at,list,link)=while (((at) = (list)->tqh_first))' \
 	    --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches server shm broadcast worker
 
 # ---- figures: build/bench/results.md. BENCH_QUICK=1 for a minute's worth of them.
