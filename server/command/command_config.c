@@ -1,12 +1,14 @@
 /* check-config, print-config, options: what the configuration is, without running it. */
 #include "server/command/command.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "broadcast/broadcast.h"
 #include "shm/common/log_redact.h"
 #include "shm/common/url_display.h"
+#include "server/command/check_files.h"
 #include "worker/auth/auth.h"
 #include "worker/api/data_sources.h"
 #include "worker/net/tls.h"
@@ -27,6 +29,13 @@ static void print_note(void *context, const char *line)
     printf("note: %s\n", line);
 }
 
+static void keep_first(void *context, const char *line)
+{
+    struct error *err = context;
+    if (err->code == 0)
+        error_set(err, EINVAL, "%s", line);
+}
+
 bool command_check_backbone(const struct config *config, char *line, size_t size)
 {
     struct error err = {0};
@@ -35,9 +44,11 @@ bool command_check_backbone(const struct config *config, char *line, size_t size
     settings.notifier_id = "";
     if (!config->broadcast.uri)
         return true;
-    /* When the URI is good, it is not what the message is about. */
+    /* When the URI is good, it is not what the message is about. A library's own message about a file that is not there
+     * does not name it. */
     if (broadcast_check_uri(config->broadcast.uri, &err) == 0) {
-        if (broadcast_check_settings(&settings, &err) == 0)
+        if (check_files_of_backbone(config, keep_first, &err) == 0 &&
+            broadcast_check_settings(&settings, &err) == 0)
             return true;
         snprintf(line, size, "%s", err.text);
         return false;
@@ -107,7 +118,9 @@ int command_check_config(int argc, char **argv)
         printf("%s: check-config has no such option\n", command.arguments[0]);
         problems++;
     }
-    if (!command_check_backbone(config, line, sizeof line)) {
+    size_t file_problems = problems ? 0 : check_files(config, print_problem, NULL);
+    problems += file_problems;
+    if (!file_problems && !command_check_backbone(config, line, sizeof line)) {
         print_problem(NULL, line);
         problems++;
     }
