@@ -55,7 +55,7 @@
 #include "shm/segment.h"
 
 #define LAYOUT_MAGIC          UINT64_C(0x314d48534c41504f) /* "OPALSHM1" in memory, little endian */
-#define LAYOUT_VERSION        2u
+#define LAYOUT_VERSION        3u
 #define LAYOUT_LINE           128
 #define LAYOUT_FANOUT_BUCKETS 16
 #define LAYOUT_HTTP_CELLS     736 /* 32 routes, 23 statuses */
@@ -91,6 +91,10 @@ struct layout_control {
     alignas(LAYOUT_LINE) _Atomic uint64_t ring_tail; /* position after the last published record */
     alignas(LAYOUT_LINE) _Atomic uint64_t event_limit;
     _Atomic uint32_t backbone_state;
+    _Atomic uint32_t backbone_trouble;
+    _Atomic uint64_t backbone_pending_events;
+    _Atomic uint64_t backbone_pending_ns;
+    _Atomic uint64_t backbone_lag;
     _Atomic uint64_t backbone_away_ns;       /* up to the last return */
     _Atomic uint64_t backbone_away_since_ns; /* 0: it is there, or there is none */
     _Atomic uint64_t master_heartbeat_ns;    /* 0: none yet */

@@ -145,6 +145,27 @@ void backbone_state_write(struct segment *segment, enum backbone_state state)
     atomic_store_explicit(&control->backbone_state, (uint32_t)state, ORDER_FIGURE);
 }
 
+struct backbone_health backbone_health_read(const struct segment *segment)
+{
+    const struct layout_control *control = segment->control;
+    segment_check(segment);
+    return (struct backbone_health){
+        .trouble = (enum backbone_trouble)atomic_load_explicit(&control->backbone_trouble, ORDER_FIGURE),
+        .pending_events = atomic_load_explicit(&control->backbone_pending_events, ORDER_FIGURE),
+        .pending_ns = atomic_load_explicit(&control->backbone_pending_ns, ORDER_FIGURE),
+        .lag = atomic_load_explicit(&control->backbone_lag, ORDER_FIGURE)};
+}
+
+void backbone_health_write(struct segment *segment, const struct backbone_health *health)
+{
+    struct layout_control *control = segment->control;
+    segment_check(segment);
+    atomic_store_explicit(&control->backbone_trouble, (uint32_t)health->trouble, ORDER_FIGURE);
+    atomic_store_explicit(&control->backbone_pending_events, health->pending_events, ORDER_FIGURE);
+    atomic_store_explicit(&control->backbone_pending_ns, health->pending_ns, ORDER_FIGURE);
+    atomic_store_explicit(&control->backbone_lag, health->lag, ORDER_FIGURE);
+}
+
 uint64_t master_heartbeat_read(const struct segment *segment)
 {
     segment_check(segment);

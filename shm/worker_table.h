@@ -47,6 +47,9 @@ const char *counter_help(enum counter counter); /* "" for all but the first of a
 /* The state of the backbone; written by the master, read by workers (health checks). */
 enum backbone_state backbone_state_read(const struct segment *segment);
 void backbone_state_write(struct segment *segment, enum backbone_state state);
+/* Each figure by itself; together they may be of two moments. */
+struct backbone_health backbone_health_read(const struct segment *segment);
+void backbone_health_write(struct segment *segment, const struct backbone_health *health);
 /*
  * When the master's loop last ran (CLOCK_MONOTONIC ns): written by the master several times a second, read by workers (health
  * checks). 0: it has not run yet.

@@ -69,6 +69,21 @@ static void kafka_log_brokers(const struct kafka *kafka)
     text_free(&line);
 }
 
+static void kafka_on_outgoing(void *owner, struct kafka_outgoing *out)
+{
+    struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, owner);
+    *out = (struct kafka_outgoing){.count = kafka_producer_pending(kafka->producer),
+        .oldest_ns = kafka_producer_oldest_ns(kafka->producer),
+        .refused = kafka_producer_is_refused(kafka->producer)};
+}
+
+static void kafka_on_throttled(void *owner, const char *broker, int delay_ms)
+{
+    struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, owner);
+    if (kafka->consumer)
+        kafka_consumer_note_throttle(kafka->consumer, "sending", broker, delay_ms);
+}
+
 static void kafka_on_limit(void *owner, uint64_t bytes)
 {
     struct kafka *kafka = object_cast(struct kafka, KAFKA_MAGIC, owner);
@@ -96,9 +111,11 @@ static int kafka_open_parts(struct kafka *kafka, struct event_base *base, void *
         base, kafka->settings, kafka->brokers.data, !mock, &kafka->callbacks, context, err);
     if (!kafka->producer)
         return -1;
+    kafka_producer_on_throttle(kafka->producer, kafka_on_throttled, kafka);
     struct kafka_consumer_options options = {.brokers = kafka->brokers.data,
         .secure = !mock,
         .fetch_wait_ms = mock ? KAFKA_FETCH_WAIT_MOCK_MS : KAFKA_FETCH_WAIT_MS,
+        .outgoing = kafka_on_outgoing,
         .limit_known = kafka_on_limit,
         .owner = kafka};
     kafka->consumer = kafka_consumer_open(base, kafka->settings, &options, &kafka->callbacks, context, err);

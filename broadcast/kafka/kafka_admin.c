@@ -15,15 +15,16 @@
 #define KAFKA_ADMIN_WAIT_MS 10000
 /* after a refusal to make the topic */
 #define KAFKA_ADMIN_AGAIN (5 * CLOCK_SECOND)
-/* for how long a limit isn't asked for again */
-#define KAFKA_ADMIN_FRESH (60 * CLOCK_SECOND)
-/* ... after we were told that we may not know it */
+/* for how long they aren't asked for again */
+#define KAFKA_ADMIN_FRESH (15 * CLOCK_SECOND)
+/* ... after we were told that we may not know them */
 #define KAFKA_ADMIN_REFUSED (600 * CLOCK_SECOND)
 
 struct kafka_admin {
     uint32_t magic;
     rd_kafka_t *handle;
     const char *topic;
+    const char *brokers;
     void (*changed)(void *context);
     void *context;
     struct kafka_watch answers;
@@ -32,7 +33,9 @@ struct kafka_admin {
     bool refusal_told;
     uint64_t create_after_ns;
     uint64_t ask_after_ns;
-    uint64_t message_max;
+    struct kafka_topic_settings settings;
+    /* What was logged last of what is wrong. */
+    struct text advice;
     struct log_limiter limit_create;
 };
 
@@ -69,16 +72,43 @@ static void kafka_admin_on_created(struct kafka_admin *admin, rd_kafka_event_t *
             admin, code ? code : RD_KAFKA_RESP_ERR__BAD_MSG, rd_kafka_event_error_string(event));
 }
 
-static void kafka_admin_take_limit(struct kafka_admin *admin, const char *value)
+static void kafka_admin_log_advice(struct kafka_admin *admin)
 {
-    char *end;
-    uint64_t bytes = strtoull(value, &end, 10);
-    if (end == value || *end || !bytes || bytes == admin->message_max)
-        return;
-    admin->message_max = bytes;
-    log_write(LOG_INFO, LOGGER_BROADCAST, "topic '%s' takes messages of up to %" PRIu64 " bytes",
-        admin->topic, bytes);
-    admin->changed(admin->context);
+    struct text advice = {0};
+    kafka_topic_settings_check(&admin->settings, admin->topic, admin->brokers, &advice);
+    if (!slice_equals(text_slice(&advice), text_slice(&admin->advice))) {
+        char *rest = advice.length ? advice.data : NULL;
+        char *copy = rest ? memory_copy_string(rest) : NULL;
+        char *lines = copy;
+        char *line;
+        while ((line = strsep(&lines, "\n")))
+            if (*line)
+                log_write(LOG_ERROR, LOGGER_BROADCAST, "topic '%s': %s", admin->topic, line);
+        if (!rest)
+            log_write(LOG_INFO, LOGGER_BROADCAST, "topic '%s': its settings are right now", admin->topic);
+        free(copy);
+    }
+    text_free(&admin->advice);
+    admin->advice = advice;
+}
+
+static void kafka_admin_take_settings(
+    struct kafka_admin *admin, const rd_kafka_ConfigEntry_t **entries, size_t count)
+{
+    struct kafka_topic_settings before = admin->settings;
+    for (size_t i = 0; i < count; i++) {
+        const char *value = rd_kafka_ConfigEntry_value(entries[i]);
+        if (value)
+            kafka_topic_settings_take(&admin->settings, rd_kafka_ConfigEntry_name(entries[i]), value);
+    }
+    admin->settings.known = true;
+    if (admin->settings.message_max && admin->settings.message_max != before.message_max)
+        log_write(LOG_INFO, LOGGER_BROADCAST, "topic '%s' takes messages of up to %" PRIu64 " bytes",
+            admin->topic, admin->settings.message_max);
+    kafka_admin_log_advice(admin);
+    if (!before.known || before.message_max != admin->settings.message_max ||
+        before.compacted != admin->settings.compacted)
+        admin->changed(admin->context);
 }
 
 static void kafka_admin_on_described(struct kafka_admin *admin, rd_kafka_event_t *event)
@@ -103,18 +133,14 @@ static void kafka_admin_on_described(struct kafka_admin *admin, rd_kafka_event_t
             code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED)
             admin->ask_after_ns = clock_monotonic_ns() + KAFKA_ADMIN_REFUSED;
         log_write(admin->refusal_told ? LOG_DEBUG : LOG_INFO, LOGGER_BROADCAST,
-            "Kafka doesn't tell the message limit of topic '%s' (%s): what is too large is found out on "
+            "Kafka doesn't tell the settings of topic '%s' (%s): what is too large is found out on "
             "sending",
             admin->topic, reason ? reason : "no answer");
         admin->refusal_told = true;
         return;
     }
     const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
-    for (size_t i = 0; i < count; i++) {
-        const char *value = rd_kafka_ConfigEntry_value(entries[i]);
-        if (value && strcmp(rd_kafka_ConfigEntry_name(entries[i]), "max.message.bytes") == 0)
-            kafka_admin_take_limit(admin, value);
-    }
+    kafka_admin_take_settings(admin, entries, count);
 }
 
 static void kafka_admin_on_answers(void *context)
@@ -157,7 +183,7 @@ void kafka_admin_create_topic(struct kafka_admin *admin)
     rd_kafka_NewTopic_destroy(topic);
 }
 
-void kafka_admin_learn_limit(struct kafka_admin *admin)
+void kafka_admin_look(struct kafka_admin *admin)
 {
     uint64_t now = clock_monotonic_ns();
     if (admin->asking || now < admin->ask_after_ns)
@@ -173,13 +199,18 @@ void kafka_admin_learn_limit(struct kafka_admin *admin)
 
 uint64_t kafka_admin_message_max(const struct kafka_admin *admin)
 {
-    return admin->message_max;
+    return admin->settings.message_max ? admin->settings.message_max : UINT64_MAX;
+}
+
+const struct kafka_topic_settings *kafka_admin_topic(const struct kafka_admin *admin)
+{
+    return &admin->settings;
 }
 
 /* ---- life cycle ---- */
 
 struct kafka_admin *kafka_admin_open(struct event_base *base, rd_kafka_t *handle, const char *topic,
-    void (*changed)(void *context), void *context, struct error *err)
+    const char *brokers, void (*changed)(void *context), void *context, struct error *err)
 {
     struct kafka_admin *admin = memory_allocate(sizeof *admin);
     admin->magic = KAFKA_ADMIN_MAGIC;
@@ -187,7 +218,9 @@ struct kafka_admin *kafka_admin_open(struct event_base *base, rd_kafka_t *handle
     admin->topic = topic;
     admin->changed = changed;
     admin->context = context;
-    admin->message_max = UINT64_MAX;
+    admin->brokers = brokers;
+    /* no limit until they are known */
+    admin->settings.retention_ms = admin->settings.retention_bytes = -1;
     if (kafka_watch_open(
             &admin->answers, base, rd_kafka_queue_new(handle), kafka_admin_on_answers, admin, err) < 0) {
         free(admin);
@@ -201,6 +234,7 @@ void kafka_admin_close(struct kafka_admin *admin)
     if (!admin)
         return;
     kafka_watch_close(&admin->answers);
+    text_free(&admin->advice);
     admin->magic = 0;
     free(admin);
 }

@@ -22,6 +22,7 @@
 #include "broadcast/kafka/kafka_config.h"
 #include "broadcast/kafka/kafka_delivery.h"
 #include "broadcast/kafka/kafka_extra.h"
+#include "broadcast/kafka/kafka_health.h"
 #include "broadcast/kafka/kafka_log.h"
 #include "broadcast/kafka/kafka_reader.h"
 #include "broadcast/kafka/kafka_stats.h"
@@ -39,8 +40,8 @@
 #define KAFKA_DOWN_REPORTS 5
 /* A broker that just started denies topics that it has for a moment. */
 #define KAFKA_MISSING_NS (3 * CLOCK_SECOND)
-/* A position that is looked up or checked for longer than this is an outage. */
-#define KAFKA_UNSETTLED_NS (2 * CLOCK_SECOND)
+/* Between two looks whether a refused topic may be read again. */
+#define KAFKA_RETRY_NS (2 * CLOCK_SECOND)
 
 struct kafka_consumer {
     uint32_t magic;
@@ -62,25 +63,23 @@ struct kafka_consumer {
     unsigned down_reports;
     /* Not connected since then. */
     uint64_t away_since_ns;
+    /* For the state: why it is not up, how long the leader has sent nothing, when a quota delayed something last. */
+    enum backbone_trouble trouble;
+    uint64_t silent_for_ns;
+    uint64_t throttled_ns;
+    uint64_t lag;
+    uint64_t retried_ns;
+    void (*outgoing)(void *owner, struct kafka_outgoing *out);
     uint64_t gap_since_ns;
     /* The brokers say the topic does not exist; 0: it does, or they have not said. */
     uint64_t missing_since_ns;
     bool missing_told;
     struct kafka_log log;
     struct log_limiter limit_error;
+    struct log_limiter limit_throttle;
 };
 
 /* ---- state ---- */
-
-static const char *kafka_consumer_gap_reason(const struct kafka_consumer *consumer)
-{
-    if (consumer->missing_told)
-        return "Kafka has no such topic any more";
-    if (!consumer->connected)
-        return "no connection to the broker that leads it; what others send is read later, from where we "
-               "stopped";
-    return "looking up where to go on reading";
-}
 
 static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum backbone_state state)
 {
@@ -93,7 +92,7 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum backb
         consumer->gap_since_ns = now;
         log_write(LOG_WARNING, LOGGER_BROADCAST,
             "Broadcaster lost channel '%s': %s; events to send wait meanwhile", consumer->settings->channel,
-            kafka_consumer_gap_reason(consumer));
+            backbone_trouble_text(consumer->trouble));
     } else if (state == BACKBONE_LOST) {
         log_write(LOG_ERROR, LOGGER_BROADCAST, BROADCAST_GIVING_UP,
             (unsigned)consumer->settings->reconnect_max_retries);
@@ -107,31 +106,52 @@ static void kafka_consumer_set_state(struct kafka_consumer *consumer, enum backb
             consumer->settings->channel);
     }
     if (state == BACKBONE_UP)
-        kafka_admin_learn_limit(consumer->admin);
+        kafka_admin_look(consumer->admin);
     consumer->callbacks->state(consumer->context, state);
 }
 
 /* The state's receiver asks for the limit each time. */
-static void kafka_consumer_on_limit(void *context)
+static void kafka_consumer_on_settings(void *context)
 {
     struct kafka_consumer *consumer = object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, context);
+    kafka_reader_set_holes(consumer->reader,
+        kafka_admin_topic(consumer->admin)->was_compacted ? KAFKA_HOLES_COMPACTED : KAFKA_HOLES_TRANSACTIONS);
     if (consumer->limit_known)
         consumer->limit_known(consumer->owner, kafka_admin_message_max(consumer->admin));
     consumer->callbacks->state(consumer->context, consumer->state);
 }
 
-static bool kafka_consumer_is_settled(const struct kafka_consumer *consumer)
+static void kafka_consumer_report_health(
+    struct kafka_consumer *consumer, const struct kafka_outgoing *outgoing, uint64_t now)
 {
-    uint64_t since = kafka_reader_unsettled_ns(consumer->reader);
-    /* The first time, positions must be known: clients are taken from then on. */
-    return !since || (consumer->state == BACKBONE_UP && clock_monotonic_ns() - since < KAFKA_UNSETTLED_NS);
+    struct backbone_health health = {.trouble = consumer->trouble,
+        .pending_events = outgoing->count,
+        .pending_ns = outgoing->oldest_ns ? now - outgoing->oldest_ns : 0,
+        .lag = consumer->lag};
+    if (consumer->callbacks->health)
+        consumer->callbacks->health(consumer->context, &health);
 }
 
 static void kafka_consumer_update_state(struct kafka_consumer *consumer)
 {
-    bool up = consumer->connected && kafka_reader_partition_count(consumer->reader) > 0 &&
-              kafka_consumer_is_settled(consumer);
-    if (up)
+    uint64_t now = clock_monotonic_ns();
+    struct kafka_outgoing outgoing = {0};
+    if (consumer->outgoing)
+        consumer->outgoing(consumer->owner, &outgoing);
+    struct kafka_signs signs = {
+        .connected = consumer->connected && kafka_reader_partition_count(consumer->reader) > 0,
+        .topic_missing = consumer->missing_told,
+        .topic_compacted = kafka_admin_topic(consumer->admin)->compacted,
+        .read_refused = kafka_reader_is_refused(consumer->reader),
+        .write_refused = outgoing.refused,
+        .was_settled = consumer->state == BACKBONE_UP,
+        .unsettled_ns = kafka_reader_unsettled_ns(consumer->reader),
+        .oldest_ns = outgoing.oldest_ns,
+        .throttled_ns = consumer->throttled_ns,
+        .silent_for_ns = consumer->silent_for_ns};
+    consumer->trouble = kafka_health_judge(&signs, now);
+    kafka_consumer_report_health(consumer, &outgoing, now);
+    if (consumer->trouble == BACKBONE_NO_TROUBLE)
         kafka_consumer_set_state(consumer, BACKBONE_UP);
     else if (consumer->state == BACKBONE_UP)
         kafka_consumer_set_state(consumer, BACKBONE_GAP);
@@ -198,6 +218,18 @@ static void kafka_consumer_on_poke(evutil_socket_t descriptor, short what, void 
         rd_kafka_metadata_destroy(metadata);
 }
 
+/* ---- quotas ---- */
+
+void kafka_consumer_note_throttle(
+    struct kafka_consumer *consumer, const char *what, const char *broker, int delay_ms)
+{
+    consumer->throttled_ns = clock_monotonic_ns();
+    log_write_limited(&consumer->limit_throttle, LOG_WARNING, LOGGER_BROADCAST,
+        "Kafka throttles %s: broker %s delays its answer by %d ms, because of a quota for this client or "
+        "user",
+        what, broker, delay_ms);
+}
+
 /* ---- giving up ---- */
 
 /* librdkafka tries each broker about once a second. The operator's limit counts attempts with the waits of the
@@ -217,6 +249,25 @@ static bool kafka_consumer_is_exhausted(const struct kafka_consumer *consumer)
 }
 
 /* ---- librdkafka's callbacks, from rd_kafka_poll ---- */
+
+static void kafka_consumer_retry_refused(struct kafka_consumer *consumer)
+{
+    uint64_t now = clock_monotonic_ns();
+    if (!kafka_reader_is_refused(consumer->reader) || now - consumer->retried_ns < KAFKA_RETRY_NS)
+        return;
+    consumer->retried_ns = now;
+    kafka_reader_retry(consumer->reader);
+}
+
+static void kafka_consumer_on_throttle(
+    rd_kafka_t *handle, const char *name, int32_t broker, int delay_ms, void *opaque)
+{
+    (void)handle;
+    (void)broker;
+    if (delay_ms > 0)
+        kafka_consumer_note_throttle(
+            object_cast(struct kafka_consumer, KAFKA_CONSUMER_MAGIC, opaque), "reading", name, delay_ms);
+}
 
 static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t length, void *opaque)
 {
@@ -240,11 +291,14 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
         else
             kafka_consumer_topic_missing(consumer);
     }
+    consumer->silent_for_ns = stats.leader_idle_us * 1000;
+    consumer->lag = stats.lag;
+    kafka_consumer_retry_refused(consumer);
     kafka_consumer_update_state(consumer);
     if (!consumer->connected && kafka_consumer_is_exhausted(consumer))
         kafka_consumer_set_state(consumer, BACKBONE_LOST);
     if (consumer->state == BACKBONE_UP)
-        kafka_admin_learn_limit(consumer->admin);
+        kafka_admin_look(consumer->admin);
     return 0; /* librdkafka frees the text */
 }
 
@@ -323,6 +377,7 @@ static int kafka_consumer_configure(struct kafka_consumer *consumer, rd_kafka_co
     rd_kafka_conf_set_stats_cb(conf, kafka_consumer_on_statistics);
     rd_kafka_conf_set_error_cb(conf, kafka_consumer_on_error);
     rd_kafka_conf_set_log_cb(conf, kafka_consumer_on_log);
+    rd_kafka_conf_set_throttle_cb(conf, kafka_consumer_on_throttle);
     return 0;
 }
 
@@ -361,8 +416,8 @@ static int kafka_consumer_start(struct kafka_consumer *consumer, struct event_ba
     consumer->handle = kafka_consumer_make_handle(consumer, options, err);
     if (!consumer->handle)
         return -1;
-    consumer->admin = kafka_admin_open(
-        base, consumer->handle, consumer->settings->channel, kafka_consumer_on_limit, consumer, err);
+    consumer->admin = kafka_admin_open(base, consumer->handle, consumer->settings->channel, consumer->brokers,
+        kafka_consumer_on_settings, consumer, err);
     if (!consumer->admin)
         return -1;
     rd_kafka_set_log_queue(consumer->handle, NULL);
@@ -394,6 +449,7 @@ struct kafka_consumer *kafka_consumer_open(struct event_base *base, const struct
     consumer->brokers = options->brokers;
     consumer->limit_known = options->limit_known;
     consumer->owner = options->owner;
+    consumer->outgoing = options->outgoing;
     consumer->away_since_ns = clock_monotonic_ns();
     consumer->state = BACKBONE_CONNECTING;
     if (kafka_consumer_start(consumer, base, options, err) < 0) {

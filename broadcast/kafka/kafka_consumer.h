@@ -11,11 +11,21 @@
 
 struct kafka_consumer;
 
+struct kafka_outgoing {
+    /* Events that are not acknowledged, and when the oldest was handed in (0: there is none). */
+    uint64_t count;
+    uint64_t oldest_ns;
+    /* This user may not write. */
+    bool refused;
+};
+
 struct kafka_consumer_options {
     const char *brokers;
     bool secure;
     /* how long a broker may hold a fetch that finds nothing */
     int fetch_wait_ms;
+    /* What waits to be sent, for the state; NULL: nothing ever does. */
+    void (*outgoing)(void *owner, struct kafka_outgoing *out);
     /* the topic's max.message.bytes; NULL: nobody asks */
     void (*limit_known)(void *owner, uint64_t bytes);
     void *owner;
@@ -35,6 +45,9 @@ uint64_t kafka_consumer_message_max(const struct kafka_consumer *consumer);
  * at). */
 int kafka_consumer_check(const struct broadcast_settings *settings,
     const struct kafka_consumer_options *options, struct error *err) MUST_CHECK;
+/* A quota delayed an answer of this broker; `what` it was for ("sending"). */
+void kafka_consumer_note_throttle(
+    struct kafka_consumer *consumer, const char *what, const char *broker, int delay_ms);
 void kafka_consumer_close(struct kafka_consumer *consumer);
 
 #endif

@@ -344,6 +344,13 @@ struct kafka_decision kafka_identity_doubt(struct kafka_identity *identity, uint
     return identity->phase == KAFKA_READING ? identity_check(identity, now_ns) : wait_for_more;
 }
 
+struct kafka_decision kafka_identity_repeat(struct kafka_identity *identity)
+{
+    if (identity->phase == KAFKA_READING)
+        return (struct kafka_decision){.step = KAFKA_ASK, .offset = identity->position};
+    return identity_ask(identity, identity->question);
+}
+
 static void identity_note_missing(struct kafka_identity *identity, uint64_t now_ns)
 {
     /* A log that can be read is there, whatever this broker says. */

@@ -104,6 +104,8 @@ struct kafka_decision kafka_identity_refused(
     struct kafka_identity *identity, int32_t broker, uint64_t now_ns);
 /* The log may be another one: a connection was lost, the leader changed, partitions disappeared. */
 struct kafka_decision kafka_identity_doubt(struct kafka_identity *identity, uint64_t now_ns);
+/* The present question once more, or where reading is. */
+struct kafka_decision kafka_identity_repeat(struct kafka_identity *identity);
 /* A broker says that the topic does not exist (may be called as often as it says so) / that it exists. */
 struct kafka_decision kafka_identity_missing(struct kafka_identity *identity, uint64_t now_ns);
 struct kafka_decision kafka_identity_there(struct kafka_identity *identity, uint64_t now_ns);

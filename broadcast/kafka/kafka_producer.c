@@ -78,6 +78,11 @@ struct kafka_producer {
     /* The sender makes batches that are too large, larger than this. */
     bool renew;
     uint64_t batch_bytes;
+    /* A quota delayed an answer; NULL: nobody asks. */
+    void (*throttled)(void *owner, const char *broker, int delay_ms);
+    void *throttle_owner;
+    /* The last answer was that this user may not write. */
+    bool refused;
     /* Acknowledged in this turn, reported together. */
     uint64_t sent;
     struct log_limiter limit_full;
@@ -170,6 +175,7 @@ static void producer_on_report(void *owner, void *opaque, rd_kafka_resp_err_t co
 {
     struct kafka_producer *producer = object_cast(struct kafka_producer, KAFKA_PRODUCER_MAGIC, owner);
     struct kafka_pending_item *item = object_cast(struct kafka_pending_item, KAFKA_PENDING_MAGIC, opaque);
+    producer->refused = kafka_send_error_is_refusal(code);
     if (code) {
         producer_take_back(producer, item, message, code);
         return;
@@ -186,6 +192,13 @@ static void producer_on_fatal(void *owner, rd_kafka_resp_err_t code)
     producer->fatal = true;
     producer->fatal_count++;
     producer_hold(producer, rd_kafka_err2str(code));
+}
+
+static void producer_on_throttled(void *owner, const char *broker, int delay_ms)
+{
+    struct kafka_producer *producer = object_cast(struct kafka_producer, KAFKA_PRODUCER_MAGIC, owner);
+    if (producer->throttled)
+        producer->throttled(producer->throttle_owner, broker, delay_ms);
 }
 
 /* ---- sending ---- */
@@ -341,6 +354,7 @@ static int producer_open_sender(struct kafka_producer *producer, struct error *e
         .batch_bytes = producer->batch_bytes,
         .report = producer_on_report,
         .fatal = producer_on_fatal,
+        .throttled = producer_on_throttled,
         .idle = producer_on_idle,
         .owner = producer};
     producer->sender = kafka_sender_open(producer->base, &options, err);
@@ -446,9 +460,26 @@ int kafka_producer_check(const struct broadcast_settings *settings, bool secure,
     return kafka_sender_check(&options, err);
 }
 
+void kafka_producer_on_throttle(struct kafka_producer *producer,
+    void (*throttled)(void *owner, const char *broker, int delay_ms), void *owner)
+{
+    producer->throttled = throttled;
+    producer->throttle_owner = owner;
+}
+
 size_t kafka_producer_pending(const struct kafka_producer *producer)
 {
     return producer->pending.count;
+}
+
+uint64_t kafka_producer_oldest_ns(const struct kafka_producer *producer)
+{
+    return kafka_pending_oldest_ns(&producer->pending);
+}
+
+bool kafka_producer_is_refused(const struct kafka_producer *producer)
+{
+    return producer->refused;
 }
 
 rd_kafka_t *kafka_producer_handle(const struct kafka_producer *producer)

@@ -22,8 +22,15 @@ int kafka_producer_send(struct kafka_producer *producer, struct slice message, u
 /* The broker refuses batches above this: makes librdkafka anew with smaller ones if need be, as soon as
  * nothing is in flight. Not from a callback of the producer. */
 void kafka_producer_limit_batches(struct kafka_producer *producer, uint64_t bytes);
+/* `throttled` is called when a quota delays an answer of a broker. */
+void kafka_producer_on_throttle(struct kafka_producer *producer,
+    void (*throttled)(void *owner, const char *broker, int delay_ms), void *owner);
 /* Messages not yet acknowledged. */
 size_t kafka_producer_pending(const struct kafka_producer *producer);
+/* When the oldest of them was handed in; 0: there is none. */
+uint64_t kafka_producer_oldest_ns(const struct kafka_producer *producer);
+/* This user may not write to the topic, as far as the last answer goes. */
+bool kafka_producer_is_refused(const struct kafka_producer *producer);
 /* Blocks for at most about `grace_ms` while messages are unsent. Returns how many stay unsent. */
 size_t kafka_producer_close(struct kafka_producer *producer, int grace_ms);
 /* -1 when a producer can't be made with these settings. Connects to nothing. */

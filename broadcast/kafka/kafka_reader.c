@@ -33,6 +33,9 @@ struct kafka_reader {
     /* The event callback refused it: offered again first. */
     rd_kafka_message_t *held;
     bool paused;
+    /* The last word of the broker was that this user may not read. */
+    bool refused;
+    enum kafka_holes holes;
     struct log_limiter limit_error;
     struct log_limiter limit_lost;
 };
@@ -128,6 +131,7 @@ static bool reader_see(struct kafka_reader *reader, const rd_kafka_message_t *me
     struct kafka_seen seen = reader_seen(message);
     uint64_t now = clock_monotonic_ns();
     bool unsettled = kafka_identity_unsettled_ns(identity) != 0;
+    reader->refused = false;
     struct kafka_decision decision = kafka_identity_see(identity, &seen, now);
     if (decision.step == KAFKA_GAP) {
         reader_report_gap(reader, message->partition, &decision);
@@ -203,6 +207,8 @@ static void reader_take_error(struct kafka_reader *reader, const rd_kafka_messag
         log_write_limited(&reader->limit_error, LOG_ERROR, LOGGER_BROADCAST,
             "topic '%s', partition %" PRId32 ": %s: %s", reader->options.settings->channel,
             message->partition, rd_kafka_err2name(message->err), rd_kafka_message_errstr(message));
+        if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+            reader->refused = true;
         if (reader_is_unreadable(message->err))
             kafka_delivery_missed(reader->delivery, "a record could not be read");
     }
@@ -283,8 +289,10 @@ static void reader_add_partitions(struct kafka_reader *reader, int32_t count)
     int32_t old = reader->partition_count;
     reader->partitions = memory_resize(reader->partitions, (size_t)count * sizeof(*reader->partitions));
     reader->partition_count = count;
-    for (int32_t i = old; i < count; i++)
+    for (int32_t i = old; i < count; i++) {
         reader->partitions[i] = kafka_identity_make();
+        kafka_identity_set_holes(reader->partitions[i], reader->holes);
+    }
     for (int32_t i = old; i < count; i++)
         reader_act(reader, i, kafka_identity_start(reader->partitions[i], why, clock_monotonic_ns()));
     if (count > 1)
@@ -320,6 +328,30 @@ void kafka_reader_doubt(struct kafka_reader *reader)
     uint64_t now = clock_monotonic_ns();
     for (int32_t i = 0; i < reader->partition_count; i++)
         reader_act(reader, i, kafka_identity_doubt(reader->partitions[i], now));
+}
+
+void kafka_reader_set_holes(struct kafka_reader *reader, enum kafka_holes holes)
+{
+    reader->holes = holes;
+    for (int32_t i = 0; i < reader->partition_count; i++)
+        kafka_identity_set_holes(reader->partitions[i], holes);
+}
+
+/* The end of the log is told once for each reading. */
+void kafka_reader_retry(struct kafka_reader *reader)
+{
+    uint64_t now = clock_monotonic_ns();
+    for (int32_t i = 0; i < reader->partition_count; i++) {
+        struct kafka_decision again = kafka_identity_doubt(reader->partitions[i], now);
+        if (again.step == KAFKA_WAIT)
+            again = kafka_identity_repeat(reader->partitions[i]);
+        reader_act(reader, i, again);
+    }
+}
+
+bool kafka_reader_is_refused(const struct kafka_reader *reader)
+{
+    return reader->refused;
 }
 
 rd_kafka_topic_t *kafka_reader_topic(const struct kafka_reader *reader)

@@ -36,6 +36,10 @@ void kafka_reader_topic_there(struct kafka_reader *reader, int32_t count);
 void kafka_reader_topic_missing(struct kafka_reader *reader);
 /* The connection to a leader was lost, or the leader changed. */
 void kafka_reader_doubt(struct kafka_reader *reader);
+/* What can make holes in the offsets. */
+void kafka_reader_set_holes(struct kafka_reader *reader, enum kafka_holes holes);
+/* While reading is refused: looks whether it is allowed again. */
+void kafka_reader_retry(struct kafka_reader *reader);
 /* After an event callback returned false: offers that event again before it returns, the rest in the next
  * turn. */
 void kafka_reader_resume(struct kafka_reader *reader);
@@ -44,6 +48,8 @@ void kafka_reader_resume(struct kafka_reader *reader);
 rd_kafka_topic_t *kafka_reader_topic(const struct kafka_reader *reader);
 /* 0 while the topic is not known. */
 int32_t kafka_reader_partition_count(const struct kafka_reader *reader);
+/* This user may not read the topic. */
+bool kafka_reader_is_refused(const struct kafka_reader *reader);
 /* Since when a partition can't be delivered because its end or its log's identity is not known; 0: all are
  * read. */
 uint64_t kafka_reader_unsettled_ns(const struct kafka_reader *reader);

@@ -32,10 +32,18 @@ bool kafka_send_error_is_passing(rd_kafka_resp_err_t code)
     case RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID:
     case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
     case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+    /* The topic is compacted, and our records have no key; or this host's clock is hours fast. */
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
         return true;
     default:
         return false;
     }
+}
+
+bool kafka_send_error_is_refusal(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
 }
 
 bool kafka_send_error_is_size(rd_kafka_resp_err_t code)

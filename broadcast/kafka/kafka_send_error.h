@@ -8,6 +8,8 @@
 /* The same message may well be taken later: the fault is the topic's or the connection's, not the message's.
  * */
 bool kafka_send_error_is_passing(rd_kafka_resp_err_t code);
+/* This user may not write. */
+bool kafka_send_error_is_refusal(rd_kafka_resp_err_t code);
 /* The message, or its batch, is larger than Kafka takes. */
 bool kafka_send_error_is_size(rd_kafka_resp_err_t code);
 

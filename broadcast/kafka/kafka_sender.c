@@ -60,6 +60,16 @@ static void sender_on_error(rd_kafka_t *handle, int code, const char *reason, vo
         handle, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 
+static void sender_on_throttle(
+    rd_kafka_t *handle, const char *name, int32_t broker, int delay_ms, void *opaque)
+{
+    struct kafka_sender *sender = object_cast(struct kafka_sender, KAFKA_SENDER_MAGIC, opaque);
+    (void)handle;
+    (void)broker;
+    if (delay_ms > 0)
+        sender->options.throttled(sender->options.owner, name, delay_ms);
+}
+
 static void sender_on_log(const rd_kafka_t *handle, int level, const char *facility, const char *text)
 {
     struct kafka_sender *sender =
@@ -127,6 +137,7 @@ static rd_kafka_t *sender_make_handle(
     rd_kafka_conf_set_dr_msg_cb(conf, sender_on_report);
     rd_kafka_conf_set_error_cb(conf, sender_on_error);
     rd_kafka_conf_set_log_cb(conf, sender_on_log);
+    rd_kafka_conf_set_throttle_cb(conf, sender_on_throttle);
     rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof reason);
     if (!handle) {
         rd_kafka_conf_destroy(conf);

@@ -27,6 +27,8 @@ struct kafka_sender_options {
     void (*report)(void *owner, void *item, rd_kafka_resp_err_t code, struct slice message);
     /* A fatal error: what is in flight comes back by `report`. Not from within kafka_sender_send. */
     void (*fatal)(void *owner, rd_kafka_resp_err_t code);
+    /* A quota delayed an answer of this broker. */
+    void (*throttled)(void *owner, const char *broker, int delay_ms);
     /* All reports that were there have been made. The sender may be closed here, not in the two above. */
     void (*idle)(void *owner);
     void *owner;

@@ -21,14 +21,14 @@ static bool stats_broker_up(const cJSON *broker)
     return stats_is(broker, "state", "UP") && !stats_is(broker, "source", "internal");
 }
 
-/* True when the broker with this id is connected. Clusters have few brokers: a walk is enough. */
-static bool stats_node_up(const cJSON *brokers, int64_t node)
+/* The connected broker with this id, or NULL. Clusters have few brokers: a walk is enough. */
+static const cJSON *stats_node(const cJSON *brokers, int64_t node)
 {
     const cJSON *broker;
     cJSON_ArrayForEach (broker, brokers)
         if (stats_broker_up(broker) && stats_number(broker, "nodeid") == node)
-            return true;
-    return false;
+            return broker;
+    return NULL;
 }
 
 static void stats_read_brokers(const cJSON *brokers, struct kafka_stats *out)
@@ -51,8 +51,15 @@ static void stats_read_partitions(const cJSON *brokers, const cJSON *partitions,
             continue;
         if (number >= out->partition_count)
             out->partition_count = (int32_t)number + 1;
-        if (!stats_node_up(brokers, stats_number(partition, "broker")))
+        const cJSON *leader = stats_node(brokers, stats_number(partition, "broker"));
+        int64_t idle = stats_number(leader, "rxidle");
+        int64_t lag = stats_number(partition, "consumer_lag");
+        if (!leader)
             out->leaders_up = false;
+        if (idle > 0 && (uint64_t)idle > out->leader_idle_us)
+            out->leader_idle_us = (uint64_t)idle;
+        if (lag > 0)
+            out->lag += (uint64_t)lag;
     }
 }
 

@@ -20,6 +20,10 @@ struct kafka_stats {
     unsigned brokers_up;
     /* Every partition is served by a connected broker (true when there is none). */
     bool leaders_up;
+    /* The longest time for which the leader of a partition has sent nothing, microseconds. */
+    uint64_t leader_idle_us;
+    /* Messages of the topic that were not read yet, as far as it is known. */
+    uint64_t lag;
 };
 
 /* False when the text isn't what it should be. */

@@ -177,6 +177,11 @@ static void link_on_state(void *context, enum backbone_state state)
     link_update_limit(link);
 }
 
+static void link_on_health(void *context, const struct backbone_health *health)
+{
+    backbone_health_write(link_cast(context)->settings.segment, health);
+}
+
 static void link_on_count(void *context, enum broadcast_count what, uint64_t amount)
 {
     static const enum counter counters[] = {
@@ -201,6 +206,7 @@ struct backbone_link *backbone_link_open(
         .state = link_on_state,
         .gap = link_on_gap,
         .count = link_on_count,
+        .health = link_on_health,
         .batch_end = link_on_batch_end,
         .acknowledged = link_on_acknowledged,
     };

@@ -246,7 +246,7 @@ async def test_a_user_with_few_rights(opald, broker, topic):
     broker.create_topic(topic, config={"max.message.bytes": 20000})
     broker.allow(topic, "bob", "Read", "Write", "Describe")
     server = backbone_up(opald(broadcast_uri=uri(broker, "SASL_PLAINTEXT"), channel=topic, env=sasl("SASL_PLAINTEXT", "bob", SCRAM_PASSWORD, "SCRAM-SHA-256")))
-    server.wait_for_log(r"INFO .*Kafka doesn't tell the message limit of topic '[-t0-9a-f]+' \(.*[Aa]uthorization failed", 5)
+    server.wait_for_log(r"INFO .*Kafka doesn't tell the settings of topic '[-t0-9a-f]+' \(.*[Aa]uthorization failed", 5)
     await both_ways(broker, topic, server)
 
     two = backbone_up(opald(broadcast_uri=broker.uri, channel=topic, name="two"))

@@ -122,9 +122,18 @@ static void append_workers(struct text *out, const struct segment *segment)
 static void append_backbone(struct text *out, const struct segment *segment)
 {
     enum backbone_state state = backbone_state_read(segment);
+    struct backbone_health health = backbone_health_read(segment);
     if (state == BACKBONE_NONE)
         return;
     append_gauge(out, "backbone_up", "1: the backbone is there.", state == BACKBONE_UP);
+    append_gauge(out, "backbone_pending_events", "Kafka: events that are not acknowledged yet.",
+        health.pending_events);
+    append_head(out, "backbone_pending_seconds", "gauge", "Kafka: how long the oldest of them waits.");
+    text_append_string(out, "opald_backbone_pending_seconds ");
+    append_seconds(out, health.pending_ns);
+    text_append_char(out, '\n');
+    append_gauge(
+        out, "backbone_consumer_lag", "Kafka: messages of the topic that were not read yet.", health.lag);
     append_head(
         out, "backbone_gap_seconds_total", "counter", "Seconds without the backbone, since the start.");
     text_append_string(out, "opald_backbone_gap_seconds_total ");

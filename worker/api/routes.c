@@ -95,6 +95,20 @@ static bool master_is_silent(const struct http_services *services)
     return beat != 0 && now > beat && (double)(now - beat) > limit;
 }
 
+/* `word` as before there were reasons; the reason, where the backend names one. */
+static void ready_refuse(struct http_exchange *exchange, const char *word)
+{
+    struct backbone_health health = backbone_health_read(exchange->services->segment);
+    const char *reason = backbone_trouble_text(health.trouble);
+    struct text body = {0};
+    text_append_format(&body, "{\"status\":\"error\",\"broadcaster\":\"%s\"", word);
+    if (*reason)
+        text_append_format(&body, ",\"reason\":\"%s\"", reason);
+    text_append_char(&body, '}');
+    http_reply_set(&exchange->reply, 503, HTTP_JSON, text_slice(&body));
+    text_free(&body);
+}
+
 static enum http_answer ready_get(struct http_exchange *exchange)
 {
     enum backbone_state state = backbone_state_read(exchange->services->segment);
@@ -102,11 +116,9 @@ static enum http_answer ready_get(struct http_exchange *exchange)
         http_reply_set(&exchange->reply, 503, HTTP_JSON,
             SLICE_LITERAL("{\"status\":\"error\",\"master\":\"not responding\"}"));
     else if (state == BACKBONE_CONNECTING)
-        http_reply_set(&exchange->reply, 503, HTTP_JSON,
-            SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"connecting\"}"));
+        ready_refuse(exchange, "connecting");
     else if (state == BACKBONE_GAP || state == BACKBONE_LOST)
-        http_reply_set(&exchange->reply, 503, HTTP_JSON,
-            SLICE_LITERAL("{\"status\":\"error\",\"broadcaster\":\"disconnected\"}"));
+        ready_refuse(exchange, "disconnected");
     else
         http_reply_set(&exchange->reply, 200, HTTP_JSON, SLICE_LITERAL(OK_BODY));
     return HTTP_ANSWERED;

@@ -281,8 +281,8 @@ static void test_given_up(void **state)
     (void)state;
     send_number(0, 0);
     run_until_sent(0, 10000);
-    rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 2, RD_KAFKA_RESP_ERR_INVALID_RECORD,
-        RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    rd_kafka_mock_push_request_errors(fixture.cluster, REQUEST_PRODUCE, 2,
+        RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP);
     send_number(7, 0);
     run_until_sent(0, 10000);
     assert_int_equal(fixture.counts[BROADCAST_COUNT_SEND_FAILED], 1);

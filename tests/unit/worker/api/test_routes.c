@@ -43,6 +43,14 @@ static void test_readiness(void **state)
         JSON_REPLY(
             "503 Service Unavailable", "47", "{\"status\":\"error\",\"broadcaster\":\"disconnected\"}"));
     http_test_exchange(&test.http, "GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
+    /* ... and a backend that knows why */
+    struct backbone_health health = {.trouble = BACKBONE_TOPIC_COMPACTED};
+    backbone_health_write(test.http.services.segment, &health);
+    http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n",
+        JSON_REPLY("503 Service Unavailable", "81",
+            "{\"status\":\"error\",\"broadcaster\":\"disconnected\",\"reason\":\"the topic is compacted\"}"));
+    health.trouble = BACKBONE_NO_TROUBLE;
+    backbone_health_write(test.http.services.segment, &health);
     backbone_state_write(test.http.services.segment, BACKBONE_UP);
     http_test_exchange(&test.http, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n", OK_REPLY);
 
