@@ -199,6 +199,7 @@ int main(int argc, char **argv)
         .heartbeat_deadline = option(argc, argv, "deadline", 60),
         .reconnect_max_retries = (int64_t)option(argc, argv, "max_retries", 0),
         .reconnect_enabled = option(argc, argv, "no_reconnect", 0) <= 0,
+        .kafka_config = getenv("DRIVER_KAFKA_CONFIG"),
         .postgres_schema = getenv("DRIVER_SCHEMA") ? getenv("DRIVER_SCHEMA") : "opald",
     };
     driver.base = event_base_new();

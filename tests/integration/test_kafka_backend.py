@@ -379,7 +379,8 @@ def test_a_thousand_reconnects(proxied_kafka, topic, driver):
     """Connections that are cut as soon as they are there, with events under way: memory and descriptors stay as they are, nothing is lost."""
     (proxy,) = proxied_kafka.proxies
     proxied_kafka.create_topic(topic)
-    one = driver(proxied_kafka.uri_by(proxy.port), topic, A, backoff_min=0.01, backoff_max=0.01).up()
+    one = driver(proxied_kafka.uri_by(proxy.port), topic, A,
+                 env={"DRIVER_KAFKA_CONFIG": "reconnect.backoff.ms=10\nreconnect.backoff.max.ms=10"}).up()
     two = driver(proxied_kafka.uri, topic, B).up()
     total, sent, marks = 1000 if not SANITIZER else 300, 0, []
     begin = proxy.accepted
