@@ -2,6 +2,7 @@
 # make run      installs what is missing, builds, serves on localhost:7002
 # make demo     the server on a Kafka of its own, a subscriber and a publisher in one terminal
 # make test     installs what the tests need, runs everything; last line "N passed, N failed"
+# make test-kafka-cluster   every bad day of a Kafka cluster of three brokers; prints a table (half an hour; the worst four: `make test`)
 # make test-backbones   100 clients, 10,000 events, every fault of every backbone at full length (12 minutes; part of `make test` at a small size)
 # make coverage      lines that the unit tests run, by folder
 # make mutation      breaks the product in one place at a time and asks the tests; SAMPLE=60
@@ -70,7 +71,7 @@ link       = $(call run,link)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start
 MAIN      := $(OUT)/obj/server/main.o
 
 .DEFAULT_GOAL := all
-.PHONY: all run demo test coverage mutation test-backbones unit lint format clean deps install uninstall
+.PHONY: all run demo test coverage mutation test-backbones test-kafka-cluster unit lint format clean deps install uninstall
 all: $(OUT)/opald
 
 $(OUT)/opald: $(call objects,$(FOLDERS))
@@ -253,6 +254,12 @@ test-backbones:
 	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' \
 	    OPALD_TEST_PROCESSES=1 OPALD_FLEET=full OPALD_FLEET_RESULTS='$(abspath $(OUT))/test-backbones.txt' tests/run integration tests/integration/test_backbone_faults.py; \
 	    status=$$?; cat $(OUT)/test-backbones.txt; exit $$status
+test-kafka-cluster:
+	@rm -f $(OUT)/test-kafka-cluster.txt
+	@CC='$(CC)' SAN='$(SAN)' BUILD='$(BUILD)' OUT='$(OUT)' MAKE='$(MAKE)' \
+	    OPALD_TEST_PROCESSES=1 OPALD_CLUSTER=full OPALD_CLUSTER_RESULTS='$(abspath $(OUT))/test-kafka-cluster.txt' \
+	    tests/run integration tests/integration/test_kafka_cluster.py; \
+	    status=$$?; cat $(OUT)/test-kafka-cluster.txt; exit $$status
 # ---- end of tests
 
 # ---- drivers: programs of the end-to-end tests that run one folder alone
