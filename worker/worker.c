@@ -3,8 +3,9 @@
  *
  *   attach the shared memory -> listen -> READY -> [TERM: DRAINING, close clients at a pace] -> exit 0
  *
- * It ends at once when the master is gone (the lifeline pipe ends, and as a second belt the kernel's parent-death signal), on INT, QUIT
- * and a second TERM. What it leaves behind (the listening sockets, its committed publishes, its counters) belongs to the master.
+ * It ends at once when the master is gone (the lifeline pipe ends, and as a second belt the kernel's
+ * parent-death signal), on INT, QUIT and a second TERM. What it leaves behind (the listening sockets, its
+ * committed publishes, its counters) belongs to the master.
  */
 #include "worker/worker.h"
 
@@ -34,7 +35,8 @@
 #define WORKER_DRAIN_TICK_MS    20
 #define WORKER_DRAIN_PER_SECOND 500.0 /* websockets closed when stopping, at least */
 
-/* The process's context: signal handlers of libevent run in the loop, so nothing here is touched asynchronously. */
+/* The process's context: signal handlers of libevent run in the loop, so nothing here is touched
+ * asynchronously. */
 struct worker_process {
     uint32_t magic;
     struct worker_parts parts;

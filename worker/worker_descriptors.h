@@ -15,7 +15,8 @@ struct worker_descriptors {
     int listener_count;
     /* certificate and key (worker/net/tls_store.h); -1: the listeners are plain */
     int tls_store;
-    /* read end of a pipe that the master holds open; its end: the master is gone, and the worker exits at once */
+    /* read end of a pipe that the master holds open; its end: the master is gone, and the worker exits at
+     * once */
     int lifeline;
     /* of auth_keys_give; 0: none, they are loaded from the configuration if it has any */
     int keys;

@@ -9,6 +9,7 @@
 #include "worker/api/routes.h"
 #include "worker/auth/auth.h"
 #include "worker/client/acceptor.h"
+#include "worker/client/client_roster.h"
 #include "worker/client/connection_http.h"
 #include "worker/client/connections.h"
 #include "worker/client/inquiry.h"
@@ -168,6 +169,12 @@ static int open_services(
     parts->bundles = bundle_cache_open(parts->base, config, descriptors->policy_address);
     parts->peers = peers_open(
         parts->base, descriptors->handoff_receive, descriptors->handoff_send, descriptors->slot_count);
+    parts->client_roster = client_roster_open(&(struct client_roster_settings){
+        .connections = parts->connections,
+        .peers = parts->peers,
+        .slot = parts->counters.slot,
+        .answer_max_bytes = config->client_info_max_bytes,
+    });
     parts->inquiry = inquiry_open(&(struct inquiry_settings){
         .base = parts->base,
         .config = config,
@@ -270,6 +277,7 @@ void worker_parts_close(struct worker_parts *parts)
     http_stage_close(parts->http_stage);
     websocket_stage_close(parts->websocket_stage);
     inquiry_close(parts->inquiry);
+    client_roster_close(parts->client_roster);
     peers_close(parts->peers);
     if (parts->bundles)
         bundle_cache_close(parts->bundles);

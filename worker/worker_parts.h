@@ -1,6 +1,6 @@
 /*
- * The parts of one worker process, and how they are wired: each gets what it needs when it is opened, and calls back through hooks.
- * Only worker.c sees all of them.
+ * The parts of one worker process, and how they are wired: each gets what it needs when it is opened, and
+ * calls back through hooks. Only worker.c sees all of them.
  */
 #ifndef OPALD_WORKER_WORKER_PARTS_H
 #define OPALD_WORKER_WORKER_PARTS_H
@@ -43,6 +43,7 @@ struct worker_parts {
     struct bundle_cache *bundles;
     struct webhook_params *webhook;
     struct peers *peers;
+    struct client_roster *client_roster;
     struct inquiry *inquiry;
     struct api_services api;
     struct policy_services policy;
@@ -55,7 +56,8 @@ struct worker_parts {
     struct acceptor *acceptor;
 };
 
-/* Opens everything and starts accepting. Takes over all descriptors but the lifeline. -1 with the reason in `err`: worker_parts_close. */
+/* Opens everything and starts accepting. Takes over all descriptors but the lifeline. -1 with the reason in
+ * `err`: worker_parts_close. */
 MUST_CHECK int worker_parts_open(struct worker_parts *parts, const struct config *config,
     const struct worker_descriptors *descriptors, struct error *err);
 /* Also after worker_parts_open has failed. */

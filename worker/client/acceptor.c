@@ -1,8 +1,9 @@
 /*
- * All workers accept from the same listening sockets, so a connection is never stuck in the queue of a dead or busy worker. That alone
- * spreads them badly: the worker that is awake takes all. So a worker that has clearly more connections than the least loaded one gives
- * the accepted socket to that one (SCM_RIGHTS, peers.h). What cannot be given is kept; what was given is kept by the receiver, whatever
- * its own count, so that nothing travels twice.
+ * All workers accept from the same listening sockets, so a connection is never stuck in the queue of a dead
+ * or busy worker. That alone spreads them badly: the worker that is awake takes all. So a worker that has
+ * clearly more connections than the least loaded one gives the accepted socket to that one (SCM_RIGHTS,
+ * peers.h). What cannot be given is kept; what was given is kept by the receiver, whatever its own count, so
+ * that nothing travels twice.
  */
 #include "worker/client/acceptor.h"
 
@@ -63,7 +64,8 @@ static bool acceptor_slot_open(const struct acceptor *acceptor, unsigned slot)
            worker_table_heartbeat(segment, slot) + ACCEPTOR_BEAT_NS > acceptor->now_ns;
 }
 
-/* What is on its way counts too: otherwise several workers would fill the emptiest one far beyond the others. */
+/* What is on its way counts too: otherwise several workers would fill the emptiest one far beyond the
+ * others. */
 static uint64_t acceptor_load_all(struct acceptor *acceptor)
 {
     const struct segment *segment = acceptor->settings.segment;
@@ -123,7 +125,8 @@ static void acceptor_on_resume(evutil_socket_t fd, short what, void *argument)
         event_add(acceptor->listeners[i].event, NULL);
 }
 
-/* No descriptor is left: the one kept in reserve lets the connection be taken and closed, so that its client knows. */
+/* No descriptor is left: the one kept in reserve lets the connection be taken and closed, so that its client
+ * knows. */
 static void acceptor_out_of_descriptors(struct acceptor *acceptor, int listener)
 {
     log_write_limited(

@@ -23,7 +23,8 @@ struct row_head {
 
 struct row {
     struct row_head head;
-    const char *body; /* behind the head */
+    /* behind the head */
+    const char *body;
     struct slice id;
     struct text id_text;
 };
@@ -270,7 +271,8 @@ static void append_client(struct text *out, const struct row *rows, size_t count
 
 struct client_render {
     struct rows rows;
-    size_t next; /* row */
+    /* row */
+    size_t next;
     uint64_t most;
     struct text out;
 };

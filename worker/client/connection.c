@@ -8,7 +8,8 @@
 #include "shm/common/memory.h"
 #include "shm/worker_table.h"
 
-/* Who drains less than this in that time is slow: 8 MB/s. The kernel's buffer alone may take more than a megabyte at once. */
+/* Who drains less than this in that time is slow: 8 MB/s. The kernel's buffer alone may take more than a
+ * megabyte at once. */
 #define CONNECTION_WINDOW_NS    (200 * CLOCK_MILLISECOND)
 #define CONNECTION_WINDOW_BYTES 1600000
 
@@ -80,7 +81,8 @@ static void connection_shutdown(struct connection *connection)
 {
     connection->state = CONNECTION_LINGERING;
     transport_end(&connection->transport);
-    /* close(2) with unread input would send a reset, which may overtake our last bytes: end our side, then wait for theirs */
+    /* close(2) with unread input would send a reset, which may overtake our last bytes: end our side, then
+     * wait for theirs */
     if (shutdown(connection->transport.fd, SHUT_WR) < 0 || connection->input_ended) {
         connection_kill(connection);
         return;
@@ -115,7 +117,8 @@ void connection_close_over_memory(struct connection *connection)
         operations->over_memory(connection);
     else
         connection_kill(connection);
-    /* Nothing of it is being read now, and nothing will be: without this its memory would still count, and the next would go for it. */
+    /* Nothing of it is being read now, and nothing will be: without this its memory would still count, and
+     * the next would go for it. */
     if (operations->release)
         operations->release(connection);
 }
@@ -274,7 +277,8 @@ static void connection_end_of_input(struct connection *connection)
     if (connection->state == CONNECTION_UP) {
         operations_of(connection)->end_of_input(connection);
     } else if (connection->state == CONNECTION_FINISHING) {
-        /* It may only have ended its own side, as `nc -N` does: it gets its last bytes; the stall limit runs. */
+        /* It may only have ended its own side, as `nc -N` does: it gets its last bytes; the stall limit
+         * runs. */
         connection->input_ended = true;
         connection_update_events(connection);
     } else {
@@ -282,7 +286,8 @@ static void connection_end_of_input(struct connection *connection)
     }
 }
 
-/* One read for a wake-up: it empties the socket of nearly every client, and one that sends without end gives way to the others. */
+/* One read for a wake-up: it empties the socket of nearly every client, and one that sends without end gives
+ * way to the others. */
 void connection_read(struct connection *connection)
 {
     struct connections *owner = connection->owner;

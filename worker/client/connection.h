@@ -1,19 +1,20 @@
 /*
  * One client connection, from accept to the end of its lingering. All connections of a worker: connections.h.
  *
- * A connection goes through stages: the preamble (PROXY header, TLS handshake), HTTP, the websocket. This module moves bytes, queues
- * what the socket refuses, keeps time and ends connections; what the bytes mean is the stage's business, which is reached through its
- * table of operations only. Each stage knows the next one.
+ * A connection goes through stages: the preamble (PROXY header, TLS handshake), HTTP, the websocket. This
+ * module moves bytes, queues what the socket refuses, keeps time and ends connections; what the bytes mean is
+ * the stage's business, which is reached through its table of operations only. Each stage knows the next one.
  *
- * Many thousands of connections are idle at any time, so whatever an idle websocket does not need (HTTP session, output queue, half a
- * message, a publish that waits) lives in memory of its own that comes and goes.
+ * Many thousands of connections are idle at any time, so whatever an idle websocket does not need (HTTP
+ * session, output queue, half a message, a publish that waits) lives in memory of its own that comes and
+ * goes.
  *
  *   UP --------> FINISHING --------> LINGERING ---------> DEAD
  *   its stage    what is queued      shutdown(2) done,    freed by the
  *   has it       goes out            input is discarded   settle list
  *
- * A socket error leads from anywhere to DEAD. Nothing frees a connection on the spot: callers up the stack may still hold it; they
- * look at the state instead. Worker's loop only.
+ * A socket error leads from anywhere to DEAD. Nothing frees a connection on the spot: callers up the stack
+ * may still hold it; they look at the state instead. Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_CONNECTION_H
 #define OPALD_WORKER_CLIENT_CONNECTION_H
@@ -49,10 +50,11 @@ struct token_timer;
 
 /* ---- stages ---- */
 
-/* A stage is one object per worker, whose first member is a struct connection_stage. Operations that are NULL do nothing. */
+/* A stage is one object per worker, whose first member is a struct connection_stage. Operations that are NULL
+ * do nothing. */
 struct connection_stage_operations {
-    /* Called before anything is read: the stage reads from the transport by itself, and may hand the connection to the next stage.
-     * True: go on and read for the stage it is in now. */
+    /* Called before anything is read: the stage reads from the transport by itself, and may hand the
+     * connection to the next stage. True: go on and read for the stage it is in now. */
     bool (*ready)(struct connection *connection);
     /* Received bytes, which may be changed. */
     void (*input)(struct connection *connection, char *bytes, size_t length);
@@ -105,7 +107,8 @@ struct connection_backlog {
     bool slow;
 };
 
-/* In the order of use: a delivery touches the first cache line, a reply the second too, which comes with it. */
+/* In the order of use: a delivery touches the first cache line, a reply the second too, which comes with
+ * it. */
 struct connection {
     uint32_t magic;
     /* enum connection_state */
@@ -167,8 +170,8 @@ _Static_assert(offsetof(struct connection, parser) == 64, "a delivery touches on
 void connection_set_deadline(struct connection *connection, enum deadline_class which);
 void connection_clear_deadline(struct connection *connection);
 
-/* Sends now what the socket takes and queues the rest (head and tail are copied; a block reference is taken over). Errors make the
- * connection DEAD. */
+/* Sends now what the socket takes and queues the rest (head and tail are copied; a block reference is taken
+ * over). Errors make the connection DEAD. */
 void connection_send(struct connection *connection, const struct output_parts *parts);
 /* The transport has taken bytes that the socket has not: a backlog waits with them. */
 void connection_hold(struct connection *connection);
@@ -184,9 +187,11 @@ MUST_CHECK static inline ssize_t connection_write(
 /* Queues behind what is queued already. */
 void connection_queue(struct connection *connection, const struct output_parts *parts);
 size_t connection_queued_bytes(const struct connection *connection);
-/* Drops the frames of which no byte was sent; returns how many deliveries were among them, which are counted as dropped. */
+/* Drops the frames of which no byte was sent; returns how many deliveries were among them, which are counted
+ * as dropped. */
 size_t connection_drop_unsent(struct connection *connection);
-/* True when one more frame of this size would be more than the client may leave unread. A single frame is always allowed. */
+/* True when one more frame of this size would be more than the client may leave unread. A single frame is
+ * always allowed. */
 bool connection_over_limit(const struct connection *connection, size_t more);
 /* For one with a backlog: true when much of it waits but it drains fast, or has not had the time to show. */
 bool connection_deserves_breath(struct connection *connection, uint64_t now_ns);

@@ -18,7 +18,8 @@ static size_t http_held(const struct connection *connection)
 static bool http_wants_input(const struct connection *connection)
 {
     const struct connection_http *http = connection->http;
-    /* A client that does not read its replies gets no further request answered: the backlog stays small, and the stall limit ends it. */
+    /* A client that does not read its replies gets no further request answered: the backlog stays small, and
+     * the stall limit ends it. */
     return !http->over && !connection->backlog && http_session_wants_input(http->session);
 }
 
@@ -108,12 +109,14 @@ static void http_stop(struct connection *connection)
 static void http_drain(struct connection *connection)
 {
     char byte;
-    /* taken a moment ago, perhaps: its request may be on the way. Who is slow with it does not hold up the end. */
+    /* taken a moment ago, perhaps: its request may be on the way. Who is slow with it does not hold up the
+     * end. */
     if (connection->deadline.which == DEADLINE_HTTP_HEAD) {
         connection_set_deadline(connection, DEADLINE_FRESH);
         return;
     }
-    /* a request that has arrived but was not read yet is served; the session then ends at its next idle time */
+    /* a request that has arrived but was not read yet is served; the session then ends at its next idle
+     * time */
     if (connection->http->idle && recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
         connection->http->over = true;
         connection_settle_later(connection);
@@ -216,8 +219,9 @@ void connection_http_begin(struct http_stage *stage, struct connection *connecti
     connection_update_events(connection);
 }
 
-/* An HTTP session is some kilobytes of heap, nearly all of which go back when the connection becomes a websocket. After thousands at
- * once (every client reconnects) the allocator would keep what it got; it takes milliseconds to give it back, once. */
+/* An HTTP session is some kilobytes of heap, nearly all of which go back when the connection becomes a
+ * websocket. After thousands at once (every client reconnects) the allocator would keep what it got; it takes
+ * milliseconds to give it back, once. */
 void http_stage_trim(struct http_stage *stage)
 {
     if (stage->peak < HTTP_TRIM_PEAK || stage->count > stage->peak / 8)

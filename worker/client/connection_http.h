@@ -1,6 +1,7 @@
 /*
- * The HTTP time of a connection: the session's operations on the connection, and the end of the session, which is freed only from the
- * loop and never from within its own callbacks. The stage before the websocket. Worker's loop only.
+ * The HTTP time of a connection: the session's operations on the connection, and the end of the session,
+ * which is freed only from the loop and never from within its own callbacks. The stage before the websocket.
+ * Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_CONNECTION_HTTP_H
 #define OPALD_WORKER_CLIENT_CONNECTION_HTTP_H

@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include "shm/common/loggers.h"
 
-/* Refused handshakes that wait for their answer, of one worker. Above it a refusal costs less than holding it. */
+/* Refused handshakes that wait for their answer, of one worker. Above it a refusal costs less than holding
+ * it. */
 #define HTTP_REFUSALS_HELD_MAX 1000
 
 static struct connection *connection_of(void *argument)
@@ -24,7 +25,8 @@ static void http_send(void *argument, const void *bytes, size_t length)
     struct http_stage *stage = http_stage_of(connection);
     if (length == 0 || connection->state == CONNECTION_DEAD)
         return;
-    /* Reading stops while replies wait (http_wants_input); what is left is one read's worth of pipelined requests. */
+    /* Reading stops while replies wait (http_wants_input); what is left is one read's worth of pipelined
+     * requests. */
     if (connection_over_limit(connection, length)) {
         worker_count(&stage->settings.counters, COUNTER_CLIENTS_TOO_SLOW, 1);
         log_write_limited(&stage->limit_slow, LOG_WARNING, LOGGER_WORKER,

@@ -1,7 +1,7 @@
 /*
- * Who may open a websocket: the answer to each handshake. A refused address that comes again and again is told so later, because an
- * opal-client with a bad token comes back at once. The reason of a refusal is in the log only: the reference's 403 says nothing.
- * Worker's loop only.
+ * Who may open a websocket: the answer to each handshake. A refused address that comes again and again is
+ * told so later, because an opal-client with a bad token comes back at once. The reason of a refusal is in
+ * the log only: the reference's 403 says nothing. Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_HANDSHAKE_GATE_H
 #define OPALD_WORKER_CLIENT_HANDSHAKE_GATE_H

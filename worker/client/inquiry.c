@@ -10,8 +10,8 @@
 #include "shm/common/loggers.h"
 #include "shm/common/memory.h"
 #include "shm/worker_table.h"
-#include "worker/client/client_details.h"
 #include "worker/client/client_list.h"
+#include "worker/client/client_roster.h"
 #include "worker/http/http_gzip.h"
 
 #define INQUIRY_MAGIC   UINT32_C(0x1290121e)
@@ -56,10 +56,9 @@ struct inquiry {
     struct event *begin;
     struct log_limiter limit_late;
     struct log_limiter limit_large;
-    struct log_limiter limit_unsent;
 };
 
-static const enum handoff_kind inquiry_kinds[] = {HANDOFF_ASK_CLIENTS, HANDOFF_CLIENTS, HANDOFF_STATISTICS};
+static const enum handoff_kind inquiry_kinds[] = {HANDOFF_CLIENTS, HANDOFF_STATISTICS};
 
 static uint64_t answer_max_bytes(const struct inquiry *inquiry)
 {
@@ -71,45 +70,6 @@ static bool worker_answers(const struct segment *segment, unsigned slot)
 {
     enum worker_state state = worker_table_state(segment, slot);
     return state == WORKER_READY || state == WORKER_DRAINING;
-}
-
-/* ---- what this worker knows ---- */
-
-static void list_own_clients(const struct inquiry *inquiry, struct text *list)
-{
-    for (const struct connection *at = connections_first(inquiry->settings.connections); at; at = at->next) {
-        if (!at->is_open)
-            continue;
-        char host[CLIENT_HOST_TEXT];
-        struct client_row row = {
-            .port = at->port, .connected_us = at->opened_us, .query = client_details_query(at)};
-        row.host = slice_from_string(client_details_host(at, host));
-        size_t begun = client_list_begin(list, &row);
-        for (const struct subscription *one = at->subscriptions.first; one; one = one->next_of_owner)
-            client_list_topic(list, begun, topic_name(one->topic));
-        client_list_end(list, begun);
-    }
-}
-
-static void answer_clients(struct inquiry *inquiry, const struct handoff_message *asked)
-{
-    struct handoff_message answer = {
-        .kind = HANDOFF_CLIENTS,
-        .slot = (uint16_t)inquiry->settings.counters.slot,
-        .number = asked->number,
-    };
-    struct text list = {0};
-    list_own_clients(inquiry, &list);
-    int fd = -1;
-    if (list.length <= answer_max_bytes(inquiry))
-        fd = handoff_memory_make(text_slice(&list));
-    answer.failed = fd < 0;
-    if (!peers_send(inquiry->settings.peers, asked->slot, &answer, fd))
-        log_write_limited(&inquiry->limit_unsent, LOG_WARNING, LOGGER_HTTP,
-            "worker %u does not take the list of this worker's clients: it will answer 503", asked->slot);
-    if (fd >= 0)
-        close(fd);
-    text_free(&list);
 }
 
 /* ---- replies ---- */
@@ -129,7 +89,8 @@ static void reply_too_large(struct inquiry *inquiry, struct http_reply *reply)
     http_reply_detail(reply, 503, "the answer would be larger than OPAL_CLIENT_INFO_MAX_BYTES (%lld)", most);
 }
 
-/* Compressed once for all who accept it, with the first of them; the others' are left to http_gzip_apply, which finds it done. */
+/* Compressed once for all who accept it, with the first of them; the others' are left to http_gzip_apply,
+ * which finds it done. */
 static void reply_compress(struct inquiry *inquiry, struct http_exchange *exchange, struct text *packed)
 {
     size_t least = inquiry->settings.config->http_gzip_min_bytes;
@@ -239,7 +200,7 @@ static void ask_workers(struct inquiry *inquiry, struct round *round)
     unsigned own = inquiry->settings.counters.slot;
     const struct handoff_message question = {
         .kind = HANDOFF_ASK_CLIENTS, .slot = (uint16_t)own, .number = round->number};
-    list_own_clients(inquiry, &round->answers[own]);
+    client_roster_list(inquiry->settings.connections, &round->answers[own]);
     for (unsigned slot = 0; slot < segment_slot_count(segment); slot++) {
         if (slot == own || !worker_answers(segment, slot))
             continue;
@@ -321,28 +282,24 @@ static void take_answer(struct inquiry *inquiry, struct round *round, const stru
     round->missing--;
 }
 
-/* A question or an answer came in. */
+/* An answer came in. */
 static void inquiry_received(void *context, const struct handoff_message *message, int fd)
 {
     struct inquiry *inquiry = object_cast(struct inquiry, INQUIRY_MAGIC, context);
-    if (message->kind == HANDOFF_ASK_CLIENTS) {
-        answer_clients(inquiry, message);
-    } else if (message->kind == HANDOFF_CLIENTS || message->kind == HANDOFF_STATISTICS) {
-        for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
-            struct round *round = &inquiry->rounds[question];
-            bool clients = question == INQUIRY_CLIENTS;
-            if (!round->under_way || round->missing == 0 || round->number != message->number ||
-                clients != (message->kind == HANDOFF_CLIENTS))
-                continue;
-            if (clients && (message->slot >= SEGMENT_SLOTS_MAX || !round->expected[message->slot]))
-                continue;
-            if (clients)
-                round->expected[message->slot] = false;
-            take_answer(inquiry, round, message, clients ? message->slot : 0, fd);
-            if (round->missing == 0)
-                round_answered(inquiry, (enum inquiry_question)question);
-            return;
-        }
+    for (unsigned question = 0; question < INQUIRY_COUNT; question++) {
+        struct round *round = &inquiry->rounds[question];
+        bool clients = question == INQUIRY_CLIENTS;
+        if (!round->under_way || round->missing == 0 || round->number != message->number ||
+            clients != (message->kind == HANDOFF_CLIENTS))
+            continue;
+        if (clients && (message->slot >= SEGMENT_SLOTS_MAX || !round->expected[message->slot]))
+            continue;
+        if (clients)
+            round->expected[message->slot] = false;
+        take_answer(inquiry, round, message, clients ? message->slot : 0, fd);
+        if (round->missing == 0)
+            round_answered(inquiry, (enum inquiry_question)question);
+        return;
     }
     if (fd >= 0)
         close(fd); /* an answer that nobody waits for any more */

@@ -1,11 +1,12 @@
 /*
- * Questions to the other processes of the host, for the routes that tell of all of it: /pubsub_client_info asks the other workers,
- * /statistics and /stats ask the master, where the fleet's state is.
+ * Questions to the other processes of the host, for the routes that tell of all of it: /pubsub_client_info
+ * asks the other workers, /statistics and /stats ask the master, where the fleet's state is.
  *
- * Nothing is kept in shared memory for it: clients cost nothing for being listed, however many topics they have, and a dead worker's clients
- * are gone with it. The question goes through the handoff pairs (to workers) or the uplink (to the master), the answer comes back as a
- * memfd. Requests that come while a question is under way are answered by the next one, so that each answer is younger than its
- * request, and a worker asks one question of a kind at a time however many ask it. Worker's loop only.
+ * Nothing is kept in shared memory for it: clients cost nothing for being listed, however many topics they
+ * have, and a dead worker's clients are gone with it. The question goes through the handoff pairs (to
+ * workers) or the uplink (to the master), the answer comes back as a memfd. Requests that come while a
+ * question is under way are answered by the next one, so that each answer is younger than its request, and a
+ * worker asks one question of a kind at a time however many ask it. Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_INQUIRY_H
 #define OPALD_WORKER_CLIENT_INQUIRY_H

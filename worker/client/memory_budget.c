@@ -34,8 +34,8 @@ static void budget_enforce(void *context)
     const struct memory_ledger *ledger = budget->ledger;
     /* an eighth below the limit, so that the next event does not bring all this again */
     uint64_t goal = ledger->limit - ledger->limit / 8;
-    /* Each pass takes all that hold at least half of what the greatest does, so there are few passes. A websocket is left with the
-     * rest of a frame that was begun, which goes in a later pass if it must. */
+    /* Each pass takes all that hold at least half of what the greatest does, so there are few passes. A
+     * websocket is left with the rest of a frame that was begun, which goes in a later pass if it must. */
     while (ledger->held > goal) {
         size_t most = 0;
         for (const struct connection *at = connections_first(budget->connections); at; at = at->next) {

@@ -1,7 +1,8 @@
 /*
- * What all clients of a worker together make it hold, in bytes: output that they do not read (a payload shared by many counts once),
- * messages and requests that are not whole, calls behind a publish that waits, the topics they subscribed to (a shared one counts
- * once). Each part adds and subtracts through a pointer to `held`. Worker's loop only.
+ * What all clients of a worker together make it hold, in bytes: output that they do not read (a payload
+ * shared by many counts once), messages and requests that are not whole, calls behind a publish that waits,
+ * the topics they subscribed to (a shared one counts once). Each part adds and subtracts through a pointer to
+ * `held`. Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_MEMORY_LEDGER_H
 #define OPALD_WORKER_CLIENT_MEMORY_LEDGER_H

@@ -1,4 +1,5 @@
-/* Who is at the other end of a connection: whom a PROXY header named, else the socket's peer. Worker's loop only. */
+/* Who is at the other end of a connection: whom a PROXY header named, else the socket's peer. Worker's loop
+ * only. */
 #ifndef OPALD_WORKER_CLIENT_PEER_ADDRESS_H
 #define OPALD_WORKER_CLIENT_PEER_ADDRESS_H
 

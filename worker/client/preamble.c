@@ -1,6 +1,7 @@
 /*
- * Signing is what a handshake costs (a millisecond with RSA): in one turn of the loop only so many are begun, so that a fleet which
- * reconnects does not hold up the deliveries. The others are still readable, and have their turn in the next.
+ * Signing is what a handshake costs (a millisecond with RSA): in one turn of the loop only so many are begun,
+ * so that a fleet which reconnects does not hold up the deliveries. The others are still readable, and have
+ * their turn in the next.
  */
 #include "worker/client/preamble.h"
 

@@ -1,7 +1,7 @@
 /*
- * What comes before the first byte of HTTP: the PROXY header of a trusted load balancer, then the TLS handshake. Both together have
- * OPAL_TLS_HANDSHAKE_TIMEOUT. The first stage of a connection (connection.h); one that needs neither goes on to HTTP at once.
- * Worker's loop only.
+ * What comes before the first byte of HTTP: the PROXY header of a trusted load balancer, then the TLS
+ * handshake. Both together have OPAL_TLS_HANDSHAKE_TIMEOUT. The first stage of a connection (connection.h);
+ * one that needs neither goes on to HTTP at once. Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_PREAMBLE_H
 #define OPALD_WORKER_CLIENT_PREAMBLE_H

@@ -1,6 +1,6 @@
 /*
- * Reports when a token has expired. The end of a token is wall-clock time, which may be set: the clock is looked at again at least once an
- * hour. Worker's loop only.
+ * Reports when a token has expired. The end of a token is wall-clock time, which may be set: the clock is
+ * looked at again at least once an hour. Worker's loop only.
  */
 #ifndef OPALD_WORKER_CLIENT_TOKEN_TIMER_H
 #define OPALD_WORKER_CLIENT_TOKEN_TIMER_H

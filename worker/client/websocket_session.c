@@ -124,7 +124,7 @@ static void session_on_ping(struct connection *connection, struct slice payload)
 
 static void session_on_pong(struct connection *connection, struct slice payload)
 {
-    if (connection->deadline.which != DEADLINE_PONG || payload.length != sizeof(connection->ping_payload) ||
+    if (connection->deadline.which != DEADLINE_PONG || payload.length != sizeof connection->ping_payload ||
         memcmp(payload.data, connection->ping_payload, payload.length) != 0)
         return; /* unsolicited, or the answer to an older one */
     connection_set_deadline(connection, DEADLINE_PING);
@@ -192,7 +192,8 @@ static void session_dispatch(struct connection *connection, enum websocket_resul
     }
 }
 
-/* Bytes of stock replies at the start of the input: nothing is to be done for them in any state, and they are nearly all there is. */
+/* Bytes of stock replies at the start of the input: nothing is to be done for them in any state, and they are
+ * nearly all there is. */
 static size_t session_skip_replies(
     const struct connection *connection, uint64_t message_max, const uint8_t *bytes, size_t length)
 {

@@ -34,7 +34,8 @@ void websocket_session_input(struct connection *connection, char *bytes, size_t 
 void websocket_session_send(
     struct connection *connection, enum websocket_opcode opcode, const void *payload, size_t length);
 void websocket_session_send_text(struct connection *connection, struct slice text);
-/* As websocket_session_fail with 1013; the client gets a linger time to read the rest of its frame and the close frame, and no longer. */
+/* As websocket_session_fail with 1013; the client gets a linger time to read the rest of its frame and the
+ * close frame, and no longer. */
 void websocket_session_fail_quickly(struct connection *connection, const char *reason);
 /* Takes away what makes it a subscriber; the first step of every end. Once is enough. */
 void websocket_session_detach(struct connection *connection);

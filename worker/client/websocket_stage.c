@@ -10,7 +10,8 @@
 #include "worker/client/token_timer.h"
 #include "worker/jose/token.h"
 
-/* The places go round with a step that is prime to their number, so that any few clients in a row are far apart. */
+/* The places go round with a step that is prime to their number, so that any few clients in a row are far
+ * apart. */
 #define FIRST_PING_STEP 13
 
 /* ---- time ---- */

@@ -1,4 +1,5 @@
-/* The last stage of a connection: the websocket, from the 101 to its end (what happens on it: websocket_session.h). Worker's loop only. */
+/* The last stage of a connection: the websocket, from the 101 to its end (what happens on it:
+ * websocket_session.h). Worker's loop only. */
 #ifndef OPALD_WORKER_CLIENT_WEBSOCKET_STAGE_H
 #define OPALD_WORKER_CLIENT_WEBSOCKET_STAGE_H
 

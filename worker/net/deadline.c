@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include "shm/common/clock.h"
 #include "shm/common/memory.h"
+#include "shm/common/object.h"
 
 /* The timer is not set more finely than this, so that deadlines close together share one wake-up. */
 #define DEADLINE_GRAIN_NS    (10 * CLOCK_MILLISECOND)
 #define DEADLINE_MAX_SECONDS (366.0 * 86400.0)
 #define DEADLINE_NEVER       UINT64_MAX
+#define DEADLINES_MAGIC      UINT32_C(0xdead11e5)
 
 struct deadline_list {
     struct deadline *first;
@@ -16,9 +18,11 @@ struct deadline_list {
 };
 
 struct deadlines {
+    uint32_t magic;
     struct deadline_list lists[DEADLINE_CLASSES];
     struct event *timer;
-    uint64_t timer_due_ns; /* DEADLINE_NEVER while the timer is off */
+    /* DEADLINE_NEVER while the timer is off */
+    uint64_t timer_due_ns;
     deadline_expired *expired;
     void *context;
 };
@@ -34,7 +38,7 @@ static void deadlines_arm(struct deadlines *deadlines, uint64_t due_ns, uint64_t
 
 static void deadlines_sweep(evutil_socket_t fd, short what, void *argument)
 {
-    struct deadlines *deadlines = argument;
+    struct deadlines *deadlines = object_cast(struct deadlines, DEADLINES_MAGIC, argument);
     (void)fd;
     (void)what;
     uint64_t now = clock_monotonic_ns();
@@ -59,7 +63,8 @@ static void deadlines_sweep(evutil_socket_t fd, short what, void *argument)
 
 struct deadlines *deadlines_open(struct event_base *base, deadline_expired *expired, void *context)
 {
-    struct deadlines *deadlines = memory_allocate(sizeof(*deadlines));
+    struct deadlines *deadlines = memory_allocate(sizeof *deadlines);
+    deadlines->magic = DEADLINES_MAGIC;
     deadlines->expired = expired;
     deadlines->context = context;
     deadlines->timer_due_ns = DEADLINE_NEVER;
@@ -72,6 +77,7 @@ struct deadlines *deadlines_open(struct event_base *base, deadline_expired *expi
 void deadlines_close(struct deadlines *deadlines)
 {
     event_free(deadlines->timer);
+    deadlines->magic = 0;
     free(deadlines);
 }
 

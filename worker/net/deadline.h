@@ -1,7 +1,7 @@
 /*
- * Time limits of connections. Every class of deadline has one constant duration, so a new one always goes to the end of its class's
- * list and the list stays sorted by itself: setting, restarting and clearing cost a few pointer stores, and one timer serves all
- * connections of the worker. Worker's loop only.
+ * Time limits of connections. Every class of deadline has one constant duration, so a new one always goes to
+ * the end of its class's list and the list stays sorted by itself: setting, restarting and clearing cost a
+ * few pointer stores, and one timer serves all connections of the worker. Worker's loop only.
  */
 #ifndef OPALD_WORKER_NET_DEADLINE_H
 #define OPALD_WORKER_NET_DEADLINE_H
@@ -9,25 +9,38 @@
 #include <stdint.h>
 #include <event2/event.h>
 
-/* Clients that connect together, as all do after a restart, would be pinged together for ever. The first ping of each is due
- * at another of this many places in the second half of the interval; a later one is due an interval after the answer to the one before. */
+/* Clients that connect together, as all do after a restart, would be pinged together for ever. The first ping
+ * of each is due at another of this many places in the second half of the interval; a later one is due an
+ * interval after the answer to the one before. */
 #define DEADLINE_FIRST_PINGS 32
 
 enum deadline_class {
     DEADLINE_NONE,
-    DEADLINE_PREAMBLE,  /* PROXY header and TLS handshake */
-    DEADLINE_HTTP_HEAD, /* first byte to end of the request head */
+    /* PROXY header and TLS handshake */
+    DEADLINE_PREAMBLE,
+    /* first byte to end of the request head */
+    DEADLINE_HTTP_HEAD,
     DEADLINE_HTTP_BODY,
-    DEADLINE_HTTP_IDLE,  /* between requests */
-    DEADLINE_BACKBONE,   /* a publisher that waits for the backbone's acknowledgement */
-    DEADLINE_REFUSAL,    /* a refused handshake that is told later (refusal_pace.h) */
-    DEADLINE_PING,       /* the next ping is due */
-    DEADLINE_PONG,       /* the answer to it */
-    DEADLINE_CLOSE,      /* the peer's close frame, after ours */
-    DEADLINE_LINGER,     /* the end of the connection, after everything was sent */
-    DEADLINE_FRESH,      /* draining: for the head of a request that may be on its way */
-    DEADLINE_STALL,      /* a queue of which nothing drained */
-    DEADLINE_FIRST_PING, /* and those after it, see there */
+    /* between requests */
+    DEADLINE_HTTP_IDLE,
+    /* a publisher that waits for the backbone's acknowledgement */
+    DEADLINE_BACKBONE,
+    /* a refused handshake that is told later (refusal_pace.h) */
+    DEADLINE_REFUSAL,
+    /* the next ping is due */
+    DEADLINE_PING,
+    /* the answer to it */
+    DEADLINE_PONG,
+    /* the peer's close frame, after ours */
+    DEADLINE_CLOSE,
+    /* the end of the connection, after everything was sent */
+    DEADLINE_LINGER,
+    /* draining: for the head of a request that may be on its way */
+    DEADLINE_FRESH,
+    /* a queue of which nothing drained */
+    DEADLINE_STALL,
+    /* and those after it, see there */
+    DEADLINE_FIRST_PING,
     DEADLINE_CLASSES = DEADLINE_FIRST_PING + DEADLINE_FIRST_PINGS,
 };
 
@@ -35,13 +48,16 @@ enum deadline_class {
 struct deadline {
     struct deadline *next;
     struct deadline *previous;
-    uint64_t due_ns; /* CLOCK_MONOTONIC */
-    uint8_t which;   /* enum deadline_class; DEADLINE_NONE: in no list */
+    /* CLOCK_MONOTONIC */
+    uint64_t due_ns;
+    /* enum deadline_class; DEADLINE_NONE: in no list */
+    uint8_t which;
 };
 
 struct deadlines;
 
-/* `expired` is called from the loop with the deadline already cleared; it may set or clear any deadline and free its owner. */
+/* `expired` is called from the loop with the deadline already cleared; it may set or clear any deadline and
+ * free its owner. */
 typedef void deadline_expired(void *context, enum deadline_class which, struct deadline *deadline);
 
 struct deadlines *deadlines_open(struct event_base *base, deadline_expired *expired, void *context);

@@ -12,37 +12,41 @@ struct output_block {
     uint32_t references;
     size_t length;
     const char *bytes;
-    void (*release)(void *owner); /* NULL: they stand behind this struct */
+    /* NULL: they stand behind this struct */
+    void (*release)(void *owner);
     void *owner;
-    uint64_t *ledger; /* NULL for borrowed ones */
+    /* NULL for borrowed ones */
+    uint64_t *ledger;
     char own[];
 };
 
 struct output_frame {
     struct output_frame *next;
     struct output_block *block;
-    size_t sent; /* of head + block + tail */
+    /* of head + block + tail */
+    size_t sent;
     uint32_t head_length;
     uint32_t tail_length;
     bool delivery;
-    char own[]; /* head, then tail */
+    /* head, then tail */
+    char own[];
 };
 
 struct output_block *output_block_make(struct slice bytes, uint64_t *ledger)
 {
-    struct output_block *block = memory_allocate(sizeof(*block) + bytes.length);
+    struct output_block *block = memory_allocate(sizeof *block + bytes.length);
     block->references = 1;
     block->length = bytes.length;
     block->bytes = block->own;
     block->ledger = ledger;
-    *ledger += sizeof(*block) + bytes.length;
+    *ledger += sizeof *block + bytes.length;
     memcpy(block->own, bytes.data, bytes.length);
     return block;
 }
 
 struct output_block *output_block_borrow(struct slice bytes, void (*release)(void *owner), void *owner)
 {
-    struct output_block *block = memory_allocate(sizeof(*block));
+    struct output_block *block = memory_allocate(sizeof *block);
     block->references = 1;
     block->length = bytes.length;
     block->bytes = bytes.data;
@@ -67,7 +71,7 @@ void output_block_drop(struct output_block *block)
     if (!block || --block->references > 0)
         return;
     if (block->ledger)
-        *block->ledger -= sizeof(*block) + block->length;
+        *block->ledger -= sizeof *block + block->length;
     if (block->release)
         block->release(block->owner);
     free(block);
@@ -85,7 +89,7 @@ static size_t frame_length(const struct output_frame *frame)
 
 static size_t frame_memory(const struct output_frame *frame)
 {
-    return sizeof(*frame) + frame->head_length + frame->tail_length;
+    return sizeof *frame + frame->head_length + frame->tail_length;
 }
 
 static void frame_free(const struct output_queue *queue, struct output_frame *frame)
@@ -97,7 +101,7 @@ static void frame_free(const struct output_queue *queue, struct output_frame *fr
 
 void output_queue_append(struct output_queue *queue, const struct output_parts *parts)
 {
-    struct output_frame *frame = memory_allocate(sizeof(*frame) + parts->head.length + parts->tail.length);
+    struct output_frame *frame = memory_allocate(sizeof *frame + parts->head.length + parts->tail.length);
     frame->block = parts->block;
     frame->sent = parts->sent;
     frame->head_length = (uint32_t)parts->head.length;

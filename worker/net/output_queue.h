@@ -1,8 +1,8 @@
 /*
- * What a socket refused: frames waiting for one slow client. A frame is bytes of its own (head, small payload, tail) with at most one
- * large payload in between, which lies in a counted block shared by all slow clients of the worker; the client keeps its
- * place in it. Frames go out whole and in order; when a client is given up, the frames that were not begun can be dropped without
- * tearing one. Worker's loop only.
+ * What a socket refused: frames waiting for one slow client. A frame is bytes of its own (head, small
+ * payload, tail) with at most one large payload in between, which lies in a counted block shared by all slow
+ * clients of the worker; the client keeps its place in it. Frames go out whole and in order; when a client is
+ * given up, the frames that were not begun can be dropped without tearing one. Worker's loop only.
  */
 #ifndef OPALD_WORKER_NET_OUTPUT_QUEUE_H
 #define OPALD_WORKER_NET_OUTPUT_QUEUE_H
@@ -13,9 +13,11 @@
 #include "shm/common/text.h"
 #include "worker/net/transport.h"
 
-/* Immutable bytes that go to one or many clients: a copy of a payload, or memory of somebody who is told at the end. */
+/* Immutable bytes that go to one or many clients: a copy of a payload, or memory of somebody who is told at
+ * the end. */
 struct output_block;
-/* With one reference. `ledger` counts the memory: more by its size now, less when it is freed; it must live as long. */
+/* With one reference. `ledger` counts the memory: more by its size now, less when it is freed; it must live
+ * as long. */
 struct output_block *output_block_make(struct slice bytes, uint64_t *ledger);
 /* The same without copying: `release` is called with its last reference. */
 struct output_block *output_block_borrow(struct slice bytes, void (*release)(void *owner), void *owner);
@@ -55,8 +57,8 @@ enum output_result {
     OUTPUT_ERROR,
 };
 
-/* Sends what the transport takes. `*sent` gets the number of bytes, of which TLS may hold the last ones still; `*calls` goes up by
- * the system calls made. */
+/* Sends what the transport takes. `*sent` gets the number of bytes, of which TLS may hold the last ones
+ * still; `*calls` goes up by the system calls made. */
 MUST_CHECK enum output_result output_queue_flush(
     struct output_queue *queue, struct transport *transport, size_t *sent, uint64_t *calls);
 

@@ -78,7 +78,8 @@ void poller_change(
         .data.ptr = owner,
     };
     int operation = !before ? EPOLL_CTL_ADD : after ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
-    /* Fails only when the kernel has no memory or watches left (fs.epoll.max_user_watches); the connection's deadlines end it then. */
+    /* Fails only when the kernel has no memory or watches left (fs.epoll.max_user_watches); the connection's
+     * deadlines end it then. */
     if (epoll_ctl(poller->epoll, operation, fd, &event) < 0)
         log_write_limited(&poller->failed, LOG_ERROR, LOGGER_WORKER,
             "A connection's socket can't be watched: error %d", errno);

@@ -1,8 +1,8 @@
 /*
- * Readiness of the connections' sockets. libevent keeps some 200 bytes and several separate objects per descriptor, and a wake-up of
- * each goes through four of them; for connections, which are nearly all the descriptors there are, the worker asks epoll itself. That
- * epoll's own descriptor is one event of libevent's loop, so timers, signals and everything else stay there. Level-triggered.
- * Worker's loop only.
+ * Readiness of the connections' sockets. libevent keeps some 200 bytes and several separate objects per
+ * descriptor, and a wake-up of each goes through four of them; for connections, which are nearly all the
+ * descriptors there are, the worker asks epoll itself. That epoll's own descriptor is one event of libevent's
+ * loop, so timers, signals and everything else stay there. Level-triggered. Worker's loop only.
  */
 #ifndef OPALD_WORKER_NET_POLLER_H
 #define OPALD_WORKER_NET_POLLER_H
@@ -15,8 +15,9 @@
 
 struct poller;
 
-/* Called from the loop; errors and hang-ups come as both. The owner must stay allocated until the loop's next turn after its
- * removal (a connection is freed by the settle list): it may still be called once in the same turn. */
+/* Called from the loop; errors and hang-ups come as both. The owner must stay allocated until the loop's next
+ * turn after its removal (a connection is freed by the settle list): it may still be called once in the same
+ * turn. */
 typedef void poller_ready(void *owner, bool readable, bool writable);
 
 /* NULL with `err`: the kernel gives no epoll. */

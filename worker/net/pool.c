@@ -3,8 +3,8 @@
  *
  *   | header: links, free list, counts | object | object | ...        | unused |
  *
- * Chunks with room are in a list; the newest that has room is served first, so that others may become empty. A chunk's objects are
- * handed out in address order at first, and pages that were never used cost nothing.
+ * Chunks with room are in a list; the newest that has room is served first, so that others may become empty.
+ * A chunk's objects are handed out in address order at first, and pages that were never used cost nothing.
  */
 #include "worker/net/pool.h"
 
@@ -33,19 +33,27 @@ struct pool_object {
 };
 
 struct pool_chunk {
-    struct pool_chunk *next; /* of those with room */
+    /* of those with room */
+    struct pool_chunk *next;
     struct pool_chunk *previous;
-    struct pool_object *free; /* given back */
+    /* given back */
+    struct pool_object *free;
     uint32_t used;
-    uint32_t fresh; /* objects from here on were never handed out */
+    /* objects from here on were never handed out */
+    uint32_t fresh;
 };
 
 struct pool {
-    size_t size;              /* of an object with what its alignment adds */
-    size_t first;             /* where the first object lies in a chunk */
-    uint32_t capacity;        /* objects a chunk */
-    struct pool_chunk *open;  /* chunks with room */
-    struct pool_chunk *spare; /* an empty one that is kept; also in `open` */
+    /* of an object with what its alignment adds */
+    size_t size;
+    /* where the first object lies in a chunk */
+    size_t first;
+    /* objects a chunk */
+    uint32_t capacity;
+    /* chunks with room */
+    struct pool_chunk *open;
+    /* an empty one that is kept; also in `open` */
+    struct pool_chunk *spare;
     size_t objects;
 };
 
@@ -56,7 +64,7 @@ static size_t round_up(size_t size, size_t alignment)
 
 struct pool *pool_open(size_t size, size_t alignment)
 {
-    struct pool *pool = memory_allocate(sizeof(*pool));
+    struct pool *pool = memory_allocate(sizeof *pool);
     pool->size = round_up(size, alignment);
     pool->first = round_up(sizeof(struct pool_chunk), alignment);
     pool->capacity = (uint32_t)((POOL_CHUNK - pool->first) / pool->size);

@@ -1,7 +1,8 @@
 /*
- * Objects of one size, packed densely, away from the heap. Connections and subscriptions live long and come by the thousands; in the heap
- * they would lie between the short-lived memory of HTTP sessions, and after a burst of connects no page of that could be given
- * back. Memory comes from the kernel in chunks and goes back when a chunk is empty (one is kept). Worker's loop only.
+ * Objects of one size, packed densely, away from the heap. Connections and subscriptions live long and come
+ * by the thousands; in the heap they would lie between the short-lived memory of HTTP sessions, and after a
+ * burst of connects no page of that could be given back. Memory comes from the kernel in chunks and goes back
+ * when a chunk is empty (one is kept). Worker's loop only.
  *
  * Under AddressSanitizer every object is a malloc of its own, so that a use after free is found.
  */

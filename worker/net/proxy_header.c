@@ -92,7 +92,8 @@ static enum proxy_header_result v1(const uint8_t *bytes, size_t length, struct p
 
 /* ---- version 2: signature, command, family, length, addresses, extensions ---- */
 
-/* CRC-32C (Castagnoli), bit by bit: a header is short, and comes once a connection from a load balancer that we trust. */
+/* CRC-32C (Castagnoli), bit by bit: a header is short, and comes once a connection from a load balancer that
+ * we trust. */
 static uint32_t crc32c(uint32_t crc, const uint8_t *bytes, size_t length)
 {
     for (size_t i = 0; i < length; i++) {

@@ -1,7 +1,7 @@
 /*
- * The PROXY protocol's header, versions 1 and 2 (haproxy, doc/proxy-protocol.txt): a load balancer says, before anything else on the
- * connection, for whom it connects. A pure parser: no socket, no memory. Of the extensions (TLVs) of version 2 a CRC32c is checked
- * (section 2.2.3), the others are skipped.
+ * The PROXY protocol's header, versions 1 and 2 (haproxy, doc/proxy-protocol.txt): a load balancer says,
+ * before anything else on the connection, for whom it connects. A pure parser: no socket, no memory. Of the
+ * extensions (TLVs) of version 2 a CRC32c is checked (section 2.2.3), the others are skipped.
  */
 #ifndef OPALD_WORKER_NET_PROXY_HEADER_H
 #define OPALD_WORKER_NET_PROXY_HEADER_H
@@ -10,20 +10,25 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "shm/common/network.h"
+#include "shm/common/object.h"
 
 #define PROXY_HEADER_MAX 1024 /* with its extensions; haproxy's own limit is 536 unless raised */
 
 enum proxy_header_result { PROXY_HEADER_MORE, PROXY_HEADER_DONE, PROXY_HEADER_WRONG };
 
 struct proxy_header {
-    size_t length; /* of the header, when done */
-    bool
-        has_source; /* false: a health check of the balancer itself (LOCAL, UNKNOWN): the socket's address holds */
+    /* of the header, when done */
+    size_t length;
+    /* false: a health check of the balancer itself (LOCAL, UNKNOWN): the socket's address holds */
+    bool has_source;
     struct network_address source;
-    const char *wrong; /* a few words */
+    /* a few words */
+    const char *wrong;
 };
 
-/* Looks at the first `length` bytes of a connection. MORE is never answered from PROXY_HEADER_MAX bytes on. */
-enum proxy_header_result proxy_header_parse(const uint8_t *bytes, size_t length, struct proxy_header *header);
+/* Looks at the first `length` bytes of a connection. MORE is never answered from PROXY_HEADER_MAX bytes
+ * on. */
+MUST_CHECK enum proxy_header_result proxy_header_parse(
+    const uint8_t *bytes, size_t length, struct proxy_header *header);
 
 #endif

@@ -1,13 +1,15 @@
 /*
- * Which refused callers have to wait for their refusal: an opal-client with a bad token comes back at once, a hundred times a second.
- * The first few of an address in a while are told at once; from then on each waits (the caller holds the reply back). A fixed table: two
- * addresses may share a slot and then push each other out of it, which only makes the pace gentler. Pure; the time is given.
+ * Which refused callers have to wait for their refusal: an opal-client with a bad token comes back at once, a
+ * hundred times a second. The first few of an address in a while are told at once; from then on each waits
+ * (the caller holds the reply back). A fixed table: two addresses may share a slot and then push each other
+ * out of it, which only makes the pace gentler. Pure; the time is given.
  */
 #ifndef OPALD_WORKER_NET_REFUSAL_PACE_H
 #define OPALD_WORKER_NET_REFUSAL_PACE_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "shm/common/object.h"
 #include "shm/common/text.h"
 
 #define REFUSAL_PACE_SLOTS 1024
@@ -15,7 +17,8 @@
 #define REFUSAL_PACE_NS    (10 * UINT64_C(1000000000)) /* within this time */
 
 struct refusal_slot {
-    uint64_t address; /* hash; 0: empty */
+    /* hash; 0: empty */
+    uint64_t address;
     uint64_t since_ns;
     uint32_t count;
 };
@@ -26,6 +29,6 @@ struct refusal_pace {
 };
 
 /* Notes one refusal; true when its answer should wait. `address` without the port. */
-bool refusal_pace_note(struct refusal_pace *pace, struct slice address, uint64_t now_ns);
+MUST_CHECK bool refusal_pace_note(struct refusal_pace *pace, struct slice address, uint64_t now_ns);
 
 #endif

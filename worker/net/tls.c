@@ -17,19 +17,25 @@ struct tls_server {
     const struct config *config;
     SSL_CTX *context;
     uint64_t *ledger;
-    uint8_t scratch[TLS_RECORD_MAX]; /* frames of one record are put together here */
+    /* frames of one record are put together here */
+    uint8_t scratch[TLS_RECORD_MAX];
 };
 
 struct tls {
     uint32_t magic;
     bool open;
     bool wants_write;
-    bool broken; /* OpenSSL's state is not usable any more */
-    bool dry;    /* what is pending is the beginning of a record */
-    bool ended;  /* the peer said goodbye */
+    /* OpenSSL's state is not usable any more */
+    bool broken;
+    /* what is pending is the beginning of a record */
+    bool dry;
+    /* the peer said goodbye */
+    bool ended;
     uint16_t held;
-    uint16_t record_max; /* what a record carries: the client may have asked for less than TLS_RECORD_MAX */
-    size_t allowance;    /* bytes that this call may still take from the socket */
+    /* what a record carries: the client may have asked for less than TLS_RECORD_MAX */
+    uint16_t record_max;
+    /* bytes that this call may still take from the socket */
+    size_t allowance;
     SSL *ssl;
     struct tls_server *server;
 };
@@ -42,7 +48,7 @@ struct tls_server *tls_server_open(
     SSL_CTX *context = tls_context_make(config, material, err);
     if (!context)
         return NULL;
-    struct tls_server *server = memory_allocate(sizeof(*server));
+    struct tls_server *server = memory_allocate(sizeof *server);
     server->config = config;
     server->ledger = ledger;
     server->context = context;
@@ -69,12 +75,13 @@ void tls_server_close(struct tls_server *server)
 
 /* ---- connection ---- */
 
-/* OpenSSL reads on until there is data, so a client that sends nothing but KeyUpdates (or, in TLS 1.2, wishes to renegotiate) as fast
- * as they are handled would keep the worker in one call for ever. What it may read in a call is limited; the socket stays readable. */
+/* OpenSSL reads on until there is data, so a client that sends nothing but KeyUpdates (or, in TLS 1.2, wishes
+ * to renegotiate) as fast as they are handled would keep the worker in one call for ever. What it may read in
+ * a call is limited; the socket stays readable. */
 static long read_within_allowance(
     BIO *bio, int operation, const char *bytes, size_t size, int i, long l, int result, size_t *processed)
 {
-    struct tls *tls = (struct tls *)(void *)BIO_get_callback_arg(bio);
+    struct tls *tls = object_cast(struct tls, TLS_MAGIC, BIO_get_callback_arg(bio));
     (void)bytes;
     (void)size;
     (void)i;
@@ -90,7 +97,7 @@ static long read_within_allowance(
 
 struct tls *tls_open(struct tls_server *server, int fd)
 {
-    struct tls *tls = memory_allocate(sizeof(*tls));
+    struct tls *tls = memory_allocate(sizeof *tls);
     tls->magic = TLS_MAGIC;
     tls->server = server;
     tls->ssl = SSL_new(server->context);
@@ -128,8 +135,8 @@ void tls_free(struct tls *tls)
     if (tls->magic != TLS_MAGIC)
         abort();
     tls_forget_held(tls);
+    SSL_free(tls->ssl); /* its callbacks still look at the magic number */
     tls->magic = 0;
-    SSL_free(tls->ssl);
     free(tls);
 }
 
@@ -304,7 +311,8 @@ ssize_t tls_send(struct tls *tls, const struct iovec *vector, size_t count, uint
             continue;
         }
         int error = tls_error(tls, result);
-        /* The answer to a client's KeyUpdate goes first. When it is that which the socket refuses, OpenSSL has nothing of the record. */
+        /* The answer to a client's KeyUpdate goes first. When it is that which the socket refuses, OpenSSL
+         * has nothing of the record. */
         if (error == EAGAIN && SSL_in_init(tls->ssl)) {
             errno = EAGAIN;
             return total > 0 ? (ssize_t)total : -1;

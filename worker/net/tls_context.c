@@ -118,7 +118,8 @@ static int use_key(
     return result;
 }
 
-/* HTTP/1.1 is what is spoken here, whatever else the client would like; one that names only others gets no_application_protocol (RFC 7301). */
+/* HTTP/1.1 is what is spoken here, whatever else the client would like; one that names only others gets
+ * no_application_protocol (RFC 7301). */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_length,
     const unsigned char *offered, unsigned offered_length, void *argument)
 {
@@ -126,7 +127,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     unsigned char *chosen = NULL;
     (void)ssl;
     (void)argument;
-    if (SSL_select_next_proto(&chosen, out_length, ours, sizeof(ours) - 1, offered, offered_length) !=
+    if (SSL_select_next_proto(&chosen, out_length, ours, sizeof ours - 1, offered, offered_length) !=
         OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;

@@ -1,4 +1,4 @@
-/* Certificate, key and settings as an OpenSSL context; for worker/tls*.c. */
+/* Certificate, key and settings as an OpenSSL context; for the tls*.c beside it. */
 #ifndef OPALD_WORKER_NET_TLS_CONTEXT_H
 #define OPALD_WORKER_NET_TLS_CONTEXT_H
 
@@ -6,7 +6,7 @@
 #include "worker/net/tls.h"
 
 /* NULL with `err`. The caller frees it. */
-SSL_CTX *tls_context_make(
+MUST_CHECK SSL_CTX *tls_context_make(
     const struct config *config, const struct tls_material *material, struct error *err);
 
 #endif

@@ -20,8 +20,8 @@ struct rpc_arguments {
     uint32_t tokens[RPC_ARGUMENT_COUNT];
 };
 
-/* `allowed`: bits (1u << enum rpc_argument) of the arguments that the method has. False: one that it does not have, or arguments that
- * are not named. */
+/* `allowed`: bits (1u << enum rpc_argument) of the arguments that the method has. False: one that it does not
+ * have, or arguments that are not named. */
 MUST_CHECK bool rpc_arguments_read(
     struct rpc_arguments *arguments, const struct rpc_message *message, unsigned allowed);
 

@@ -1,13 +1,13 @@
 /*
- * The text has one length, so its frame has one head, and every byte of it one place. It is compared as it came, masked, sixteen bytes
- * at a time, with what a stock reply would look like under this mask:
+ * The text has one length, so its frame has one head, and every byte of it one place. It is compared as it
+ * came, masked, sixteen bytes at a time, with what a stock reply would look like under this mask:
  *
  *   0        16        32        48        64     67        83                99              115  118
  *   |--------|---------|---------|---------|------|.........|the call id.....................|  "}} |
  *   literal                                literal, again    16 hex digits     16 hex digits    literal
  *
- * No branch depends on the bytes until the end: the digits are random, so each guess would be wrong half the time. Vectors are the
- * compiler's (SSE2 on x86-64, NEON on ARM, plain words elsewhere).
+ * No branch depends on the bytes until the end: the digits are random, so each guess would be wrong half the
+ * time. Vectors are the compiler's (SSE2 on x86-64, NEON on ARM, plain words elsewhere).
  */
 #include "worker/rpc/rpc_stock_reply.h"
 
@@ -16,10 +16,10 @@
 #define REPLY_HEAD \
     "{\"request\": null, \"response\": {\"result\": \"None\", \"result_type\": \"str\", \"call_id\": \""
 #define REPLY_TAIL   "\"}}"
-#define REPLY_ID     (sizeof(REPLY_HEAD) - 1)
+#define REPLY_ID     (sizeof REPLY_HEAD - 1)
 #define REPLY_ID_END (REPLY_ID + 32)
 
-_Static_assert(REPLY_ID_END + sizeof(REPLY_TAIL) - 1 == RPC_STOCK_REPLY_LENGTH, "the text's length");
+_Static_assert(REPLY_ID_END + sizeof REPLY_TAIL - 1 == RPC_STOCK_REPLY_LENGTH, "the text's length");
 _Static_assert(RPC_STOCK_REPLY_LENGTH < 126, "its frame has the shortest head");
 _Static_assert(REPLY_ID >= 80 && REPLY_ID <= 96, "six vectors cover what stands before the id");
 
@@ -28,7 +28,7 @@ typedef uint8_t vector __attribute__((vector_size(16)));
 static vector vector_load(const void *from)
 {
     vector v;
-    memcpy(&v, from, sizeof(v));
+    memcpy(&v, from, sizeof v);
     return v;
 }
 
@@ -36,10 +36,10 @@ static vector vector_load(const void *from)
 static vector mask_at(const uint8_t mask[4], size_t offset)
 {
     uint8_t turned[4];
-    for (size_t i = 0; i < sizeof(turned); i++)
+    for (size_t i = 0; i < sizeof turned; i++)
         turned[i] = mask[(offset + i) & 3];
     uint32_t word;
-    memcpy(&word, turned, sizeof(word));
+    memcpy(&word, turned, sizeof word);
     typedef uint32_t words __attribute__((vector_size(16)));
     return (vector)((words){word, word, word, word});
 }
@@ -66,9 +66,9 @@ static bool reply_matches(const uint8_t *bytes, const uint8_t mask[4])
                  differs(bytes, REPLY_ID - 16, turned) | no_digits(bytes, REPLY_ID, turned) |
                  no_digits(bytes, REPLY_ID + 16, turned);
     uint64_t halves[2];
-    memcpy(halves, &bad, sizeof(halves));
+    memcpy(halves, &bad, sizeof halves);
     unsigned end = 0;
-    for (size_t i = 0; i < sizeof(tail) - 1; i++)
+    for (size_t i = 0; i < sizeof tail - 1; i++)
         end |= bytes[REPLY_ID_END + i] ^ mask[(REPLY_ID_END + i) & 3] ^ (unsigned)tail[i];
     return (halves[0] | halves[1] | end) == 0;
 }

@@ -1,5 +1,5 @@
 /*
- * Who accepts what (probed on the reference, spec: wire.md section 3):
+ * What each of the three accepts, as tests/integration/test_wire_differential.py compares it with the reference:
  *
  *                     subscribe            unsubscribe     publish
  *   missing, []       true, no effect      same            same
@@ -11,8 +11,8 @@
  *   item 5, true      no effect            no effect       no effect
  *   item [] or {}     violation            violation       violation
  *
- * "No effect" for items that are no strings: the reference keeps numbers as keys of their own type, which only a publish with the same number
- * over the same server would ever match; topics are strings here.
+ * "No effect" for items that are no strings: the reference keeps numbers as keys of their own type, which
+ * only a publish with the same number over the same server would ever match; topics are strings here.
  */
 #include "worker/rpc/rpc_topics.h"
 
@@ -33,8 +33,8 @@ static void topics_push(struct rpc_topics *topics, size_t start)
 {
     if (topics->count == topics->capacity) {
         topics->capacity = topics->capacity ? topics->capacity * 2 : 16;
-        topics->offsets = memory_resize(topics->offsets, topics->capacity * sizeof(*topics->offsets));
-        topics->items = memory_resize(topics->items, topics->capacity * sizeof(*topics->items));
+        topics->offsets = memory_resize(topics->offsets, topics->capacity * sizeof *topics->offsets);
+        topics->items = memory_resize(topics->items, topics->capacity * sizeof *topics->items);
     }
     topics->offsets[topics->count] = start;
     topics->items[topics->count].length = topics->text.length - start;

@@ -1,4 +1,5 @@
-/* The `topics` argument of subscribe, unsubscribe and publish, with the reference's differences between the three. Pure. */
+/* The `topics` argument of subscribe, unsubscribe and publish, with the reference's differences between the
+ * three. Pure. */
 #ifndef OPALD_WORKER_RPC_RPC_TOPICS_H
 #define OPALD_WORKER_RPC_RPC_TOPICS_H
 
@@ -7,6 +8,7 @@
 #include <stdint.h>
 #include "shm/common/config.h"
 #include "shm/common/json.h"
+#include "shm/common/object.h"
 #include "shm/common/text.h"
 
 #define RPC_ALL_TOPICS "__EventNotifier_ALL_TOPICS__"
@@ -15,15 +17,19 @@ enum rpc_topics_use { RPC_TOPICS_SUBSCRIBE, RPC_TOPICS_UNSUBSCRIBE, RPC_TOPICS_P
 
 enum rpc_topics_verdict {
     RPC_TOPICS_GOOD,
-    RPC_TOPICS_VIOLATION, /* the reference raises: the connection is closed */
-    RPC_TOPICS_REFUSED,   /* the call answers false; `reason` says why */
+    /* the reference raises: the connection is closed */
+    RPC_TOPICS_VIOLATION,
+    /* the call answers false; `reason` says why */
+    RPC_TOPICS_REFUSED,
 };
 
 /* The topics read. Memory is reused; zero-initialise, rpc_topics_free at the end. */
 struct rpc_topics {
-    struct slice *items; /* views into `text`: valid until the next read */
+    /* views into `text`: valid until the next read */
+    struct slice *items;
     size_t count;
-    const char *reason; /* static text */
+    /* static text */
+    const char *reason;
     struct text text;
     size_t *offsets;
     size_t capacity;
@@ -31,7 +37,8 @@ struct rpc_topics {
 
 void rpc_topics_free(struct rpc_topics *topics);
 /* `token` is JSON_ABSENT when the argument is missing. */
-enum rpc_topics_verdict rpc_topics_read(struct rpc_topics *topics, const struct json_document *document,
-    uint32_t token, enum rpc_topics_use use, const struct event_limits *limits);
+MUST_CHECK enum rpc_topics_verdict rpc_topics_read(struct rpc_topics *topics,
+    const struct json_document *document, uint32_t token, enum rpc_topics_use use,
+    const struct event_limits *limits);
 
 #endif

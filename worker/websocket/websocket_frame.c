@@ -17,7 +17,8 @@
 
 struct websocket_assembly {
     struct text message;
-    bool message_used; /* a text under way has its earlier part in `message` */
+    /* a text under way has its earlier part in `message` */
+    bool message_used;
     uint8_t control_length;
     uint8_t control[WEBSOCKET_CONTROL_MAX];
 };
@@ -25,7 +26,7 @@ struct websocket_assembly {
 static struct websocket_assembly *parser_assembly(struct websocket_parser *parser)
 {
     if (!parser->assembly)
-        parser->assembly = memory_allocate(sizeof(*parser->assembly));
+        parser->assembly = memory_allocate(sizeof *parser->assembly);
     return parser->assembly;
 }
 
@@ -52,7 +53,7 @@ static enum websocket_result parser_fail(
     va_list arguments;
     va_start(arguments, format);
     failure->code = code;
-    vsnprintf(failure->reason, sizeof(failure->reason), format, arguments);
+    vsnprintf(failure->reason, sizeof failure->reason, format, arguments);
     va_end(arguments);
     return WEBSOCKET_FAILED;
 }
@@ -146,16 +147,16 @@ static void parser_unmask(struct websocket_parser *parser, uint8_t *bytes, size_
 {
     const uint8_t *mask = parser_mask(parser);
     uint8_t turned[8];
-    for (unsigned i = 0; i < sizeof(turned); i++)
+    for (unsigned i = 0; i < sizeof turned; i++)
         turned[i] = mask[(parser->mask_offset + i) & 3];
     uint64_t wide;
-    memcpy(&wide, turned, sizeof(wide));
+    memcpy(&wide, turned, sizeof wide);
     size_t i = 0;
-    for (; i + sizeof(wide) <= length; i += sizeof(wide)) {
+    for (; i + sizeof wide <= length; i += sizeof wide) {
         uint64_t word;
-        memcpy(&word, bytes + i, sizeof(word));
+        memcpy(&word, bytes + i, sizeof word);
         word ^= wide;
-        memcpy(bytes + i, &word, sizeof(word));
+        memcpy(bytes + i, &word, sizeof word);
     }
     for (; i < length; i++)
         bytes[i] ^= turned[i & 7];

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "shm/common/object.h"
 #include "shm/common/text.h"
 #include "shm/common/utf8.h"
 
@@ -47,34 +48,47 @@ enum websocket_close_code {
 /* Why a connection must be failed. */
 struct websocket_failure {
     uint16_t code;
-    char reason[WEBSOCKET_CONTROL_MAX - 1]; /* NUL-terminated, at most 123 bytes */
+    /* NUL-terminated, at most 123 bytes */
+    char reason[WEBSOCKET_CONTROL_MAX - 1];
 };
 
 struct websocket_assembly;
 
 /* Zero-initialise; websocket_parser_free at the end. */
 struct websocket_parser {
-    struct websocket_assembly *assembly; /* what is incomplete; NULL when nothing is */
-    uint64_t message_length;             /* bytes of the message's earlier frames */
-    uint64_t remaining;                  /* payload bytes of the current frame still to come */
-    uint8_t header[14];                  /* the frame's head as far as it is there */
+    /* what is incomplete; NULL when nothing is */
+    struct websocket_assembly *assembly;
+    /* bytes of the message's earlier frames */
+    uint64_t message_length;
+    /* payload bytes of the current frame still to come */
+    uint64_t remaining;
+    /* the frame's head as far as it is there */
+    uint8_t header[14];
     uint8_t header_length;
-    uint8_t opcode;         /* of the current frame */
-    uint8_t message_opcode; /* TEXT or BINARY while a message is under way, else 0 */
-    uint8_t mask_offset;    /* payload bytes seen, modulo 4 */
+    /* of the current frame */
+    uint8_t opcode;
+    /* TEXT or BINARY while a message is under way, else 0 */
+    uint8_t message_opcode;
+    /* payload bytes seen, modulo 4 */
+    uint8_t mask_offset;
     struct utf8_stream utf8;
     bool in_payload;
     bool final;
 };
 
 enum websocket_result {
-    WEBSOCKET_MORE,           /* all input is consumed */
-    WEBSOCKET_TEXT_MESSAGE,   /* `payload` is the whole text, valid UTF-8 */
-    WEBSOCKET_BINARY_MESSAGE, /* its payload was not kept */
+    /* all input is consumed */
+    WEBSOCKET_MORE,
+    /* `payload` is the whole text, valid UTF-8 */
+    WEBSOCKET_TEXT_MESSAGE,
+    /* its payload was not kept */
+    WEBSOCKET_BINARY_MESSAGE,
     WEBSOCKET_PING_FRAME,
     WEBSOCKET_PONG_FRAME,
-    WEBSOCKET_CLOSE_FRAME, /* the payload was checked: empty, or a valid code and a UTF-8 reason */
-    WEBSOCKET_FAILED,      /* `failure` says why; the parser must not be used any more */
+    /* the payload was checked: empty, or a valid code and a UTF-8 reason */
+    WEBSOCKET_CLOSE_FRAME,
+    /* `failure` says why; the parser must not be used any more */
+    WEBSOCKET_FAILED,
 };
 
 void websocket_parser_free(struct websocket_parser *parser);
@@ -84,15 +98,16 @@ void websocket_parser_free(struct websocket_parser *parser);
  * `*consumed` how many bytes it took: call again with the rest. `payload` is valid until the next call and
  * while `bytes` lives. `message_max` limits a message over all its fragments.
  */
-enum websocket_result websocket_parser_next(struct websocket_parser *parser, uint8_t *bytes, size_t length,
-    uint64_t message_max, size_t *consumed, struct slice *payload, struct websocket_failure *failure);
+MUST_CHECK enum websocket_result websocket_parser_next(struct websocket_parser *parser, uint8_t *bytes,
+    size_t length, uint64_t message_max, size_t *consumed, struct slice *payload,
+    struct websocket_failure *failure);
 
 /* The two below without the look whether there is anything; each reply of a client goes through them. */
 void websocket_parser_drop_finished(struct websocket_parser *parser);
 size_t websocket_assembly_held(const struct websocket_assembly *assembly);
 
-/* Gives back the memory of a finished message, whose payload is then no longer valid. The next call of websocket_parser_next does it
- * too; a connection calls it before it goes idle. */
+/* Gives back the memory of a finished message, whose payload is then no longer valid. The next call of
+ * websocket_parser_next does it too; a connection calls it before it goes idle. */
 static inline void websocket_parser_tidy(struct websocket_parser *parser)
 {
     if (parser->assembly)

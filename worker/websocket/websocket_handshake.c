@@ -86,8 +86,8 @@ static int base64_value(char byte)
 }
 
 /*
- * Checks base64 as Python's b64decode(validate=True) does, for its error texts. Returns the number of bytes it decodes to, or -1 with
- * `error` set.
+ * Checks base64 as Python's b64decode(validate=True) does, for its error texts. Returns the number of bytes
+ * it decodes to, or -1 with `error` set.
  */
 static long base64_check(struct slice text, char *error, size_t size)
 {
@@ -146,7 +146,7 @@ static unsigned handshake_check_key(const struct http_request *request, struct t
     if (count > 1)
         return handshake_bad_request(reply, "invalid", name, SLICE_LITERAL("multiple values"), NULL);
     char error[128];
-    long length = base64_check(*key, error, sizeof(error));
+    long length = base64_check(*key, error, sizeof error);
     if (key->length == 0)
         return handshake_bad_request(reply, "empty", name, (struct slice){0}, NULL);
     if (length != 16)

@@ -60,7 +60,7 @@ void fixture_config(struct fixture *fixture)
     };
 }
 
-void fixture_start(struct fixture *fixture)
+void fixture_launch(struct fixture *fixture)
 {
     struct segment_settings settings = {.ring_bytes = 16 << 20, .uplink_bytes = 1 << 20, .slots = 2};
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -108,6 +108,11 @@ void fixture_start(struct fixture *fixture)
         _exit(status);
     }
     close(fixture->lifeline[0]);
+}
+
+void fixture_start(struct fixture *fixture)
+{
+    fixture_launch(fixture);
     while (worker_table_state(fixture->segment, 0) != WORKER_READY)
         usleep(1000);
 }

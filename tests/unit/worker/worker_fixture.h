@@ -42,6 +42,9 @@ void fixture_config(struct fixture *fixture);
 /* Starts the worker and returns when it is ready. */
 void fixture_start(struct fixture *fixture);
 
+/* Starts the worker, which may fail to open. */
+void fixture_launch(struct fixture *fixture);
+
 /* Waits for the worker's end; returns its exit status, or 128 + signal. */
 int fixture_wait(struct fixture *fixture, int milliseconds);
 

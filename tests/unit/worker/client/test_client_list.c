@@ -60,7 +60,8 @@ static void test_merge(void **state)
     text_free(&out);
 }
 
-/* A worker gone mad wrote it: refused or read, but never beyond its end (each copy is as long as it says, for the sanitizer). */
+/* A worker gone mad wrote it: refused or read, but never beyond its end (each copy is as long as it says, for
+ * the sanitizer). */
 static void test_nonsense(void **state)
 {
     (void)state;

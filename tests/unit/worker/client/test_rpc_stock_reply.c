@@ -1,5 +1,5 @@
-/* The stock reply is recognised as it comes, and skipping it tells the same story as parsing it: for replies that are whole, cut at any
- * byte, mutated, or in between other frames. */
+/* The stock reply is recognised as it comes, and skipping it tells the same story as parsing it: for replies
+ * that are whole, cut at any byte, mutated, or in between other frames. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -14,8 +14,10 @@ struct item {
     struct deadline deadline;
     int expired;
     uint64_t at_ns;
-    enum deadline_class then; /* set again by the callback */
-    struct item *clears;      /* cleared by the callback */
+    /* set again by the callback */
+    enum deadline_class then;
+    /* cleared by the callback */
+    struct item *clears;
 };
 
 struct fixture {

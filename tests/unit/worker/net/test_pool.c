@@ -1,4 +1,5 @@
-/* Objects of one size: apart from each other, aligned, zeroed, and gone from memory when they were given back. */
+/* Objects of one size: apart from each other, aligned, zeroed, and gone from memory when they were given
+ * back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

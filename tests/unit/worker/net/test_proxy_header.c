@@ -1,4 +1,5 @@
-/* PROXY protocol headers, versions 1 and 2: good ones, cut ones, wrong ones (haproxy's doc/proxy-protocol.txt, sections 2.1 and 2.2). */
+/* PROXY protocol headers, versions 1 and 2: good ones, cut ones, wrong ones (haproxy's
+ * doc/proxy-protocol.txt, sections 2.1 and 2.2). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -141,7 +142,8 @@ static void test_wrong_version_2(void **state)
     assert_string_equal(WRONG(SIGNATURE "\x21\x11\0\x0b" V4), "too short for its addresses");
     assert_string_equal(WRONG(SIGNATURE "\x21\x21\0\x0c" V4), "too short for its addresses");
     assert_string_equal(WRONG(SIGNATURE "\x21\x11\xff\xff"), "too long");
-    /* a checksum that is another one's, or not of four bytes; a bit that fell over in an address, in another extension */
+    /* a checksum that is another one's, or not of four bytes; a bit that fell over in an address, in another
+     * extension */
     assert_string_equal(
         WRONG(SIGNATURE "\x21\x11\0\x13" V4 "\x03\0\x04\x20\xec\x95\x48"), "its checksum is wrong");
     assert_string_equal(

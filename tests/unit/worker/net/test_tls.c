@@ -1,4 +1,5 @@
-/* What OpenSSL holds of a record that the socket refused counts as memory, until it is out or the connection is given up. */
+/* What OpenSSL holds of a record that the socket refused counts as memory, until it is out or the connection
+ * is given up. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

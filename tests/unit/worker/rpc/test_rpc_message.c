@@ -13,7 +13,8 @@ static const struct {
     const char *text;
     enum rpc_verdict verdict;
     const char *method;
-    const char *call_id; /* NULL: the reply says null */
+    /* NULL: the reply says null */
+    const char *call_id;
 } rows[] = {
     /* not JSON */
     {"", RPC_VIOLATION, NULL, NULL},

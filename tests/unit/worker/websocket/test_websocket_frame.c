@@ -36,7 +36,8 @@ static size_t frame_text(uint8_t *out, uint8_t first, const char *payload)
     return frame_put(out, first, payload, strlen(payload), strlen(payload));
 }
 
-/* Feeds the input in pieces of `step` bytes, each at a guard page; writes what came out as one line a result. */
+/* Feeds the input in pieces of `step` bytes, each at a guard page; writes what came out as one line a
+ * result. */
 static void feed(const uint8_t *input, size_t length, size_t step, char *log, size_t log_size)
 {
     struct websocket_parser parser = {0};
