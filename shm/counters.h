@@ -1,5 +1,6 @@
-/* Every counter once: COUNTER(enumerator, metric, help). The metric is what GET /metrics shows as opald_<metric>_total, labels where it has some;
- * those that share a name follow each other, and the first one has the help. Names are plural things that happened. */
+/* Every counter once: COUNTER(enumerator, metric, help). The metric is what GET /metrics shows as
+ * opald_<metric>_total, labels where it has some; those that share a name follow each other, and the first
+ * one has the help. Names are plural things that happened. */
 #ifndef OPALD_SHM_COUNTERS_H
 #define OPALD_SHM_COUNTERS_H
 

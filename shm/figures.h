@@ -1,7 +1,8 @@
 /*
- * What workers tell about themselves besides the counters, for GET /metrics: gauges, how long the fan-out took, HTTP answers by route and
- * status. Each worker writes its own slot, relaxed; any process reads. The last two survive the worker, so that sums never go down;
- * gauges of a slot without a live worker don't count.
+ * What workers tell about themselves besides the counters, for GET /metrics: gauges, how long the fan-out
+ * took, HTTP answers by route and status. Each worker writes its own slot, relaxed; any process reads. The
+ * last two survive the worker, so that sums never go down; gauges of a slot without a live worker don't
+ * count.
  */
 #ifndef OPALD_SHM_FIGURES_H
 #define OPALD_SHM_FIGURES_H
@@ -36,7 +37,8 @@ uint64_t gauge_sum(const struct segment *segment, enum gauge gauge);
 extern const uint64_t figures_fanout_bounds[FANOUT_BUCKETS];
 
 struct figures_fanout {
-    uint64_t buckets[FANOUT_BUCKETS]; /* each for itself, not cumulative */
+    /* each for itself, not cumulative */
+    uint64_t buckets[FANOUT_BUCKETS];
     uint64_t above;
     uint64_t sum_ns;
 };

@@ -6,8 +6,8 @@
  *
  *   offset            part                           master  worker
  *   0                 struct layout_header           rw      r       written once, before any worker lives
- *   control_offset    struct layout_control          rw      r       ring tail, uplink heads, what the host should know
- *   doorbell_offset   struct layout_doorbell         rw      rw      the words that every worker may write: it, and the load limit's
+ *   control_offset    struct layout_control          rw      r       ring tail, uplink heads, host state
+ *   doorbell_offset   struct layout_doorbell         rw      rw      the words that every worker may write
  *   table_offset      struct layout_entry [slots]    rw      r       ... its own entry: rw
  *   ring_offset       ring data, ring_bytes          rw      r
  *   uplinks_offset    uplink data, uplink_bytes each rw      -       ... its own uplink: rw
@@ -70,8 +70,10 @@ struct layout_header {
     uint32_t version;
     uint32_t slots;
     uint32_t page_bytes;
-    uint32_t entry_stride;  /* bytes from one table entry to the next */
-    uint32_t counter_count; /* a worker of another build must not attach */
+    /* bytes from one table entry to the next */
+    uint32_t entry_stride;
+    /* a worker of another build must not attach */
+    uint32_t counter_count;
     uint32_t reserved;
     uint64_t ring_bytes;
     uint64_t uplink_bytes;
@@ -88,43 +90,54 @@ struct layout_line {
 };
 
 struct layout_control {
-    alignas(LAYOUT_LINE) _Atomic uint64_t ring_tail; /* position after the last published record */
+    /* position after the last published record */
+    alignas(LAYOUT_LINE) _Atomic uint64_t ring_tail;
     alignas(LAYOUT_LINE) _Atomic uint64_t event_limit;
     _Atomic uint32_t backbone_state;
     _Atomic uint32_t backbone_trouble;
     _Atomic uint64_t backbone_pending_events;
     _Atomic uint64_t backbone_pending_ns;
     _Atomic uint64_t backbone_lag;
-    _Atomic uint64_t backbone_away_ns;       /* up to the last return */
-    _Atomic uint64_t backbone_away_since_ns; /* 0: it is there, or there is none */
-    _Atomic uint64_t master_heartbeat_ns;    /* 0: none yet */
-    struct layout_line
-        uplink_head[SEGMENT_SLOTS_MAX]; /* up to here the master has given the uplink's memory back */
-    alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the master's */
+    /* up to the last return */
+    _Atomic uint64_t backbone_away_ns;
+    /* 0: it is there, or there is none */
+    _Atomic uint64_t backbone_away_since_ns;
+    /* 0: none yet */
+    _Atomic uint64_t master_heartbeat_ns;
+    /* up to here the master has given the uplink's memory back */
+    struct layout_line uplink_head[SEGMENT_SLOTS_MAX];
+    /* the master's */
+    alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT];
 };
 
 struct layout_doorbell {
     /* 0: the master is awake. Else the number of its sleep, a new one each time (why: uplink.c). */
     alignas(LAYOUT_LINE) _Atomic uint64_t asleep;
-    alignas(LAYOUT_LINE) _Atomic uint64_t load_window[LAYOUT_LOAD_WINDOWS]; /* shm/load_limit.h */
+    /* shm/load_limit.h */
+    alignas(LAYOUT_LINE) _Atomic uint64_t load_window[LAYOUT_LOAD_WINDOWS];
 };
 
 struct layout_entry {
-    alignas(LAYOUT_LINE) _Atomic uint64_t
-        ring_cell; /* the worker: up to here it has given the ring's memory back */
-    alignas(
-        LAYOUT_LINE) _Atomic uint32_t ring_asleep; /* 1: the worker sleeps on its eventfd, or is about to */
-    alignas(
-        LAYOUT_LINE) _Atomic uint64_t uplink_tail; /* the worker: position after its last committed record */
-    alignas(LAYOUT_LINE) _Atomic uint32_t ring_active; /* the master: this reader holds up the writer */
-    _Atomic uint32_t state;                            /* enum worker_state */
+    /* the worker: up to here it has given the ring's memory back */
+    alignas(LAYOUT_LINE) _Atomic uint64_t ring_cell;
+    /* 1: the worker sleeps on its eventfd, or is about to */
+    alignas(LAYOUT_LINE) _Atomic uint32_t ring_asleep;
+    /* the worker: position after its last committed record */
+    alignas(LAYOUT_LINE) _Atomic uint64_t uplink_tail;
+    /* the master: this reader holds up the writer */
+    alignas(LAYOUT_LINE) _Atomic uint32_t ring_active;
+    /* enum worker_state */
+    _Atomic uint32_t state;
     _Atomic int32_t pid;
     _Atomic uint32_t incarnation;
-    alignas(LAYOUT_LINE) _Atomic uint64_t heartbeat_ns; /* the worker */
+    /* the worker */
+    alignas(LAYOUT_LINE) _Atomic uint64_t heartbeat_ns;
     _Atomic uint32_t connections;
     _Atomic int32_t child_group;
-    alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT]; /* the worker's */
-    _Atomic uint64_t gauges[GAUGE_COUNT];                          /* from here on: shm/figures.h */
+    /* the worker's */
+    alignas(LAYOUT_LINE) _Atomic uint64_t counters[COUNTER_COUNT];
+    /* from here on: shm/figures.h */
+    _Atomic uint64_t gauges[GAUGE_COUNT];
     _Atomic uint64_t fanout_buckets[LAYOUT_FANOUT_BUCKETS + 1];
     _Atomic uint64_t fanout_sum_ns;
     _Atomic uint64_t http[LAYOUT_HTTP_CELLS];
@@ -152,18 +165,28 @@ static inline uint64_t layout_record_size(uint32_t length)
 /*
  * The atomic accesses. No other memory order is used on these words, and there are no fences.
  *
- *   the ring's records       A0 writer stores tail, release            synchronizes with  A1 reader loads tail, acquire
- *   the ring's free memory   B0 reader stores its cell, release        synchronizes with  B1 writer loads a cell, acquire
- *   the reader's sleep       C0 writer stores tail once more                              C2 reader exchanges asleep to 1
- *                            C1 writer loads, exchanges asleep to 0                       C3 reader loads tail once more
- *                            All four are sequentially consistent, so they have one order. Either C1 comes after C2: the
- *                            writer sees the sleeper and wakes it. Or C1 comes before C2, then C0 comes before C3: the reader
- *                            sees the record and doesn't sleep.
- *   an uplink's records      D0 worker stores uplink tail               synchronizes with  D1 master loads it, acquire
- *   an uplink's free memory  E0 master stores uplink head, release      synchronizes with  E1 worker loads it, acquire
- *   the master's sleep       D0 and F1 worker loads asleep, F2 master stores its sleep's number, F3 master loads the tails:
- *                            sequentially consistent as C0..C3 (D0 plays C0, so D0 is more than a release)
- *   a slot's past            G0 master stores cell, flags, state ...    read by the worker after fork and exec, which order it
+ *   the ring's records       A0 writer stores tail, release
+ *                            A1 reader loads tail, acquire; synchronizes with A0
+ *   the ring's free memory   B0 reader stores its cell, release
+ *                            B1 writer loads a cell, acquire; synchronizes with B0
+ *   the reader's sleep       C0 writer stores tail once more
+ *                            C1 writer loads asleep, exchanges it to 0
+ *                            C2 reader exchanges asleep to 1
+ *                            C3 reader loads tail once more
+ *                            All four are sequentially consistent, so they have one order. Either C1 comes
+ *                            after C2: the writer sees the sleeper and wakes it. Or C1 comes before C2, then
+ *                            C0 comes before C3: the reader sees the record and doesn't sleep.
+ *   an uplink's records      D0 worker stores uplink tail
+ *                            D1 master loads it, acquire; synchronizes with D0
+ *   an uplink's free memory  E0 master stores uplink head, release
+ *                            E1 worker loads it, acquire; synchronizes with E0
+ *   the master's sleep       F1 worker loads asleep, after D0
+ *                            F2 master stores its sleep's number
+ *                            F3 master loads the tails
+ *                            D0, F1, F2, F3 are sequentially consistent as C0 to C3 are (D0 plays C0, so
+ *                            D0 is more than a release).
+ *   a slot's past            G0 master stores cell, flags, state ...
+ *                            G1 the worker reads them after fork and exec, which order it
  *   figures                  relaxed: each stands for itself (counters, heartbeat, connections)
  *   the load limit's windows relaxed: one word each, moved by compare-and-exchange; it publishes nothing else
  *
@@ -283,16 +306,20 @@ void shm_point(enum shm_point point);
 /* How far the master has read an uplink. It lives here and not in shared memory, where the worker could spoil
  * it. */
 struct segment_uplink_state {
-    uint64_t read;     /* position after the last record returned */
-    uint64_t released; /* = the head in shared memory */
+    /* position after the last record returned */
+    uint64_t read;
+    /* = the head in shared memory */
+    uint64_t released;
     bool prepared;
-    bool corrupt; /* until the slot is prepared for another worker */
+    /* until the slot is prepared for another worker */
+    bool corrupt;
 };
 
 struct segment {
     uint32_t magic;
     bool is_master;
-    unsigned slot; /* a worker's own */
+    /* a worker's own */
+    unsigned slot;
     unsigned slots;
     uint64_t ring_bytes;
     uint64_t uplink_bytes;
@@ -302,17 +329,22 @@ struct segment {
     /* Mapped memory. A worker's pointers through `control`, other entries and `ring` may only be read. */
     unsigned char *base;
     size_t base_bytes;
-    unsigned char *uplinks; /* master: of slot 0; worker: its own, a mapping by itself */
+    /* master: of slot 0; worker: its own, a mapping by itself */
+    unsigned char *uplinks;
     size_t uplinks_mapped;
     struct layout_control *control;
     struct layout_doorbell *doorbell_line;
     unsigned char *table;
     unsigned char *ring;
-    int memory; /* -1 in a worker */
+    /* -1 in a worker */
+    int memory;
     int doorbell;
-    int wake[SEGMENT_SLOTS_MAX];                                 /* -1 where there is none */
-    uint64_t sleeps;                                             /* master: number of its last sleep */
-    struct segment_uplink_state uplink_state[SEGMENT_SLOTS_MAX]; /* master */
+    /* -1 where there is none */
+    int wake[SEGMENT_SLOTS_MAX];
+    /* master: number of its last sleep */
+    uint64_t sleeps;
+    /* master */
+    struct segment_uplink_state uplink_state[SEGMENT_SLOTS_MAX];
 };
 
 /* Aborts with a line on stderr: a broken promise of the caller or of memory, never something a peer can

@@ -1,12 +1,14 @@
 /*
- * What crosses processes: an event (the body of a RING_EVENT record and of an uplink record of that type) and the bodies of the other
- * records of the ring. Native byte order, one host.
+ * What crosses processes: an event (the body of a RING_EVENT record and of an uplink record of that type) and
+ * the bodies of the other records of the ring. Native byte order, one host.
  *
- *   0          8        16      20           24     28           32             36           40                 56
- *   |entered_ns|ticket  |origin |incarnation |flags |topic_count |topics_length |data_length |notifier          |
+ *   0          8        16      20           24     28           32             36           40              
+ *     56
+ *   |entered_ns|ticket  |origin |incarnation |flags |topic_count |topics_length |data_length |notifier       
+ *     |
  *    u64        u64      u32     u32          u32    u32          u32            u32          16 bytes
- *   then topics_length bytes of topics (each: u32 length, bytes, zeros up to a multiple of 4), zeros up to a multiple of 8, the
- *   data's bytes (JSON text). Nothing behind.
+ *   then topics_length bytes of topics (each: u32 length, bytes, zeros up to a multiple of 4), zeros up to a
+ *   multiple of 8, the data's bytes (JSON text). Nothing behind.
  *
  * The struct of the head is in ring_event.c; use the functions.
  */
@@ -25,7 +27,8 @@
 enum ring_event_flag {
     /* not to be sent to the backbone */
     RING_EVENT_LOCAL_ONLY = 1u << 0,
-    /* a RING_ACKNOWLEDGED record has to follow, which says whether the backbone got all messages of the event */
+    /* a RING_ACKNOWLEDGED record has to follow, which says whether the backbone got all messages of the
+     * event */
     RING_EVENT_WANTS_ACKNOWLEDGEMENT = 1u << 1,
     /* published over HTTP: dropped in a gap of the backbone when freezing is on */
     RING_EVENT_SERVER_SIDE = 1u << 2,

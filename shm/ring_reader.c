@@ -25,9 +25,12 @@ struct ring_reader {
     const struct segment *segment;
     const unsigned char *data;
     uint64_t capacity;
-    uint64_t next;      /* position of the next record */
-    uint64_t tail_seen; /* everything before it is readable */
-    uint64_t released;  /* what the cell has */
+    /* position of the next record */
+    uint64_t next;
+    /* everything before it is readable */
+    uint64_t tail_seen;
+    /* what the cell has */
+    uint64_t released;
     struct layout_entry *entry;
 };
 

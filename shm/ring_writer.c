@@ -36,12 +36,16 @@ struct ring_writer {
     struct segment *segment;
     unsigned char *data;
     uint64_t capacity;
-    uint64_t tail;     /* what shared memory has */
-    uint64_t reserved; /* the tail after the next commit; equal to tail when nothing is reserved */
+    /* what shared memory has */
+    uint64_t tail;
+    /* the tail after the next commit; equal to tail when nothing is reserved */
+    uint64_t reserved;
     uint64_t limit; /* positions below it may be written; computed from cells that only grow, so it is never
                        too high */
-    uint64_t woken; /* the tail at the last wake */
-    bool blocked;   /* the last reserve failed: counted once */
+    /* the tail at the last wake */
+    uint64_t woken;
+    /* the last reserve failed: counted once */
+    bool blocked;
     bool active[SEGMENT_SLOTS_MAX];
 };
 

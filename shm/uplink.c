@@ -36,7 +36,8 @@ struct uplink {
     uint64_t capacity;
     /* the worker's side */
     uint64_t tail;
-    uint64_t reserved; /* the tail after commit; equal to tail when nothing is reserved */
+    /* the tail after commit; equal to tail when nothing is reserved */
+    uint64_t reserved;
     uint64_t head_seen;
 };
 
@@ -161,7 +162,8 @@ static bool tail_valid(uint64_t tail, uint64_t read, uint64_t released, uint64_t
     return tail % 8 == 0 && tail - released <= capacity && tail - released >= read - released;
 }
 
-/* Where the valid records between `from` and the worker's tail end. Sets *whole when that is the tail itself. */
+/* Where the valid records between `from` and the worker's tail end. Sets *whole when that is the tail
+ * itself. */
 static uint64_t valid_end(const struct segment *segment, unsigned slot, uint64_t from, bool *whole)
 {
     const struct segment_uplink_state *state = &segment->uplink_state[slot];

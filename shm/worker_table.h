@@ -8,11 +8,16 @@
 #include "shm/segment.h"
 
 enum worker_state {
-    WORKER_FREE,     /* nobody */
-    WORKER_STARTING, /* forked, not yet accepting */
-    WORKER_READY,    /* accepts clients */
-    WORKER_DRAINING, /* closes its clients and ends */
-    WORKER_DEAD,     /* ended; the master has yet to clear or replace it */
+    /* nobody */
+    WORKER_FREE,
+    /* forked, not yet accepting */
+    WORKER_STARTING,
+    /* accepts clients */
+    WORKER_READY,
+    /* closes its clients and ends */
+    WORKER_DRAINING,
+    /* ended; the master has yet to clear or replace it */
+    WORKER_DEAD,
 };
 
 /* All accesses are atomic; any process may read, the named one writes. */
@@ -30,13 +35,14 @@ void worker_table_beat(struct segment *segment, unsigned slot, uint64_t now_ns);
 /* Connections now open in that worker; written by it, read by others to spread the load. */
 uint32_t worker_table_connections(const struct segment *segment, unsigned slot);
 void worker_table_set_connections(struct segment *segment, unsigned slot, uint32_t count);
-/* The process group of a child that the slot's process has running; 0: none. Written by it, read by the master when it has died. */
+/* The process group of a child that the slot's process has running; 0: none. Written by it, read by the
+ * master when it has died. */
 int32_t worker_table_child_group(const struct segment *segment, unsigned slot);
 void worker_table_set_child_group(struct segment *segment, unsigned slot, int32_t group);
 
 /* ---- counters ----
- * Each process adds only to its own block (worker: its slot; master: COUNTER_MASTER), relaxed. A slot's counters survive its
- * worker, so that sums never go down. */
+ * Each process adds only to its own block (worker: its slot; master: COUNTER_MASTER), relaxed. A slot's
+ * counters survive its worker, so that sums never go down. */
 #define COUNTER_MASTER UINT32_MAX
 void counter_add(struct segment *segment, uint32_t block, enum counter counter, uint64_t amount);
 uint64_t counter_read(const struct segment *segment, uint32_t block, enum counter counter);
@@ -51,12 +57,13 @@ void backbone_state_write(struct segment *segment, enum backbone_state state);
 struct backbone_health backbone_health_read(const struct segment *segment);
 void backbone_health_write(struct segment *segment, const struct backbone_health *health);
 /*
- * When the master's loop last ran (CLOCK_MONOTONIC ns): written by the master several times a second, read by workers (health
- * checks). 0: it has not run yet.
+ * When the master's loop last ran (CLOCK_MONOTONIC ns): written by the master several times a second, read by
+ * workers (health checks). 0: it has not run yet.
  */
 uint64_t master_heartbeat_read(const struct segment *segment);
 void master_heartbeat_write(struct segment *segment, uint64_t now_ns);
-/* The largest frame (bytes, envelope included) that may enter; the backbone may lower the configured one. Master writes. */
+/* The largest frame (bytes, envelope included) that may enter; the backbone may lower the configured one.
+ * Master writes. */
 uint64_t event_limit_read(const struct segment *segment);
 void event_limit_write(struct segment *segment, uint64_t bytes);
 

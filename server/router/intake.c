@@ -120,7 +120,7 @@ struct intake *intake_open(struct event_base *base, struct segment *segment, con
         event_new(base, segment_own_eventfd(segment), EV_READ | EV_PERSIST, intake_on_doorbell, intake);
     intake->again = event_new(base, -1, 0, intake_on_again, intake);
     event_add(intake->doorbell, NULL);
-    uplink_master_sleep(segment);
+    (void)!uplink_master_sleep(segment); /* no worker lives yet: nothing to read */
     return intake;
 }
 

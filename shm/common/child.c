@@ -17,8 +17,8 @@ extern char **environ;
 static void signals_reset(bool keep_sigpipe)
 {
     sigset_t none;
-    /* Our handlers write into our own loop's signal pipe, which the child shares until the exec: they go before any signal can be
-     * delivered here. */
+    /* Our handlers write into our own loop's signal pipe, which the child shares until the exec: they go
+     * before any signal can be delivered here. */
     for (int number = 1; number < NSIG; number++)
         if (number != SIGKILL && number != SIGSTOP && !(keep_sigpipe && number == SIGPIPE))
             signal(number, SIG_DFL);

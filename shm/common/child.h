@@ -1,9 +1,9 @@
 /*
- * Starting a program: fork, then at once exec. A process that has threads (librdkafka's, OpenSSL's) can't be forked in any other
- * way: its child may do nothing but async-signal-safe calls before the exec.
+ * Starting a program: fork, then at once exec. A process that has threads (librdkafka's, OpenSSL's) can't be
+ * forked in any other way: its child may do nothing but async-signal-safe calls before the exec.
  *
- * The child starts with all signals at their defaults and none blocked; of our descriptors it gets the three of standard
- * input and output, and those that `descriptors` names (all others are close-on-exec).
+ * The child starts with all signals at their defaults and none blocked; of our descriptors it gets the three
+ * of standard input and output, and those that `descriptors` names (all others are close-on-exec).
  */
 #ifndef OPALD_SHM_COMMON_CHILD_H
 #define OPALD_SHM_COMMON_CHILD_H
@@ -15,8 +15,9 @@
 #include "shm/common/error.h"
 #include "shm/common/object.h"
 
-/* `program` for another process of this program. Not its path: an upgrade may have replaced the file, and processes that share memory must
- * be of one version. SIGPIPE then stays as it is here (ignored), and a failing exec is reported on standard error. */
+/* `program` for another process of this program. Not its path: an upgrade may have replaced the file, and
+ * processes that share memory must be of one version. SIGPIPE then stays as it is here (ignored), and a
+ * failing exec is reported on standard error. */
 #define CHILD_THIS_PROGRAM NULL
 
 #define CHILD_NOTHING         (-1) /* `from`: /dev/null */
@@ -49,9 +50,10 @@ struct child_settings {
 MUST_CHECK pid_t child_start(const struct child_settings *settings, struct error *err);
 
 /*
- * An environment for `child_settings`: `own` ("NAME=value", NULL at the end), and of this process's environment those variables that
- * `own` does not set and that `keeps` (NULL: all) returns true for; `context` goes to `keeps`. The array is the caller's to free; its strings belong
- * to `own` and to this process.
+ * An environment for `child_settings`: `own` ("NAME=value", NULL at the end), and of this process's
+ * environment those variables that `own` does not set and that `keeps` (NULL: all) returns true for;
+ * `context` goes to `keeps`. The array is the caller's to free; its strings belong to `own` and to this
+ * process.
  */
 const char **child_make_environment(
     const char *const *own, bool (*keeps)(const char *assignment, const void *context), const void *context);

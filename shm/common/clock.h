@@ -26,7 +26,8 @@ static inline struct timeval clock_timeval_ns(uint64_t nanoseconds)
 uint64_t clock_realtime_us(void);
 /* "2026-11-24T02:57:13.790739+0000", local time zone. `out` needs 40 bytes. */
 void clock_format_log(char *out, size_t size);
-/* "Tue, 24 Nov 2026 02:57:13 GMT" (RFC 9110 5.6.7), made anew once a second. Valid until the next call. One thread only. */
+/* "Tue, 24 Nov 2026 02:57:13 GMT" (RFC 9110 5.6.7), made anew once a second. Valid until the next call. One
+ * thread only. */
 const char *clock_http_date(void);
 
 #endif

@@ -6,11 +6,13 @@
 
 /* Owned by the caller, usually on its stack. A zeroed struct means "no error yet". */
 struct error {
-    int code; /* an errno value, or -1 where none fits */
+    /* an errno value, or -1 where none fits */
+    int code;
     char text[ERROR_TEXT_MAX];
 };
 
-/* Sets code and text; always returns -1, so that a failing function can `return error_set(...)`. `err` may be NULL. */
+/* Sets code and text; always returns -1, so that a failing function can `return error_set(...)`. `err` may
+ * be NULL. */
 int error_set(struct error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* As error_set with strerror(code) appended after ": ". */

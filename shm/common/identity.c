@@ -44,8 +44,8 @@ struct identity identity_make_fast(void)
 
 void identity_format(const struct identity *identity, char *out)
 {
-    /* All digits at once, because every delivery has some: the nibbles of the sixteen bytes in two vectors, woven, then '0' added, and
-     * 39 more for a to f. */
+    /* All digits at once, because every delivery has some: the nibbles of the sixteen bytes in two vectors,
+     * woven, then '0' added, and 39 more for a to f. */
     typedef uint8_t vector __attribute__((vector_size(16)));
     vector bytes;
     memcpy(&bytes, identity->bytes, sizeof bytes);

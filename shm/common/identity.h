@@ -18,8 +18,8 @@ struct identity {
 
 /* A random uuid4 (RFC 9562 5.4) from libuuid: for ids made rarely (server, channel, subscription). */
 struct identity identity_make(void);
-/* A uuid4-shaped id from a fast generator seeded from getrandom(2): for call ids, where only uniqueness matters.
- * Per process; not for secrets. */
+/* A uuid4-shaped id from a fast generator seeded from getrandom(2): for call ids, where only uniqueness
+ * matters. Per process; not for secrets. */
 struct identity identity_make_fast(void);
 static inline bool identity_equals(const struct identity *a, const struct identity *b)
 {

@@ -47,7 +47,8 @@ struct scanner {
     const uint8_t *end;
     struct json_document *document;
     size_t max_tokens;
-    uint32_t parent; /* token of the innermost open container */
+    /* token of the innermost open container */
+    uint32_t parent;
     unsigned depth;
     enum json_failure failure;
     const char *message;

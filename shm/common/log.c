@@ -29,10 +29,12 @@
 
 struct level_style {
     const char *name;
-    const char *centred; /* to six places */
+    /* to six places */
+    const char *centred;
     const char *colour;
     const char *icon;
-    int number; /* loguru's */
+    /* loguru's */
+    int number;
 };
 
 static const struct level_style levels[] = {
@@ -46,17 +48,21 @@ static const struct level_style levels[] = {
 
 enum sink { SINK_FILE, SINK_PIPE, SINK_SOCKET };
 
-/* The process's logging context. Written once, before there are threads; `lost` may be touched by any thread. */
+/* The process's logging context. Written once, before there are threads; `lost` may be touched by any
+ * thread. */
 static struct {
     struct log_settings settings;
     uint64_t start_ns;
-    uint64_t lost; /* lines that a full pipe did not take */
+    /* lines that a full pipe did not take */
+    uint64_t lost;
     enum sink sink;
-    int own; /* non-blocking descriptor of the same pipe; 0: none */
+    /* non-blocking descriptor of the same pipe; 0: none */
+    int own;
 } logging = {.settings = {.level = LOG_INFO}};
 
-/* A reader of the log that stands still must not stop the server. O_NONBLOCK on the descriptor itself would reach everybody who shares it
- * (the shell, other programs), so a pipe is opened anew; where that is not allowed each line asks first whether there is room. */
+/* A reader of the log that stands still must not stop the server. O_NONBLOCK on the descriptor itself would
+ * reach everybody who shares it (the shell, other programs), so a pipe is opened anew; where that is not
+ * allowed each line asks first whether there is room. */
 static void log_open_sink(void)
 {
     int standard = logging.settings.to_stdout ? STDOUT_FILENO : STDERR_FILENO;
@@ -121,8 +127,8 @@ static size_t printable_length(const uint8_t *at, const uint8_t *end)
     return length == 2 && at[0] == 0xc2 && at[1] <= 0x9f ? 0 : length;
 }
 
-/* What a peer sends and names of files may end up in a line: no control character (C0, DEL, C1) reaches a terminal, and
- * the log stays UTF-8. */
+/* What a peer sends and names of files may end up in a line: no control character (C0, DEL, C1) reaches a
+ * terminal, and the log stays UTF-8. */
 static void append_printable(struct text *out, struct slice message)
 {
     const uint8_t *at = (const uint8_t *)message.data, *end = at + message.length, *plain = at;
@@ -262,8 +268,8 @@ static ssize_t write_some(int fd, struct slice bytes)
     return write(fd, bytes.data, bytes.length);
 }
 
-/* One write for the whole line as long as the kernel takes it whole. A pipe that stays full loses the line, which the next line that goes
- * through tells; until then nobody waits for it again. */
+/* One write for the whole line as long as the kernel takes it whole. A pipe that stays full loses the line,
+ * which the next line that goes through tells; until then nobody waits for it again. */
 static bool write_whole(int fd, struct slice bytes)
 {
     /* relaxed: as below */

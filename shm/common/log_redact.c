@@ -15,9 +15,9 @@ static bool is_scheme_char(char byte)
            byte == '-';
 }
 
-/* `at` is behind "://". Where the userinfo's last '@' is, NULL when there is none. Up to the first '@' anything but
- * white space and '/' counts (a password with odd characters must not slip through); after it, for passwords with an
- * '@' inside, the search ends at what can't be part of a URL. */
+/* `at` is behind "://". Where the userinfo's last '@' is, NULL when there is none. Up to the first '@'
+ * anything but white space and '/' counts (a password with odd characters must not slip through); after it,
+ * for passwords with an '@' inside, the search ends at what can't be part of a URL. */
 static const char *find_userinfo_end(const char *at, const char *end)
 {
     const char *found = NULL;

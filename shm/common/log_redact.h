@@ -7,8 +7,8 @@
 // Appends `line` to `out` with
 //   scheme://user:password@host      as scheme://***@host
 //   ?token=x&a=1 (also & and #)      as ?token=***&a=1, for the names in log_redact.c, in any case
-// The reference does the first for every line and the second for URLs it knows; here both are done wherever they
-// stand.
+// The reference does the first for every line and the second for URLs it knows; here both are done wherever
+// they stand.
 void log_redact(struct text *out, struct slice line);
 
 #endif

@@ -1,5 +1,5 @@
-/* The names under which opald logs: the second column of a log line. One name per part of the program; opal.statistics is a
- * name that OPAL's documentation tells users to look for. */
+/* The names under which opald logs: the second column of a log line. One name per part of the program;
+ * opal.statistics is a name that OPAL's documentation tells users to look for. */
 #ifndef OPALD_SHM_COMMON_LOGGERS_H
 #define OPALD_SHM_COMMON_LOGGERS_H
 

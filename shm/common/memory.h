@@ -1,5 +1,6 @@
-/* Allocation that never returns NULL: on failure one line goes to stderr and the process aborts (the master replaces a
- * worker; systemd restarts the master). Sizes that a peer controls are limited before they get here. */
+/* Allocation that never returns NULL: on failure one line goes to stderr and the process aborts (the master
+ * replaces a worker; systemd restarts the master). Sizes that a peer controls are limited before they get
+ * here. */
 #ifndef OPALD_SHM_COMMON_MEMORY_H
 #define OPALD_SHM_COMMON_MEMORY_H
 

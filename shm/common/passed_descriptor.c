@@ -7,7 +7,8 @@
 
 /* Room for one. It ends in padding for alignment, in which the kernel puts a second one if it was sent. */
 union control {
-    struct cmsghdr header; /* for alignment */
+    /* for alignment */
+    struct cmsghdr header;
     char bytes[CMSG_SPACE(sizeof(int))];
 };
 

@@ -1,6 +1,6 @@
 /*
- * Values as Python writes them. Log lines that users of the reference grep show strings, dicts and lists by repr(), and a number
- * where a string is wanted becomes what str() makes of it. Pure.
+ * Values as Python writes them. Log lines that users of the reference grep show strings, dicts and lists by
+ * repr(), and a number where a string is wanted becomes what str() makes of it. Pure.
  */
 #ifndef OPALD_SHM_COMMON_PYTHON_H
 #define OPALD_SHM_COMMON_PYTHON_H
@@ -16,11 +16,12 @@ void python_append_string(struct text *out, struct slice value);
 void python_append_float(struct text *out, double value);
 /* str() of a JSON number: an integer as it is written (-0 without its minus), anything else as a float. */
 void python_append_number(struct text *out, struct slice number, bool integer);
-/* repr() of what json.loads makes of the token: {'a': [1, None, True]}. Stops growing near `limit` bytes of `out`. */
+/* repr() of what json.loads makes of the token: {'a': [1, None, True]}. Stops growing near `limit` bytes of
+ * `out`. */
 void python_append_value(
     struct text *out, const struct json_document *document, uint32_t token, size_t limit);
-/* Appends what pydantic 1 takes for a field of type str: a string itself, str() of a number or of a boolean. False, and nothing
- * is appended, for null, arrays and objects. */
+/* Appends what pydantic 1 takes for a field of type str: a string itself, str() of a number or of a boolean.
+ * False, and nothing is appended, for null, arrays and objects. */
 MUST_CHECK bool python_coerce_string(struct text *out, const struct json_document *document, uint32_t token);
 
 #endif

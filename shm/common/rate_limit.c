@@ -9,7 +9,8 @@
 
 static const struct granularity {
     const char *name;
-    int64_t seconds; /* months and years as the library counts them */
+    /* months and years as the library counts them */
+    int64_t seconds;
 } granularities[] = {
     {"second", 1},
     {"minute", 60},

@@ -6,7 +6,8 @@
 
 /*
  * Blocks every signal for this thread until signals_release. Between the two:
- *   - a thread that is started inherits the mask, so that signals go to the thread that runs the loop and to no other;
+ *   - a thread that is started inherits the mask, so that signals go to the thread that runs the loop and to
+ *   no other;
  *   - a child that is forked gets no signal before it has taken our handlers out (shm/common/child.c).
  * `before` is the caller's.
  */

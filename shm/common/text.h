@@ -1,6 +1,7 @@
 /*
  * A growable byte buffer for building messages. One owner, one process, no locks.
- * Allocation failure ends the process (see memory.h): a daemon that can't get a few bytes can't tell anybody anything.
+ * Allocation failure ends the process (see memory.h): a daemon that can't get a few bytes can't tell anybody
+ * anything.
  */
 #ifndef OPALD_SHM_COMMON_TEXT_H
 #define OPALD_SHM_COMMON_TEXT_H
@@ -55,8 +56,8 @@ struct slice text_slice(const struct text *text);
 
 /*
  * Appends UTF-8 `value` as a JSON string with its quotes.
- * text_append_json_ascii: as Python's json.dumps default (code points above 0x7e as \uXXXX in lower-case hex, surrogate
- * pairs beyond the BMP, short forms \n \r \t \b \f, `/` left alone): websocket and backbone.
+ * text_append_json_ascii: as Python's json.dumps default (code points above 0x7e as \uXXXX in lower-case hex,
+ * surrogate pairs beyond the BMP, short forms \n \r \t \b \f, `/` left alone): websocket and backbone.
  * text_append_json_utf8: as ensure_ascii=False (only control characters, `"` and `\` escaped): HTTP bodies.
  * What is ill-formed becomes U+FFFD; surrogates in WTF-8 count as well-formed (shm/common/utf8.h).
  */

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-/* Where the run of ASCII that starts at `at` may end: eight characters at a time, so up to seven may follow. */
+/* Where the run of ASCII that starts at `at` may end: eight characters at a time, so up to seven may
+ * follow. */
 static size_t skip_ascii(const uint8_t *bytes, size_t at, size_t length)
 {
     uint64_t eight;

@@ -1,8 +1,8 @@
 /*
  * UTF-8 (Unicode 15, table 3-7: nothing overlong, no surrogates, nothing above U+10FFFF). Pure; any thread.
  *
- * WTF-8 is UTF-8 that may also have surrogates, of three bytes each: json.loads makes lone surrogates out of escapes, and we keep
- * them in that form. Functions that let them pass say so.
+ * WTF-8 is UTF-8 that may also have surrogates, of three bytes each: json.loads makes lone surrogates out of
+ * escapes, and we keep them in that form. Functions that let them pass say so.
  */
 #ifndef OPALD_SHM_COMMON_UTF8_H
 #define OPALD_SHM_COMMON_UTF8_H
@@ -72,8 +72,9 @@ MUST_CHECK bool utf8_is_valid(struct slice text);
 /* How many code points well-formed text has (WTF-8 too). */
 size_t utf8_count(const uint8_t *bytes, size_t length);
 
-/* Decodes one code point of WTF-8. Returns the bytes it takes, at least 1. `*point` is UTF8_ILL_FORMED for what is ill-formed or cut off;
- * then the length is that of the part that one U+FFFD stands for (as Python and Go replace it). `text` is not empty. */
+/* Decodes one code point of WTF-8. Returns the bytes it takes, at least 1. `*point` is UTF8_ILL_FORMED for
+ * what is ill-formed or cut off; then the length is that of the part that one U+FFFD stands for (as Python
+ * and Go replace it). `text` is not empty. */
 size_t utf8_decode(struct slice text, uint32_t *point);
 /* Encodes a code point, a surrogate as WTF-8; returns how many bytes of `out` it took. */
 size_t utf8_encode(uint32_t point, uint8_t out[UTF8_LENGTH_MAX]);

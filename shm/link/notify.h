@@ -1,8 +1,8 @@
 /*
- * The notify envelope, to the byte what the reference sends (spec: wire.md, section 4):
+ * The notify envelope, to the byte what the reference sends:
  *
- *   {"request": {"method": "notify", "arguments": {"subscription": {"id": "<32>", "subscriber_id": "<32>", "topic": <json>,
- *   "notifier_id": null}, "data": <data>}, "call_id": "<32>"}, "response": null}
+ *   {"request": {"method": "notify", "arguments": {"subscription": {"id": "<32>", "subscriber_id": "<32>",
+ *   "topic": <json>, "notifier_id": null}, "data": <data>}, "call_id": "<32>"}, "response": null}
  *
  * Everything before the data is the head, everything behind it the tail; the data is sent from where it lies.
  */
@@ -27,8 +27,8 @@ void notify_tail_write(char *out, const struct identity *call);
 void notify_head_readdress(char *head, const char *subscription, const char *channel);
 void notify_tail_readdress(char *tail, const struct identity *call);
 
-/* Bytes that the largest of the messages for these topics has beside its data. The websocket head is not counted, as the limits of the
- * Python clients (1 MiB) don't count it. */
+/* Bytes that the largest of the messages for these topics has beside its data. The websocket head is not
+ * counted, as the limits of the Python clients (1 MiB) don't count it. */
 uint64_t notify_envelope_max(const struct slice *topics, uint32_t topic_count);
 
 #endif

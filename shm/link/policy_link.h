@@ -1,19 +1,21 @@
 /*
- * What the workers and the policy process say to each other: messages over one AF_UNIX SOCK_SEQPACKET connection a worker. The master makes the
- * listening socket (abstract, autobound: unix(7)) and holds it over the life of any policy process, so that a worker can always connect; who
- * answers is checked on both sides (SO_PEERCRED). A message is
+ * What the workers and the policy process say to each other: messages over one AF_UNIX SOCK_SEQPACKET
+ * connection a worker. The master makes the listening socket (abstract, autobound: unix(7)) and holds it over
+ * the life of any policy process, so that a worker can always connect; who answers is checked on both sides
+ * (SO_PEERCRED). A message is
  *
  *   0        4        8              16
- *   | type   | version| id           | body, by type; at most POLICY_BODY_MAX bytes, its length is the rest of the packet |
+ *   | type   | version| id           | body, by type; the rest of the packet, at most POLICY_BODY_MAX bytes |
  *     u32      u32      u64
  *
- *   HEAD            policy -> worker   struct policy_head; sent when the connection is made and at each change. Id 0
+ *   HEAD            policy -> worker   struct policy_head; sent at the start and at each change. Id 0
  *   WEBHOOK         worker -> policy   empty: look for changes now. Id 0
  *   BUNDLE_REQUEST  worker -> policy   the bundle builder's own format; the id is the worker's
  *   BUNDLE_ANSWER   policy -> worker   the same with the request's id; may carry one descriptor (SCM_RIGHTS)
  *
- * A lost connection voids what was asked over it: the worker asks again over the next one. Native byte order, one host, one
- * version of the program (a policy process of another build is never started, see server/master/process_start.h).
+ * A lost connection voids what was asked over it: the worker asks again over the next one. Native byte order,
+ * one host, one version of the program (a policy process of another build is never started, see
+ * server/master/process_start.h).
  */
 #ifndef OPALD_SHM_LINK_POLICY_LINK_H
 #define OPALD_SHM_LINK_POLICY_LINK_H
@@ -35,19 +37,23 @@ enum policy_message_type {
 };
 
 struct policy_message_head {
-    uint32_t type; /* enum policy_message_type */
+    /* enum policy_message_type */
+    uint32_t type;
     uint32_t version;
     uint64_t id;
 };
 
 enum policy_state {
-    POLICY_NO_CLONE, /* nothing to serve yet: GET /policy is 503 */
+    /* nothing to serve yet: GET /policy is 503 */
+    POLICY_NO_CLONE,
     POLICY_READY,
 };
 
 struct policy_head {
-    uint32_t state;                    /* enum policy_state */
-    char hash[POLICY_HASH_LENGTH + 1]; /* the commit served; empty while there is none */
+    /* enum policy_state */
+    uint32_t state;
+    /* the commit served; empty while there is none */
+    char hash[POLICY_HASH_LENGTH + 1];
     char reserved[3];
 };
 

@@ -12,7 +12,8 @@
 #include "shm/common/passed_descriptor.h"
 
 #define LISTEN_BACKLOG 1024
-/* Room for a few of the largest packets; the kernel may grant less (net.core.wmem_max), which still holds one. */
+/* Room for a few of the largest packets; the kernel may grant less (net.core.wmem_max), which still holds
+ * one. */
 #define SEND_BUFFER (4 * 1024 * 1024)
 
 static int make_socket(void)
@@ -89,7 +90,8 @@ enum policy_sent policy_socket_send(
     ssize_t sent = passed_descriptor_send(socket, parts, 2, descriptor, MSG_DONTWAIT);
     if (sent >= 0)
         return POLICY_SENT;
-    /* ETOOMANYREFS: descriptors on their way that the peer has not taken yet; the limit is per user (unix(7)). */
+    /* ETOOMANYREFS: descriptors on their way that the peer has not taken yet; the limit is per user
+     * (unix(7)). */
     return errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS ? POLICY_SEND_LATER
                                                                         : POLICY_SEND_FAILED;
 }

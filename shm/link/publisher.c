@@ -1,15 +1,18 @@
 /*
  * Publishing from a worker. The path of one event:
  *
- *   publisher_publish -> [queue, only while the uplink is full] -> uplink -> the master -> ring -> fanout -> publisher_complete
+ *   publisher_publish -> [queue, only while the uplink is full] -> uplink -> the master -> ring -> fanout ->
+ *   publisher_complete
  *
- * The uplink keeps the order and so do the master and the ring, so completions come back in the order of the tickets. What waits is
- * therefore kept in a deque of which the ticket is the index: no table to search. A refusal comes back on the ring at its place in
- * the order as well. An answer may be missing only when the master lost the record, which it never does while this worker lives;
- * a ticket that comes back out of turn ends those before it as refused, so that nobody waits for ever.
+ * The uplink keeps the order and so do the master and the ring, so completions come back in the order of the
+ * tickets. What waits is therefore kept in a deque of which the ticket is the index: no table to search. A
+ * refusal comes back on the ring at its place in the order as well. An answer may be missing only when the
+ * master lost the record, which it never does while this worker lives; a ticket that comes back out of turn
+ * ends those before it as refused, so that nobody waits for ever.
  *
- * A publish that wants the backbone's acknowledgement leaves the deque at its place in the order and goes to a list, from which the
- * acknowledgement takes it: these come mostly in order too, but need not. The requester's own deadline (publisher_cancel) bounds the wait.
+ * A publish that wants the backbone's acknowledgement leaves the deque at its place in the order and goes to
+ * a list, from which the acknowledgement takes it: these come mostly in order too, but need not. The
+ * requester's own deadline (publisher_cancel) bounds the wait.
  */
 #include "shm/link/publisher.h"
 
@@ -27,7 +30,8 @@
 #include "shm/link/notify.h"
 
 struct publisher_waiter {
-    publish_done *done; /* NULL once cancelled */
+    /* NULL once cancelled */
+    publish_done *done;
     void *context;
     bool wants_acknowledgement;
 };
@@ -51,12 +55,16 @@ struct publisher {
     unsigned slot;
     uint32_t incarnation;
 
-    struct publisher_waiter *waiters; /* ring buffer; index = ticket modulo capacity */
-    uint64_t capacity;                /* a power of two */
-    uint64_t first_ticket;            /* the oldest one not yet completed */
+    /* ring buffer; index = ticket modulo capacity */
+    struct publisher_waiter *waiters;
+    /* a power of two */
+    uint64_t capacity;
+    /* the oldest one not yet completed */
+    uint64_t first_ticket;
     uint64_t next_ticket;
 
-    TAILQ_HEAD(publisher_ordered_list, publisher_ordered) ordered; /* by ticket */
+    /* by ticket */
+    TAILQ_HEAD(publisher_ordered_list, publisher_ordered) ordered;
 
     struct publisher_queued *first;
     struct publisher_queued *last;

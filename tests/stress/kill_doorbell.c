@@ -10,7 +10,7 @@ static pid_t ringer_start(unsigned slot)
         struct uplink *uplink = uplink_open(segment, slot);
         while (atomic_load(&self->countdown) == 0)
             stress_pause(100);
-        uplink_reserve(uplink, 1, 16);
+        (void)!uplink_reserve(uplink, 1, 16);
         uplink_commit(uplink);
         _exit(0);
     }

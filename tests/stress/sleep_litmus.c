@@ -95,13 +95,13 @@ int main(int argc, char **argv)
         atomic_store_explicit(&entry->ring_asleep, 0, memory_order_relaxed);
         atomic_store_explicit(&segment->doorbell_line->asleep, 0, memory_order_relaxed);
         if (ring) {
-            ring_writer_reserve(writer, RING_EVENT, 8);
+            (void)!ring_writer_reserve(writer, RING_EVENT, 8);
             atomic_store_explicit(&shared.started, number, memory_order_release);
             stress_spin(skew);
             ring_writer_commit(writer);
             woke = ring_writer_wake(writer) == 1;
         } else {
-            uplink_reserve(out, 1, 8);
+            (void)!uplink_reserve(out, 1, 8);
             atomic_store_explicit(&shared.started, number, memory_order_release);
             stress_spin(skew);
             uplink_commit(out);

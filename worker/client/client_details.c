@@ -119,7 +119,7 @@ void client_details_withdraw(struct connection *connection, struct publisher *pu
         };
         log_write(LOG_INFO, LOGGER_STATISTICS, "Publish rpc_id=%.*s to be removed from statistics",
             (int)request.data.length - 2, at + 1);
-        (void)publisher_publish(publisher, &request, NULL); /* a refusal is counted and logged there */
+        (void)!publisher_publish(publisher, &request, NULL); /* a refusal is counted and logged there */
         at = line_end + 1;
     }
     details->count = 0;

@@ -1,30 +1,35 @@
 /*
- * Fan-out. The worker takes a batch of records from the ring (bounded in records, bytes and deliveries), and works in three steps:
+ * Fan-out. The worker takes a batch of records from the ring (bounded in records, bytes and deliveries), and
+ * works in three steps:
  *
- *   1. collect: for each event and each of its topics, every subscription gets an entry in the delivery arena; events in a row for the
- *      same topic make one entry together. The entries of one client are chained in order, and the client is noted once in the list of
- *      touched ones;
- *   2. send: each touched client once, all its frames together (fanout_send.c); data is read where it lies in the ring;
- *   3. release the ring, tell waiting publishers that their events have their place in the order, and yield to the loop.
+ *   1. collect: for each event and each of its topics, every subscription gets an entry in the delivery
+ *      arena; events in a row for the same topic make one entry together. The entries of one client are
+ *      chained in order, and the client is noted once in the list of touched ones;
+ *   2. send: each touched client once, all its frames together (fanout_send.c); data is read where it lies in
+ *      the ring;
+ *   3. release the ring, tell waiting publishers that their events have their place in the order, and yield
+ *      to the loop.
  *
- * So the cost per delivery is one system call or less, no client can hold up another, and the ring is held for no longer than a batch.
- * A client that dies in step 2 loses its own subscriptions only, and the arena refers to nobody else's; hence the pointers in it stay
- * good until the batch is over.
+ * So the cost per delivery is one system call or less, no client can hold up another, and the ring is held
+ * for no longer than a batch. A client that dies in step 2 loses its own subscriptions only, and the arena
+ * refers to nobody else's; hence the pointers in it stay good until the batch is over.
  *
- * Order: a client gets its events in ring order; within an event, in the order of the published topics. Who is served first
- * turns by one with each event of a topic.
+ * Order: a client gets its events in ring order; within an event, in the order of the published topics. Who
+ * is served first turns by one with each event of a topic.
  *
- * Breath: a backlog of the backbone comes faster than any client reads. When there is more on the ring and a client that does read, and
- * fast, has a quarter of its limit waiting, the next batch waits until some client has caught up, a few milliseconds at most.
- * The ring keeps the events meanwhile, once for all. A client that reads slowly or not at all gets no such help: it holds up
- * nobody (connection_deserves_breath).
+ * Breath: a backlog of the backbone comes faster than any client reads. When there is more on the ring and a
+ * client that does read, and fast, has a quarter of its limit waiting, the next batch waits until some client
+ * has caught up, a few milliseconds at most. The ring keeps the events meanwhile, once for all. A client that
+ * reads slowly or not at all gets no such help: it holds up nobody (connection_deserves_breath).
  *
- * Stepping aside: a worker that is woken moments after its last batch lets whoever else wants the processor go first. Where events come one
- * upon the other these are the publishers and the master, and more of them are on the ring when it is this worker's turn: fewer and larger sends.
- * On a processor that nobody else wants, and for events that come one by one, this changes nothing.
+ * Stepping aside: a worker that is woken moments after its last batch lets whoever else wants the processor
+ * go first. Where events come one upon the other these are the publishers and the master, and more of them
+ * are on the ring when it is this worker's turn: fewer and larger sends. On a processor that nobody else
+ * wants, and for events that come one by one, this changes nothing.
  *
- * Sleep: when the ring is empty the reader announces its sleep and looks once more (shm/ring.h); the writer then wakes it by eventfd.
- * While there is more to do the worker goes round its loop by a timer of zero, so that clients' input is looked at between batches.
+ * Sleep: when the ring is empty the reader announces its sleep and looks once more (shm/ring.h); the writer
+ * then wakes it by eventfd. While there is more to do the worker goes round its loop by a timer of zero, so
+ * that clients' input is looked at between batches.
  */
 #include "worker/fanout/fanout.h"
 
@@ -35,6 +40,7 @@
 #include "shm/common/log.h"
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
+#include "shm/common/object.h"
 #include "shm/figures.h"
 #include "shm/ring.h"
 #include "shm/ring_event.h"
@@ -51,15 +57,20 @@
 
 struct fanout_delivery {
     const struct subscription *subscription;
-    uint32_t event; /* the first of `count` events in a row */
+    /* the first of `count` events in a row */
+    uint32_t event;
     uint32_t count;
-    uint32_t next; /* of the same client */
+    /* of the same client */
+    uint32_t next;
 };
 
-/* Events in a row for the same single topic from the same notifier: their subscribers are walked through once. */
+/* Events in a row for the same single topic from the same notifier: their subscribers are walked through
+ * once. */
 struct fanout_run {
-    struct ring_event event; /* the first; views into the ring */
-    struct topic *topic;     /* NULL: no run is open */
+    /* the first; views into the ring */
+    struct ring_event event;
+    /* NULL: no run is open */
+    struct topic *topic;
     uint32_t first;
     uint32_t count;
 };
@@ -69,13 +80,18 @@ struct fanout_completion {
     enum publish_outcome outcome;
 };
 
+#define FANOUT_MAGIC 0x66616e6fu
+
 struct fanout {
+    uint32_t magic;
     struct fanout_settings settings;
     /* of this worker, in its slot */
     uint32_t incarnation;
     struct ring_reader *reader;
-    struct event *wake;  /* the eventfd */
-    struct event *again; /* the next batch, or another try with a full uplink */
+    /* the eventfd */
+    struct event *wake;
+    /* the next batch, or another try with a full uplink */
+    struct event *again;
     struct fanout_sender *sender;
 
     struct fanout_event *events;
@@ -84,16 +100,20 @@ struct fanout {
     struct fanout_delivery *deliveries;
     size_t delivery_count;
     size_t delivery_capacity;
-    size_t delivery_total; /* events times subscribers */
+    /* events times subscribers */
+    size_t delivery_total;
     struct fanout_run run;
     struct connection **touched;
     size_t touched_count;
     size_t touched_capacity;
-    struct fanout_completion *completions; /* event_max of them */
+    /* event_max of them */
+    struct fanout_completion *completions;
     size_t completion_count;
-    bool breath; /* before the next batch */
+    /* before the next batch */
+    bool breath;
     bool breathing;
-    uint64_t ended_ns; /* of the last batch */
+    /* of the last batch */
+    uint64_t ended_ns;
     bool resync;
     struct ring_resync resync_order;
     struct log_limiter bad_record;
@@ -108,6 +128,7 @@ struct fanout *fanout_open(const struct fanout_settings *settings)
     struct segment *segment = settings->counters.segment;
     unsigned slot = settings->counters.slot;
     struct fanout *fanout = memory_allocate(sizeof(*fanout));
+    fanout->magic = FANOUT_MAGIC;
     fanout->settings = *settings;
     fanout->incarnation = worker_table_incarnation(segment, slot);
     fanout->reader = ring_reader_open(segment, slot);
@@ -138,6 +159,7 @@ void fanout_close(struct fanout *fanout)
     free(fanout->completions);
     free(fanout->deliveries);
     free(fanout->touched);
+    fanout->magic = 0;
     free(fanout);
 }
 
@@ -186,7 +208,8 @@ static void fanout_collect_topic(struct fanout *fanout, struct topic *topic, con
             continue;
         fanout_deliver(fanout, subscription, event_index, event_count);
     }
-    /* Once a run, not once an event: runs as long as a multiple of the subscribers would have the same one last for ever. */
+    /* Once a run, not once an event: runs as long as a multiple of the subscribers would have the same one
+     * last for ever. */
     topic_turn(topic);
 }
 
@@ -214,7 +237,8 @@ static void fanout_complete_later(struct fanout *fanout, uint32_t origin, uint32
         fanout->completions[fanout->completion_count++] = (struct fanout_completion){ticket, outcome};
 }
 
-/* An event that does not continue the run: it begins another, or stands for itself when it has several topics. */
+/* An event that does not continue the run: it begins another, or stands for itself when it has several
+ * topics. */
 static void fanout_collect_other(struct fanout *fanout, const struct ring_event *event, uint32_t index)
 {
     uint32_t offset = 0;
@@ -340,7 +364,8 @@ static bool fanout_read(struct fanout *fanout)
 
 /* ---- step 2 ---- */
 
-/* Connections and subscriptions of thousands of clients are in no cache: what is needed soon is asked for now. */
+/* Connections and subscriptions of thousands of clients are in no cache: what is needed soon is asked for
+ * now. */
 static void fanout_prefetch(const struct fanout *fanout, size_t next)
 {
     if (next + 4 < fanout->touched_count)
@@ -456,7 +481,7 @@ void fanout_client_caught_up(struct fanout *fanout)
 
 static void fanout_on_wake(evutil_socket_t fd, short what, void *argument)
 {
-    struct fanout *fanout = argument;
+    struct fanout *fanout = object_cast(struct fanout, FANOUT_MAGIC, argument);
     (void)fd;
     (void)what;
     ring_reader_awake(fanout->reader);
@@ -470,5 +495,5 @@ static void fanout_on_again(evutil_socket_t fd, short what, void *argument)
 {
     (void)fd;
     (void)what;
-    fanout_run(argument);
+    fanout_run(object_cast(struct fanout, FANOUT_MAGIC, argument));
 }

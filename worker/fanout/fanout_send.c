@@ -3,10 +3,11 @@
  *
  *   websocket head | notify head (ids, topic) | data | notify tail (call id)
  *
- * Small data is copied, so that the frame is one piece in the scratch buffer and a client with many small events gets one send(2) of one
- * piece. Larger data stays in the ring and is named by an iovec between head and tail: it is never copied for a client whose socket
- * takes it. Where several clients in a row get the same events, as the subscribers of a topic do, the frames are built once and only the
- * ids in them are replaced. What a socket refuses is copied, the large data once for all clients, into a counted block.
+ * Small data is copied, so that the frame is one piece in the scratch buffer and a client with many small
+ * events gets one send(2) of one piece. Larger data stays in the ring and is named by an iovec between head
+ * and tail: it is never copied for a client whose socket takes it. Where several clients in a row get the
+ * same events, as the subscribers of a topic do, the frames are built once and only the ids in them are
+ * replaced. What a socket refuses is copied, the large data once for all clients, into a counted block.
  */
 #include "worker/fanout/fanout_send.h"
 
@@ -25,16 +26,22 @@
 #define SENDER_IOVECS   (3 * SENDER_FRAMES) /* below IOV_MAX */
 
 struct sender_frame {
-    struct slice head; /* in the scratch buffer */
-    char *message;     /* in it, behind the websocket head */
-    struct slice data; /* in the ring, or in the scratch buffer right behind the head */
-    char *tail; /* in the scratch buffer, behind the data when that is there too; NOTIFY_TAIL_LENGTH bytes */
+    /* in the scratch buffer */
+    struct slice head;
+    /* in it, behind the websocket head */
+    char *message;
+    /* in the ring, or in the scratch buffer right behind the head */
+    struct slice data;
+    /* in the scratch buffer, behind the data when that is there too; NOTIFY_TAIL_LENGTH bytes */
+    char *tail;
     struct fanout_event *event;
 };
 
-/* What the frames, the iovecs and the scratch buffer still hold from the client before: `frame_count` events for one subscription. */
+/* What the frames, the iovecs and the scratch buffer still hold from the client before: `frame_count`
+ * events for one subscription. */
 struct sender_pattern {
-    const struct topic *topic; /* NULL: nothing that can be used again */
+    /* NULL: nothing that can be used again */
+    const struct topic *topic;
     const struct fanout_event *events;
     size_t frame_count;
     size_t vector_count;
@@ -52,10 +59,12 @@ struct fanout_sender {
     size_t frame_count;
     struct iovec vector[SENDER_IOVECS];
     size_t vector_count;
-    size_t total; /* bytes of all frames */
+    /* bytes of all frames */
+    size_t total;
     char channel[IDENTITY_HEX];
     struct sender_pattern pattern;
-    size_t refused; /* deliveries after the client was given up */
+    /* deliveries after the client was given up */
+    size_t refused;
     uint64_t deliveries;
     uint64_t bytes;
     uint64_t calls;
@@ -119,7 +128,8 @@ static void sender_queue(struct fanout_sender *sender, const struct sender_frame
     connection_queue(sender->connection, &parts);
 }
 
-/* Queues the frames from `first` on, of which the first may be partly out; gives the client up when that is too much. */
+/* Queues the frames from `first` on, of which the first may be partly out; gives the client up when that is
+ * too much. */
 static void sender_queue_rest(struct fanout_sender *sender, size_t first, size_t sent)
 {
     for (size_t i = first; i < sender->frame_count; i++) {
@@ -134,8 +144,8 @@ static void sender_queue_rest(struct fanout_sender *sender, size_t first, size_t
     }
 }
 
-/* The socket has taken `out` bytes and no more (nothing was tried when there is a backlog); `failed`: nor will it ever. Apart from
- * sender_flush, so that a socket that takes everything does not pay for it. */
+/* The socket has taken `out` bytes and no more (nothing was tried when there is a backlog); `failed`: nor
+ * will it ever. Apart from sender_flush, so that a socket that takes everything does not pay for it. */
 static __attribute__((noinline)) void sender_keep_rest(struct fanout_sender *sender, size_t out, bool failed)
 {
     struct connection *connection = sender->connection;

@@ -1,4 +1,5 @@
-/* Builds the notify frames due to one client and hands them to its socket in as few calls as it takes. Worker's loop only. */
+/* Builds the notify frames due to one client and hands them to its socket in as few calls as it takes.
+ * Worker's loop only. */
 #ifndef OPALD_WORKER_FANOUT_FANOUT_SEND_H
 #define OPALD_WORKER_FANOUT_FANOUT_SEND_H
 
@@ -8,7 +9,8 @@
 #include "worker/client/connection.h"
 #include "worker/net/output_queue.h"
 
-/* One event of the batch. `data` lies in the ring; `block` is made when the first slow client needs the data after the batch. */
+/* One event of the batch. `data` lies in the ring; `block` is made when the first slow client needs the
+ * data after the batch. */
 struct fanout_event {
     struct slice data;
     uint64_t entered_ns;
@@ -27,8 +29,9 @@ void fanout_sender_begin(struct fanout_sender *sender, struct connection *connec
 void fanout_sender_add(
     struct fanout_sender *sender, const struct subscription *subscription, struct fanout_event *event);
 void fanout_sender_end(struct fanout_sender *sender);
-/* The whole of a client's share when it is `count` events in a row for one subscription, as it nearly always is. The frames are the same
- * for all such clients but for three ids, so they are built once in a batch and addressed anew for each. */
+/* The whole of a client's share when it is `count` events in a row for one subscription, as it nearly always
+ * is. The frames are the same for all such clients but for three ids, so they are built once in a batch and
+ * addressed anew for each. */
 void fanout_sender_run(struct fanout_sender *sender, struct connection *connection,
     const struct subscription *subscription, struct fanout_event *events, uint32_t count);
 /* Ends the batch: the events' data may go. Adds what was sent since the last call to the counters. */
