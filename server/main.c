@@ -1,8 +1,10 @@
 /* The program: one executable for the master, its workers (the same arguments, --as-worker in front) and
  * the command line's commands. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "server/command/command.h"
 #include "shm/common/log.h"
@@ -65,6 +67,14 @@ static int run_policy(const struct config *config, int argc, char **argv)
     return policy_process_main(config, &descriptors, argc, argv);
 }
 
+/* The other processes are started by this one, so that the limit is theirs too. */
+static void forbid_core_dumps(void)
+{
+    const struct rlimit none = {0};
+    if (setrlimit(RLIMIT_CORE, &none) < 0)
+        log_write(LOG_WARNING, LOGGER_MASTER, "core dumps can't be switched off: %s", strerror(errno));
+}
+
 static void log_unused(void *context, const char *line)
 {
     (void)context;
@@ -78,6 +88,8 @@ static int run(const struct options *options, const struct options_command *comm
     if (check_run_arguments(command) < 0)
         return EXIT_USAGE;
     log_configure(&config->log);
+    if (!config->core_dumps)
+        forbid_core_dumps();
     if (command->as_worker)
         return run_worker(config);
     if (command->as_bundle_builder)

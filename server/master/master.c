@@ -328,6 +328,26 @@ static void master_backbone_given_up(void *context)
     master_stop(master, SIGTERM);
 }
 
+static void master_on_hopeless(evutil_socket_t descriptor, short what, void *context)
+{
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
+    (void)descriptor;
+    (void)what;
+    if (master->state != MASTER_STOPPING)
+        master_stop(master, SIGQUIT);
+}
+
+/* From the loop, not from here: the supervisor is in the middle of something. */
+static void master_workers_failed(void *context)
+{
+    const struct timeval now = {0};
+    struct master *master = object_cast(struct master, MASTER_MAGIC, context);
+    log_write(LOG_CRITICAL, LOGGER_MASTER, "no worker can start: ending after %u attempts of each",
+        master->config->worker_start_attempts);
+    master->failed = true;
+    event_base_once(master->base, -1, EV_TIMEOUT, master_on_hopeless, master, &now);
+}
+
 static void master_on_certificate(void *context)
 {
     struct master *master = object_cast(struct master, MASTER_MAGIC, context);
@@ -362,6 +382,7 @@ static void master_on_start(evutil_socket_t descriptor, short what, void *contex
         .argv = master->argv,
         .argc = master->argc,
         .ready = master_on_ready,
+        .failed = master_workers_failed,
         .stopped = master_on_stopped,
         .context = master};
     (void)descriptor;

@@ -17,12 +17,12 @@
 #include "shm/common/loggers.h"
 #include "shm/link/policy_socket.h"
 #include "server/master/policy_start.h"
+#include "server/master/restart_pace.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
 
 #define POLICY_CHILD_MAGIC 0x70636864u
 
-#define YOUNG_NS         (5 * CLOCK_SECOND)
 #define BACKOFF_FIRST_NS (500 * CLOCK_MILLISECOND)
 #define BACKOFF_LAST_NS  (30 * CLOCK_SECOND)
 #define TICK_MS          100
@@ -39,7 +39,7 @@ struct policy_child {
     uint64_t started_ns;
     /* pid 0: when */
     uint64_t restart_ns;
-    unsigned young_deaths;
+    struct restart_pace pace;
     uint64_t ticked_ns;
     uint64_t resumed_ns;
     int listener;
@@ -62,17 +62,9 @@ bool policy_child_wanted(const struct config *config, const char **why)
     return false;
 }
 
-static void child_backoff(struct policy_child *child)
+static void child_backoff(struct policy_child *child, uint64_t lived_ns)
 {
-    uint64_t delay = 0;
-    /* One early death is bad luck (or somebody's kill): only a second one in a row waits. */
-    if (child->young_deaths > 1) {
-        unsigned doublings = child->young_deaths - 2 < 16 ? child->young_deaths - 2 : 16;
-        delay = BACKOFF_FIRST_NS << doublings;
-        if (delay > BACKOFF_LAST_NS)
-            delay = BACKOFF_LAST_NS;
-    }
-    child->restart_ns = clock_monotonic_ns() + delay;
+    child->restart_ns = clock_monotonic_ns() + restart_pace_ended(&child->pace, lived_ns);
 }
 
 static void child_start(struct policy_child *child)
@@ -88,8 +80,7 @@ static void child_start(struct policy_child *child)
     child->killed = false;
     if (uplink_prepare(segment, child->slot, &err) < 0) {
         log_write(LOG_ERROR, LOGGER_MASTER, "cannot start the policy process: %s", err.text);
-        child->young_deaths++;
-        child_backoff(child);
+        child_backoff(child, 0);
         return;
     }
     worker_table_next_incarnation(segment, child->slot);
@@ -99,8 +90,7 @@ static void child_start(struct policy_child *child)
     if (child->pid < 0) {
         log_write(LOG_ERROR, LOGGER_MASTER, "%s", err.text);
         child->pid = 0;
-        child->young_deaths++;
-        child_backoff(child);
+        child_backoff(child, 0);
         return;
     }
     worker_table_set_pid(segment, child->slot, (int32_t)child->pid);
@@ -141,11 +131,7 @@ bool policy_child_ended(struct policy_child *child, pid_t pid, int status)
         return true;
     }
     counter_add(segment, COUNTER_MASTER, COUNTER_POLICY_PROCESS_DIED, 1);
-    if (clock_monotonic_ns() - child->started_ns < YOUNG_NS)
-        child->young_deaths++;
-    else
-        child->young_deaths = 0;
-    child_backoff(child);
+    child_backoff(child, clock_monotonic_ns() - child->started_ns);
     return true;
 }
 
@@ -191,6 +177,7 @@ struct policy_child *policy_child_open(const struct policy_child_settings *setti
     child->settings = *settings;
     child->slot = segment_slot_count(settings->segment) - 1;
     child->lifeline_read = child->lifeline_write = -1;
+    child->pace = (struct restart_pace){.first_ns = BACKOFF_FIRST_NS, .most_ns = BACKOFF_LAST_NS};
     child->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     child->listener = policy_socket_listen(child->address, err);
     if (child->listener < 0 || child->poke < 0 || pipe2(pipe_ends, O_CLOEXEC) < 0) {

@@ -17,14 +17,13 @@
 #include "shm/common/memory.h"
 #include "shm/common/loggers.h"
 #include "server/master/handoff.h"
+#include "server/master/restart_pace.h"
 #include "server/master/worker_start.h"
 #include "shm/uplink.h"
 #include "shm/worker_table.h"
 
 #define SUPERVISOR_MAGIC 0x73757076u
 
-/* A worker that ends sooner than this after its start "died young": its replacement waits. */
-#define YOUNG_NS         (5 * CLOCK_SECOND)
 #define BACKOFF_FIRST_NS (100 * CLOCK_MILLISECOND)
 #define BACKOFF_LAST_NS  (10 * CLOCK_SECOND)
 #define TICK_MS          100
@@ -47,7 +46,7 @@ struct slot {
     uint64_t restart_ns;
     /* when its last worker did; 0: it had none */
     uint64_t ended_ns;
-    unsigned young_deaths;
+    struct restart_pace pace;
     /* a SIGKILL is on its way: don't send and count another */
     bool killed;
     /* asked to end by it before it was ready, when it may not watch signals yet; 0: not */
@@ -72,25 +71,40 @@ struct supervisor {
     /* the end of the last pause; 0: none */
     uint64_t resumed_ns;
     bool announced_ready;
+    /* a worker has taken clients at some time */
+    bool was_ready;
+    bool gave_up;
     bool stopping;
     bool announced_stopped;
 };
 
-static void supervisor_backoff(struct supervisor *supervisor, unsigned number)
+/* True when no worker has ever taken clients, and each has died at its start as often as is allowed. */
+static bool supervisor_is_hopeless(const struct supervisor *supervisor)
+{
+    unsigned attempts = supervisor->settings.config->worker_start_attempts;
+    if (!attempts || supervisor->was_ready)
+        return false;
+    for (unsigned i = 0; i < supervisor->wanted; i++)
+        if (supervisor->slots[i].pace.young_deaths < attempts)
+            return false;
+    return true;
+}
+
+/* The slot's worker has ended after `lived_ns`, or could not be started (0). */
+static void supervisor_backoff(struct supervisor *supervisor, unsigned number, uint64_t lived_ns)
 {
     struct slot *slot = &supervisor->slots[number];
-    uint64_t delay = 0;
-    if (slot->young_deaths) {
-        unsigned doublings = slot->young_deaths - 1 < 16 ? slot->young_deaths - 1 : 16;
-        delay = BACKOFF_FIRST_NS << doublings;
-        if (delay > BACKOFF_LAST_NS)
-            delay = BACKOFF_LAST_NS;
+    uint64_t delay = restart_pace_ended(&slot->pace, lived_ns);
+    if (delay)
         log_write(LOG_WARNING, LOGGER_MASTER,
             "worker slot %u has died young %u times in a row: the next start is in %.1f s", number,
-            slot->young_deaths, (double)delay / (double)CLOCK_SECOND);
-    }
+            slot->pace.young_deaths, (double)delay / (double)CLOCK_SECOND);
     slot->state = SLOT_BACKOFF;
     slot->restart_ns = clock_monotonic_ns() + delay;
+    if (!supervisor->gave_up && supervisor_is_hopeless(supervisor)) {
+        supervisor->gave_up = true;
+        supervisor->settings.failed(supervisor->settings.context);
+    }
 }
 
 static void supervisor_start(struct supervisor *supervisor, unsigned number)
@@ -120,8 +134,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
     slot->early_signal = 0;
     if (uplink_prepare(segment, number, &err) < 0) {
         log_write(LOG_ERROR, LOGGER_MASTER, "cannot start a worker in slot %u: %s", number, err.text);
-        slot->young_deaths++;
-        supervisor_backoff(supervisor, number);
+        supervisor_backoff(supervisor, number, 0);
         return;
     }
     worker_table_next_incarnation(segment, number);
@@ -135,8 +148,7 @@ static void supervisor_start(struct supervisor *supervisor, unsigned number)
         log_write(LOG_ERROR, LOGGER_MASTER, "%s (slot %u)", err.text, number);
         worker_table_set_state(segment, number, WORKER_FREE);
         router_detach_worker(supervisor->settings.router, number);
-        slot->young_deaths++;
-        supervisor_backoff(supervisor, number);
+        supervisor_backoff(supervisor, number, 0);
         return;
     }
     slot->state = SLOT_RUNNING;
@@ -190,14 +202,8 @@ static void supervisor_slot_ended(struct supervisor *supervisor, unsigned number
         return;
     }
     counter_add(segment, COUNTER_MASTER, COUNTER_WORKERS_DIED, 1);
-    if (clock_monotonic_ns() - slot->started_ns < YOUNG_NS)
-        slot->young_deaths++;
-    else
-        slot->young_deaths = 0;
-    /* One early death is bad luck (or somebody's kill): only a second one in a row waits. */
-    if (slot->young_deaths > 1)
-        supervisor_backoff(supervisor, number);
-    else
+    supervisor_backoff(supervisor, number, slot->ended_ns - slot->started_ns);
+    if (!supervisor->stopping && slot->restart_ns <= clock_monotonic_ns())
         supervisor_start(supervisor, number);
 }
 
@@ -302,6 +308,8 @@ static void supervisor_on_tick(evutil_socket_t descriptor, short what, void *con
         else if (supervisor_may_strand(supervisor, i, now))
             supervisor_rescue_connections(supervisor, i, now);
     }
+    if (!supervisor->was_ready)
+        supervisor->was_ready = supervisor_ready(supervisor) > 0;
     if (!supervisor->announced_ready && !supervisor->stopping &&
         supervisor_ready(supervisor) >= supervisor->wanted) {
         supervisor->announced_ready = true;
@@ -336,7 +344,9 @@ struct supervisor *supervisor_open(const struct supervisor_settings *settings, s
     supervisor->wanted = settings->config->workers;
     supervisor->lifeline_read = supervisor->lifeline_write = -1;
     for (unsigned i = 0; i < supervisor->slot_count; i++)
-        supervisor->slots[i].handoff_receive = supervisor->slots[i].handoff_send = -1;
+        supervisor->slots[i] = (struct slot){.handoff_receive = -1,
+            .handoff_send = -1,
+            .pace = {.first_ns = BACKOFF_FIRST_NS, .most_ns = BACKOFF_LAST_NS}};
     if (supervisor_open_descriptors(supervisor, err) < 0) {
         supervisor_close(supervisor);
         return NULL;
@@ -391,7 +401,7 @@ void supervisor_change(struct supervisor *supervisor, int by)
             return;
         }
         supervisor->wanted++;
-        supervisor->slots[number].young_deaths = 0;
+        supervisor->slots[number].pace.young_deaths = 0;
         supervisor_start(supervisor, number);
     } else {
         unsigned number = supervisor->slot_count;

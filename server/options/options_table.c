@@ -85,6 +85,12 @@ const struct option options_table[] = {
         .help = "worker processes; auto: one per processor that the affinity mask and the cgroup allow"},
     {INT("WORKERS_MAX", SECTION_PROCESS, "0", 0, SEGMENT_WORKERS_MAX, workers_max,
         "how many workers TTIN can go up to; 0: as many as were started, at least 16")},
+    {INT("WORKER_START_ATTEMPTS", SECTION_PROCESS, "5", 0, 1000000, worker_start_attempts,
+        "when no worker has ever started, the server ends with status 1 after so many attempts of each; 0: "
+        "it keeps "
+        "trying")},
+    {BOOL("CORE_DUMPS", SECTION_PROCESS, "false", core_dumps,
+        "true: a crash may leave a core dump, as the system's limit says; it holds keys and tokens")},
     {SECONDS("GRACE_SECONDS", SECTION_PROCESS, "25", 0, DAY, grace_seconds,
         "from TERM to the end: clients are closed spread over this time")},
     {INT("LISTEN_BACKLOG", SECTION_PROCESS, "4096", 1, 65535, listen_backlog,

@@ -122,6 +122,10 @@ struct config {
     unsigned workers;
     /* slots in shared memory (TTIN can go up to this) */
     unsigned workers_max;
+    /* of each worker, when none has ever started; then the server ends with status 1 */
+    unsigned worker_start_attempts;
+    /* false: no process leaves one, because it would hold keys and tokens */
+    bool core_dumps;
     /* from TERM to the end */
     double grace_seconds;
     int listen_backlog;
