@@ -17,6 +17,13 @@ void option_environment_name(const struct option *option, char *out, size_t size
     snprintf(out, size, "OPAL_%s", option->name);
 }
 
+bool option_is_injected_port(const char *name, const char *value)
+{
+    size_t length = strlen(name);
+    return length > 5 && strcmp(name + length - 5, "_PORT") == 0 &&
+           (strncmp(value, "tcp://", 6) == 0 || strncmp(value, "udp://", 6) == 0);
+}
+
 const struct option *option_find(const char *name)
 {
     for (size_t i = 0; i < options_table_count; i++) {

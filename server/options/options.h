@@ -56,7 +56,8 @@ MUST_CHECK size_t options_load(struct options *options, int argc, char **argv,
 void options_free(struct options *options);
 void options_command_free(struct options_command *command);
 
-/* A line for each option that was set and that this version does not act on. */
+/* A line for each option that was set and that this version does not act on, and for each variable that
+ * Kubernetes set. */
 void options_report_unused(const struct options *options, problem_report *report, void *context);
 /* A line for each OPAL_ variable in the environment that no option has. Returns how many. */
 size_t options_report_unknown(problem_report *report, void *context);

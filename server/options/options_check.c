@@ -50,12 +50,14 @@ static void check_route(struct problems *problems, const char *name, const char 
         problems_add(problems, "OPAL_%s='%s': must begin with /", name, route);
 }
 
-static void check_root_path(struct problems *problems, const char *path)
+static void check_root_path(struct problems *problems, const struct options *options)
 {
-    size_t length = strlen(path);
-    if (path[0] != '/' || path[length - 1] == '/' || strpbrk(path, "?#% \t"))
-        problems_add(
-            problems, "OPAL_ROOT_PATH='%s': must begin with / and not end with it, like /opal", path);
+    const char *path = options->config.root_path;
+    const char *source = options->values[option_index(option_find("ROOT_PATH"))].source;
+    if (!path || !*path)
+        return;
+    if (path[0] != '/' || path[strlen(path) - 1] == '/' || strpbrk(path, "?#% \t"))
+        problems_add(problems, "%s='%s': must begin with / and not end with it, like /opal", source, path);
 }
 
 static void check_load_limit(struct problems *problems, const char *notation)
@@ -197,8 +199,7 @@ void options_check(const struct options *options, struct problems *problems)
     check_route(problems, "ALL_DATA_ROUTE", config->all_data_route);
     check_route(problems, "DATA_CALLBACK_DEFAULT_ROUTE", config->data_callback_default_route);
     check_route(problems, "AUTH_JWKS_URL", config->auth_jwks_url);
-    if (config->root_path && config->root_path[0])
-        check_root_path(problems, config->root_path);
+    check_root_path(problems, options);
     if (config->client_load_limit_notation)
         check_load_limit(problems, config->client_load_limit_notation);
     if (config->data_config_sources)

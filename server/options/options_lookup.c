@@ -25,9 +25,10 @@ static bool all_digits(const char *text)
     return *text && text[strspn(text, "0123456789")] == '\0';
 }
 
-/* Kubernetes gives each pod OPAL_SERVER_PORT=tcp://10.0.0.1:7002 when a service is called opal-server. */
 static bool environment_counts(const char *name, const char *value)
 {
+    if (option_is_injected_port(name, value))
+        return false;
     return *value && (strcmp(name, "OPAL_SERVER_PORT") != 0 || all_digits(value));
 }
 

@@ -45,6 +45,9 @@
     .name = NAME, .type = TYPE, .status = OPTION_UNUSED, .section = SECTION_REFERENCE, \
     .default_text = DEFAULT, .minimum = -ANY_INT, .maximum = ANY_INT, .offset = OPTION_NOWHERE
 
+static const char *const environment_host[] = {"OPAL_SERVER_HOST", "UVICORN_HOST", NULL};
+static const char *const environment_keepalive[] = {
+    "OPAL_HTTP_KEEPALIVE_TIMEOUT", "GUNICORN_KEEP_ALIVE_TIMEOUT", "UVICORN_TIMEOUT_KEEP_ALIVE", NULL};
 static const char *const environment_port[] = {
     "OPAL_SERVER_PORT", "OPAL_SERVER_BIND_PORT", "UVICORN_PORT", NULL};
 static const char *const environment_workers[] = {
@@ -68,7 +71,7 @@ static const char *const environment_channel[] = {
 const struct option options_table[] = {
     /* ---- process ---- */
     {TEXT("SERVER_HOST", SECTION_PROCESS, "127.0.0.1", host, "address to listen on; 0.0.0.0 or :: for all"),
-        .flag_alias = "host"},
+        .flag_alias = "host", .environment = environment_host},
     {INT("SERVER_BIND_PORT", SECTION_PROCESS, "7002", 0, 65535, port,
          "port to listen on. OPAL_SERVER_PORT counts only when it is a number (Kubernetes injects "
          "tcp://...)"),
@@ -184,7 +187,8 @@ const struct option options_table[] = {
         "from a request's first byte to the end of its headers")},
     {SECONDS("HTTP_BODY_TIMEOUT", SECTION_HTTP, "30", 0.1, DAY, http_body_timeout, "for a request's body")},
     {SECONDS("HTTP_KEEPALIVE_TIMEOUT", SECTION_HTTP, "5", 0.1, DAY, http_keepalive_timeout,
-        "a connection without a request is closed after this")},
+         "a connection without a request is closed after this"),
+        .environment = environment_keepalive},
     {.name = "ALLOWED_ORIGINS",
         .type = OPTION_LIST,
         .section = SECTION_HTTP,

@@ -131,6 +131,9 @@ struct option_value {
 void option_flag_name(const struct option *option, char *out, size_t size);
 /* "OPAL_BROADCAST_URI" */
 void option_environment_name(const struct option *option, char *out, size_t size);
+/* Whether a variable is a port that Kubernetes gives to each pod for a service of that name, not the user's:
+ * OPAL_STATSD_PORT=tcp://10.0.0.1:8125 for a service called opal-statsd. */
+bool option_is_injected_port(const char *name, const char *value);
 /* NULL: there is none. */
 const struct option *option_find(const char *name);
 /* By its flag or an alias, `name` without the dashes, `length` bytes long. */

@@ -1,5 +1,6 @@
 /* What was given and does nothing. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/options/options.h"
@@ -8,11 +9,29 @@
 
 extern char **environ;
 
+/* A line for each variable of this option that is Kubernetes'. */
+static void report_injected(const struct option *option, problem_report *report, void *context)
+{
+    char own[OPTION_NAME_SIZE];
+    option_environment_name(option, own, sizeof own);
+    const char *single[] = {own, NULL};
+    for (const char *const *each = option->environment ? option->environment : single; *each; each++) {
+        const char *value = getenv(*each);
+        char line[ERROR_TEXT_MAX];
+        if (!value || !option_is_injected_port(*each, value))
+            continue;
+        snprintf(line, sizeof line, "%s=%.100s is ignored: Kubernetes sets it for a service of that name",
+            *each, value);
+        report(context, line);
+    }
+}
+
 void options_report_unused(const struct options *options, problem_report *report, void *context)
 {
     for (size_t i = 0; i < options_table_count; i++) {
         const struct option_value *value = &options->values[i];
         char line[ERROR_TEXT_MAX];
+        report_injected(&options_table[i], report, context);
         if (options_table[i].status != OPTION_UNUSED || !value->differs)
             continue;
         snprintf(line, sizeof line, "%s is accepted, not used by this version", value->source);

@@ -28,7 +28,7 @@ static int clean(void **state)
         char name[256];
         char **each = environ;
         while (*each && strncmp(*each, "OPAL_", 5) != 0 && strncmp(*each, "UVICORN_", 8) != 0 &&
-               strncmp(*each, "WEB_CONCURRENCY", 15) != 0)
+               strncmp(*each, "WEB_CONCURRENCY", 15) != 0 && strncmp(*each, "GUNICORN_", 9) != 0)
             each++;
         if (!*each)
             return 0;
@@ -652,6 +652,34 @@ static void cross_checks(void **state)
         0);
 }
 
+/* Names of the images and of uvicorn, and ports that Kubernetes sets. */
+static void names_of_others(void **state)
+{
+    (void)state;
+    setenv("UVICORN_HOST", "0.0.0.0", 1);
+    setenv("UVICORN_TIMEOUT_KEEP_ALIVE", "7", 1);
+    setenv("OPAL_STATSD_PORT", "tcp://10.0.0.1:8125", 1);
+    setenv("UVICORN_PORT", "udp://10.0.0.1:7002", 1);
+    assert_int_equal(LOAD_ENVIRONMENT(), 0);
+    assert_string_equal(options.config.host, "0.0.0.0");
+    assert_true(options.config.http_keepalive_timeout == 7);
+    assert_int_equal(options.config.statsd_port, 8125);
+    assert_int_equal(options.config.port, 7002);
+    options_report_unused(&options, note, NULL);
+    assert_problem(
+        "UVICORN_PORT=udp://10.0.0.1:7002 is ignored: Kubernetes sets it for a service of that name\n"
+        "OPAL_STATSD_PORT=tcp://10.0.0.1:8125 is ignored: Kubernetes sets it for a service of that name");
+    setenv("GUNICORN_KEEP_ALIVE_TIMEOUT", "9", 1);
+    setenv("OPAL_SERVER_HOST", "127.0.0.2", 1);
+    assert_int_equal(LOAD_ENVIRONMENT(), 0);
+    assert_string_equal(options.config.host, "127.0.0.2");
+    assert_true(options.config.http_keepalive_timeout == 9);
+    unsetenv("GUNICORN_KEEP_ALIVE_TIMEOUT");
+    setenv("UVICORN_ROOT_PATH", "/x/", 1);
+    assert_int_equal(LOAD_ENVIRONMENT(), 1);
+    assert_problem("UVICORN_ROOT_PATH='/x/': must begin with / and not end with it, like /opal");
+}
+
 static void what_this_version_refuses(void **state)
 {
     (void)state;
@@ -806,6 +834,7 @@ int main(void)
         TEST(print_config),
         TEST(problems_show_no_secrets),
         TEST(cross_checks),
+        TEST(names_of_others),
         TEST(what_this_version_refuses),
         TEST(all_problems_are_told),
         TEST(unknown_variables),
