@@ -13,7 +13,9 @@
 #include "shm/common/memory.h"
 #include "shm/common/python.h"
 
-#define NOTIFICATION_RESYNC      "opald_resync"
+#define NOTIFICATION_RESYNC "opald_resync"
+/* the object around the data */
+#define NOTIFICATION_OWN_DEPTH   1
 #define NOTIFICATION_TOKENS_KEPT 65536 /* a decoder that once met a huge message gives the memory back */
 
 struct notification_decoder {
@@ -50,7 +52,7 @@ void notification_encode_resync(struct text *out, struct slice notifier_id, stru
 struct notification_decoder *notification_decoder_make(unsigned max_depth)
 {
     struct notification_decoder *decoder = memory_allocate(sizeof *decoder);
-    decoder->max_depth = max_depth;
+    decoder->max_depth = max_depth + NOTIFICATION_OWN_DEPTH;
     return decoder;
 }
 

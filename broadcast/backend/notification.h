@@ -37,6 +37,7 @@ void notification_encode_resync(struct text *out, struct slice notifier_id, stru
 
 /* memory that is reused from message to message */
 struct notification_decoder;
+/* `data` may be nested `max_depth` deep: what any door of any server accepts, all of them can read. */
 struct notification_decoder *notification_decoder_make(unsigned max_depth);
 void notification_decoder_free(struct notification_decoder *decoder);
 /* 0, or -1 with a reason in `reason` (static text). `out` is valid until the next call and while `bytes`
