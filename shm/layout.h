@@ -93,6 +93,7 @@ struct layout_control {
     /* position after the last published record */
     alignas(LAYOUT_LINE) _Atomic uint64_t ring_tail;
     alignas(LAYOUT_LINE) _Atomic uint64_t event_limit;
+    _Atomic uint64_t messages_limit;
     _Atomic uint32_t backbone_state;
     _Atomic uint32_t backbone_trouble;
     _Atomic uint64_t backbone_pending_events;

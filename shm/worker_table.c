@@ -189,3 +189,15 @@ void event_limit_write(struct segment *segment, uint64_t bytes)
     segment_check(segment);
     atomic_store_explicit(&segment->control->event_limit, bytes, ORDER_FIGURE);
 }
+
+uint64_t messages_limit_read(const struct segment *segment)
+{
+    segment_check(segment);
+    return atomic_load_explicit(&segment->control->messages_limit, ORDER_FIGURE);
+}
+
+void messages_limit_write(struct segment *segment, uint64_t bytes)
+{
+    segment_check(segment);
+    atomic_store_explicit(&segment->control->messages_limit, bytes, ORDER_FIGURE);
+}

@@ -66,5 +66,9 @@ void master_heartbeat_write(struct segment *segment, uint64_t now_ns);
  * Master writes. */
 uint64_t event_limit_read(const struct segment *segment);
 void event_limit_write(struct segment *segment, uint64_t bytes);
+/* What one event may become on the backbone, all its messages together (bytes); 0: no limit, as without a
+ * backbone. Master writes. */
+uint64_t messages_limit_read(const struct segment *segment);
+void messages_limit_write(struct segment *segment, uint64_t bytes);
 
 #endif

@@ -166,6 +166,10 @@ const struct option options_table[] = {
     {SIZE("EVENT_MAX_BYTES", SECTION_EVENTS, "1m", 1 * KIB, 512 * MIB, limits.event_max_bytes,
         "largest event with its envelope; Python clients take 1 MiB. Larger ones are refused: 413, RPC "
         "false")},
+    {SIZE("EVENT_BACKBONE_MAX_BYTES", SECTION_EVENTS, "64m", 1 * MIB, 64 * GIB, limits.backbone_max_bytes,
+        "what one event with several topics may become on the backbone, which gets a message for each; at "
+        "most "
+        "KAFKA_QUEUE_MAX_BYTES. Larger ones are refused: 413, RPC false")},
     {INT("TOPICS_MAX", SECTION_EVENTS, "1024", 1, 1000000, limits.topics_max,
         "topics in one publish or subscribe call")},
     {SIZE(

@@ -161,6 +161,15 @@ static void link_update_limit(const struct backbone_link *link)
     event_limit_write(segment, limit);
 }
 
+/* No event may fill the queue to the backbone alone. */
+static void link_limit_messages(const struct backbone_link *link)
+{
+    uint64_t limit = link->settings.config->limits.backbone_max_bytes;
+    if (limit > link->settings.config->broadcast.queue_max_bytes)
+        limit = link->settings.config->broadcast.queue_max_bytes;
+    messages_limit_write(link->settings.segment, limit);
+}
+
 static void link_on_state(void *context, enum backbone_state state)
 {
     struct backbone_link *link = link_cast(context);
@@ -221,6 +230,7 @@ struct backbone_link *backbone_link_open(
     link->too_large_timer = event_new(settings->base, -1, 0, link_on_too_large_timer, link);
     freeze_init(&link->freeze, settings->config);
     backbone_state_write(settings->segment, BACKBONE_CONNECTING);
+    link_limit_messages(link);
     link->broadcast = broadcast_open(settings->base, &link->backbone, &callbacks, link, err);
     if (link->broadcast)
         return link;

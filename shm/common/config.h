@@ -29,6 +29,8 @@ struct event_limits {
     /* in one call */
     size_t topics_max;
     size_t topic_max_bytes;
+    /* what one event with several topics may become on the backbone, a message for each */
+    size_t backbone_max_bytes;
     /* a topic that clients may neither subscribe to nor publish */
     const char *purge_channel;
 };

@@ -29,6 +29,10 @@
 #include "shm/worker_table.h"
 #include "shm/link/notify.h"
 
+/* Of a message to the backbone besides its data and its topic: {"notifier_id": "<32>", "topics": [""],
+ * "data": } */
+#define PUBLISHER_MESSAGE_BYTES 80
+
 struct publisher_waiter {
     /* NULL once cancelled */
     publish_done *done;
@@ -72,6 +76,7 @@ struct publisher {
     size_t queue_max_bytes;
 
     struct log_limiter too_large;
+    struct log_limiter too_wide;
     struct log_limiter busy;
     struct log_limiter refused;
 };
@@ -138,6 +143,22 @@ static bool publisher_fits(
     return frame <= event_limit_read(publisher->segment);
 }
 
+/* The backbone gets a message for each topic, the data in each: a small event can become very much. One topic
+ * is bounded by the event limit. */
+static bool publisher_is_too_wide(const struct publisher *publisher, const struct publish_request *request)
+{
+    uint64_t limit = messages_limit_read(publisher->segment);
+    uint64_t bytes = 0;
+    if (!limit || request->topic_count < 2)
+        return false;
+    for (uint32_t i = 0; i < request->topic_count && bytes <= limit; i++)
+        bytes += request->data.length + request->topics[i].length + PUBLISHER_MESSAGE_BYTES;
+    if (bytes <= limit)
+        return false;
+    counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_REFUSED_SIZE, 1);
+    return true;
+}
+
 enum publish_outcome publisher_publish(
     struct publisher *publisher, const struct publish_request *request, uint64_t *ticket)
 {
@@ -148,6 +169,15 @@ enum publish_outcome publisher_publish(
             "Event refused: %zu bytes of data in its frame exceed the limit of %llu bytes",
             request->data.length, (unsigned long long)event_limit_read(publisher->segment));
         return PUBLISH_TOO_LARGE;
+    }
+    if (publisher_is_too_wide(publisher, request)) {
+        log_write_limited(&publisher->too_wide, LOG_WARNING, LOGGER_PUBLISHER,
+            "Event refused: %zu bytes of data for each of %u topics are more than the %llu bytes that one "
+            "event may become on "
+            "the backbone (OPAL_EVENT_BACKBONE_MAX_BYTES)",
+            request->data.length, request->topic_count,
+            (unsigned long long)messages_limit_read(publisher->segment));
+        return PUBLISH_TOO_WIDE;
     }
     publisher_flush(publisher); /* what waits goes first */
     void *body = publisher->first ? NULL : uplink_reserve(publisher->uplink, RING_EVENT, size);

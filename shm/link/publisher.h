@@ -22,6 +22,8 @@ enum publish_outcome {
     PUBLISH_ORDERED,
     /* above the event limit; nothing was sent */
     PUBLISH_TOO_LARGE,
+    /* its messages to the backbone, one per topic, are too much together; nothing was sent */
+    PUBLISH_TOO_WIDE,
     /* the queue before the uplink is full; nothing was sent */
     PUBLISH_BUSY,
     /* the master refused it (backbone limit) */

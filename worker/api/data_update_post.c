@@ -48,6 +48,13 @@ static void reply_outcome(struct http_exchange *exchange, enum publish_outcome o
     case PUBLISH_TOO_LARGE:
         reply_too_large(exchange);
         break;
+    case PUBLISH_TOO_WIDE:
+        http_reply_detail(&exchange->reply, 413,
+            "the update is too large for so many topics: the backbone gets a message for each, and one "
+            "update may become "
+            "%" PRIu64 " bytes there (OPAL_EVENT_BACKBONE_MAX_BYTES)",
+            messages_limit_read(exchange->services->segment));
+        break;
     case PUBLISH_BUSY:
         http_reply_header(&exchange->reply.before, "retry-after", SLICE_LITERAL("1"));
         http_reply_detail(&exchange->reply, 503, "too many events are waiting, retry shortly");

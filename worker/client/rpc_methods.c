@@ -197,6 +197,8 @@ static const char *outcome_reason(enum publish_outcome outcome)
     switch (outcome) {
     case PUBLISH_TOO_LARGE:
         return "the event is too large";
+    case PUBLISH_TOO_WIDE:
+        return "the event is too large for so many topics";
     case PUBLISH_BUSY:
         return "too many events wait already";
     default:

@@ -122,15 +122,27 @@ static size_t change_bytes_max(const struct policy *policy)
     return limit > 2 * ENVELOPE_BYTES ? (size_t)limit - ENVELOPE_BYTES : ENVELOPE_BYTES;
 }
 
+/* As many directories as one event may name. The backbone gets a message for each, and each names all: fewer
+ * of them when that is too much. `*end` is the first one that is left. */
+static enum publish_outcome change_publish_next(struct change *change, size_t *end)
+{
+    enum publish_outcome outcome = PUBLISH_TOO_WIDE;
+    for (size_t most = change_bytes_max(change->policy); outcome == PUBLISH_TOO_WIDE && most > 0; most /= 2) {
+        struct text data = {0};
+        *end = policy_changes_message(
+            &change->directories, change->published, change->old_hash, change->new_hash, most, &data);
+        outcome = change_publish_part(change, change->published, *end, text_slice(&data));
+        text_free(&data);
+    }
+    return outcome;
+}
+
 static void change_publish_rest(struct change *change)
 {
     const struct timeval soon = {0, AGAIN_MS * 1000};
     while (change->published < change->directories.count) {
-        struct text data = {0};
-        size_t end = policy_changes_message(&change->directories, change->published, change->old_hash,
-            change->new_hash, change_bytes_max(change->policy), &data);
-        enum publish_outcome outcome = change_publish_part(change, change->published, end, text_slice(&data));
-        text_free(&data);
+        size_t end = 0;
+        enum publish_outcome outcome = change_publish_next(change, &end);
         if (outcome == PUBLISH_BUSY) {
             event_add(change->again, &soon);
             return;

@@ -205,6 +205,29 @@ static void test_too_large(void **state)
     fixture_close(&fixture);
 }
 
+/* What the backbone would get of one event is bounded, however small its data: a message for each topic. */
+static void test_too_wide(void **state)
+{
+    struct fixture fixture;
+    size_t refused_before;
+    (void)state;
+    fixture_open(&fixture, 1 << 20);
+    size_t two_messages = 2 * (1000 + 1 + 80);
+    refused_before = counter_read(fixture.master, 1, COUNTER_EVENTS_REFUSED_SIZE);
+    messages_limit_write(fixture.master, two_messages);
+    assert_int_equal(publish(&fixture, 1000, NULL, NULL, NULL), PUBLISH_ORDERED); /* topics a and b */
+    messages_limit_write(fixture.master, two_messages - 1);
+    assert_int_equal(publish(&fixture, 1000, NULL, NULL, NULL), PUBLISH_TOO_WIDE);
+    assert_int_equal(counter_read(fixture.master, 1, COUNTER_EVENTS_REFUSED_SIZE), refused_before + 1);
+    struct slice one = SLICE_LITERAL("a");
+    static const char data[5000] = "1";
+    struct publish_request request = {.topics = &one, .topic_count = 1, .data = {data, sizeof data}};
+    assert_int_equal(publisher_publish(fixture.publisher, &request, NULL), PUBLISH_ORDERED);
+    messages_limit_write(fixture.master, 0); /* no backbone */
+    assert_int_equal(publish(&fixture, 1000, NULL, NULL, NULL), PUBLISH_ORDERED);
+    fixture_close(&fixture);
+}
+
 /* Publishes one event that asks for the acknowledgement; the flags it has in the uplink. */
 static uint32_t publish_asking(
     struct fixture *fixture, bool server_side, struct outcome *outcome, uint64_t *ticket)
@@ -318,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_cancel_and_gaps),
         cmocka_unit_test(test_full_uplink),
         cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_too_wide),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_acknowledgements),
         cmocka_unit_test(test_envelope),
