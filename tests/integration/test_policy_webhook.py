@@ -158,6 +158,36 @@ def test_branches_are_enforced(tmp_path, opald, reference):
         assert servers[0].request("POST", "/webhook", json=other, headers=EVENTS["github"]).json() is None
 
 
+BITBUCKET_SERVER = {"eventKey": "repo:refs_changed", "date": "2026-01-01T00:00:00+0000", "actor": {"name": "acme"}, "repository": {
+    "slug": "policies", "id": 1, "name": "policies", "project": {"key": "ACME", "id": 2}, "links": {"clone": [
+        {"href": "ssh://git@git.example.com:7999/acme/policies.git", "name": "ssh"}, {"href": URL, "name": "http"}], "self": [{"href": "https://git.example.com/x"}]}},
+    "changes": [{"ref": {"id": "refs/heads/master", "displayId": "master", "type": "BRANCH"}, "refId": "refs/heads/master", "type": "UPDATE"}]}
+
+
+def test_bitbucket_server(opald):
+    """Its URLs and branches stand in places of their own; the reference answers 400."""
+    params = {**PARAMS["bitbucket"], "push_event_value": "repo:refs_changed"}
+    server = opald(env=service_env("bitbucket", OPAL_POLICY_REPO_WEBHOOK_PARAMS=json.dumps(params), OPAL_POLICY_REPO_WEBHOOK_ENFORCE_BRANCH="true"))
+
+    def ask(payload):
+        body = json.dumps(payload).encode()
+        return server.request("POST", "/webhook", body, {**secret_headers("bitbucket", body), "X-Event-Key": "repo:refs_changed"}).json()
+
+    assert ask(BITBUCKET_SERVER)["status"] == "ok"
+    assert ask(json.loads(json.dumps(BITBUCKET_SERVER).replace("refs/heads/master", "refs/heads/dev"))) is None
+    assert ask(json.loads(json.dumps(BITBUCKET_SERVER).replace("acme/policies", "acme/other")))["status"] == "ignored"
+
+
+@pytest.mark.parametrize("tracked", ["https://GIT.example.com:8443/acme/policies", "https://git.example.com:8443/acme/policies.git/", "git@git.example.com:acme/policies",
+                                     "ssh://git@git.example.com/acme/policies.git"])
+def test_spellings_of_the_repository(opald, tracked):
+    """GitHub's payload has an https and an scp URL: other spellings of them are the same repository."""
+    server = opald(env={"OPAL_POLICY_REPO_URL": tracked, "OPAL_REPO_WATCHER_ENABLED": "false"})
+    assert server.request("POST", "/webhook", json=GITHUB, headers=EVENTS["github"]).json()["status"] == "ok"
+    other = json.loads(json.dumps(GITHUB).replace("acme/policies", "acme/other"))
+    assert server.request("POST", "/webhook", json=other, headers=EVENTS["github"]).json()["status"] == "ignored"
+
+
 def test_sender_need_not_match(opald, reference):
     params = json.dumps({**{"secret_header_name": "x", "secret_type": "token", "secret_parsing_regex": "(.*)", "event_header_name": "X-GitHub-Event", "push_event_value": "push"},
                          "match_sender_url": False})

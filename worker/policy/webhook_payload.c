@@ -1,8 +1,9 @@
 #include "worker/policy/webhook_payload.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "shm/common/git_url.h"
 
 #define BRANCH_PREFIX "refs/heads/"
 
@@ -60,6 +61,28 @@ static void add_pushed_changes(
         add_branch(payload, document, member(document, member(document, i, "new"), "name"));
 }
 
+/* Bitbucket Server: a list of changes too, each with the reference by its whole name. */
+static void add_reference_changes(
+    struct webhook_payload *payload, const struct json_document *document, uint32_t changes)
+{
+    if (changes == JSON_ABSENT || document->tokens[changes].type != JSON_ARRAY)
+        return;
+    for (uint32_t i = changes + 1; i < document->tokens[changes].next; i = document->tokens[i].next)
+        add_branch(payload, document, member(document, member(document, i, "ref"), "id"));
+}
+
+/* Bitbucket Server: one URL for each way to clone. */
+static void add_clone_links(
+    struct webhook_payload *payload, const struct json_document *document, uint32_t repository)
+{
+    uint32_t links = member(document, member(document, repository, "links"), "clone");
+    if (links == JSON_ABSENT || document->tokens[links].type != JSON_ARRAY)
+        return;
+    for (uint32_t i = links + 1; i < document->tokens[links].next; i = document->tokens[i].next)
+        add_string(
+            document, member(document, i, "href"), payload->urls, &payload->url_count, WEBHOOK_URLS_MAX);
+}
+
 void webhook_payload_read(struct webhook_payload *payload, const struct json_document *document)
 {
     static const char *const repository_urls[] = {
@@ -75,6 +98,7 @@ void webhook_payload_read(struct webhook_payload *payload, const struct json_doc
             &payload->url_count, WEBHOOK_URLS_MAX);
     for (size_t i = 0; i < sizeof urls / sizeof *urls; i++)
         add_string(document, urls[i], payload->urls, &payload->url_count, WEBHOOK_URLS_MAX);
+    add_clone_links(payload, document, repository);
     add_string(document, member(document, project, "path_with_namespace"), payload->names,
         &payload->name_count, WEBHOOK_NAMES_MAX);
     add_string(document, member(document, repository, "full_name"), payload->names, &payload->name_count,
@@ -84,6 +108,7 @@ void webhook_payload_read(struct webhook_payload *payload, const struct json_doc
     add_reference_updates(payload, document, member(document, 0, "refUpdates"));
     add_reference_updates(payload, document, member(document, resource, "refUpdates"));
     add_pushed_changes(payload, document, member(document, member(document, 0, "push"), "changes"));
+    add_reference_changes(payload, document, member(document, 0, "changes"));
 }
 
 static void free_all(struct text *list, size_t count)
@@ -113,63 +138,38 @@ bool webhook_payload_has_branch(const struct webhook_payload *payload, const cha
     return holds(payload->branches, payload->branch_count, slice_from_string(branch));
 }
 
-/* ---- the URL as the reference compares it ---- */
+/* ---- the repository ---- */
 
-static size_t scheme_length(const char *url)
+static bool is_url_of(const struct text *list, size_t count, const struct git_url *tracked)
 {
-    size_t length = 0;
-    if (!isalpha((unsigned char)url[0]))
-        return 0;
-    while (isalnum((unsigned char)url[length]) || (url[length] && strchr("+-.", url[length])))
-        length++;
-    return url[length] == ':' ? length : 0;
-}
-
-static void append_lower(struct text *out, const char *at, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        text_append_char(out, (char)tolower((unsigned char)at[i]));
-}
-
-/* Appends scheme://host[:port]/path; `*path` is where the path begins in `out`. */
-static void normalize(const char *url, struct text *out, size_t *path)
-{
-    size_t scheme = scheme_length(url);
-    const char *rest = url + (scheme ? scheme + 1 : 0);
-    append_lower(out, url, scheme ? scheme + 1 : 0);
-    if (strncmp(rest, "//", 2) == 0) {
-        const char *host = rest + 2;
-        size_t length = strcspn(host, "/?#");
-        const char *end = host + length;
-        for (const char *at = end; at > host; at--)
-            if (at[-1] == '@') {
-                host = at;
-                break;
-            }
-        text_append_string(out, "//");
-        append_lower(out, host, (size_t)(end - host));
-        rest = end;
+    bool same = false;
+    for (size_t i = 0; i < count && !same; i++) {
+        struct git_url url = {0};
+        struct error err = {0};
+        same = git_url_parse(&url, list[i].data, &err) == 0 && git_url_same(&url, tracked);
+        git_url_free(&url);
     }
-    *path = out->length;
-    text_append(out, rest, strcspn(rest, "?#"));
+    return same;
+}
+
+/* "organisation/repository" of the tracked URL's path */
+static struct slice repository_name(const struct git_url *tracked)
+{
+    struct slice name = slice_trim(text_slice(&tracked->path), "/");
+    if (name.length >= 4 && memcmp(name.data + name.length - 4, ".git", 4) == 0)
+        name.length -= 4;
+    return name;
 }
 
 bool webhook_payload_matches(const struct webhook_payload *payload, const char *url)
 {
-    struct text normal = {0};
-    size_t path = 0;
-    bool matches;
-    normalize(url, &normal, &path);
-    if (payload->url_count > 0) {
-        matches = holds(payload->urls, payload->url_count, text_slice(&normal));
-    } else {
-        struct slice name = {normal.data + path, normal.length - path};
-        if (name.length > 0 && name.data[0] == '/')
-            name = (struct slice){name.data + 1, name.length - 1};
-        if (name.length >= 4 && memcmp(name.data + name.length - 4, ".git", 4) == 0)
-            name.length -= 4;
-        matches = holds(payload->names, payload->name_count, name);
-    }
-    text_free(&normal);
+    struct git_url tracked = {0};
+    struct error err = {0};
+    bool matches = false;
+    if (git_url_parse(&tracked, url, &err) == 0)
+        matches = payload->url_count > 0
+                      ? is_url_of(payload->urls, payload->url_count, &tracked)
+                      : holds(payload->names, payload->name_count, repository_name(&tracked));
+    git_url_free(&tracked);
     return matches;
 }

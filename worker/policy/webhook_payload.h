@@ -9,7 +9,7 @@
 #include "shm/common/json.h"
 #include "shm/common/text.h"
 
-#define WEBHOOK_URLS_MAX     9
+#define WEBHOOK_URLS_MAX     13
 #define WEBHOOK_NAMES_MAX    2
 #define WEBHOOK_BRANCHES_MAX 32
 
@@ -30,8 +30,9 @@ void webhook_payload_read(struct webhook_payload *payload, const struct json_doc
 void webhook_payload_free(struct webhook_payload *payload);
 bool webhook_payload_has_branch(const struct webhook_payload *payload, const char *branch);
 /*
- * Whether it speaks of the repository at `url`: by one of its URLs when it has any, else by name. Userinfo,
- * query and fragment of `url` don't count, and its scheme and host are compared in lower case.
+ * Whether it speaks of the repository at `url`: by one of its URLs when it has any, else by name.
+ * Credentials, `.git` or a slash at the end, the case of the host, and ssh:// or the scp form make no
+ * difference.
  */
 bool webhook_payload_matches(const struct webhook_payload *payload, const char *url);
 

@@ -21,7 +21,14 @@ static bool matches(const char *json, const char *url)
     return result;
 }
 
-#define BY_URL(url)   "{\"repository\": {\"clone_url\": \"" url "\", \"full_name\": \"x/y\"}}"
+#define BY_URL(url) "{\"repository\": {\"clone_url\": \"" url "\", \"full_name\": \"x/y\"}}"
+/* refs_changed of Bitbucket Server and Data Center */
+#define BITBUCKET_SERVER \
+    "{\"eventKey\": \"repo:refs_changed\", \"repository\": {\"slug\": \"rules\", \"links\": {\"clone\": " \
+    "[{\"href\": " \
+    "\"https://bb.example/scm/proj/rules.git\", \"name\": \"http\"}, {\"href\": " \
+    "\"ssh://git@bb.example:7999/proj/rules.git\"}, 5, {}]}}, \"changes\": [{\"ref\": {\"id\": " \
+    "\"refs/heads/main\", \"displayId\": \"main\"}, \"type\": \"UPDATE\"}, {\"ref\": 5}, null]}"
 #define BY_NAME(name) "{\"repository\": {\"full_name\": \"" name "\"}}"
 
 static void urls(void **state)
@@ -33,9 +40,21 @@ static void urls(void **state)
     assert_true(matches(BY_URL("ssh://h/o/r.git"), "ssh://git@h/o/r.git"));
     assert_true(matches(BY_URL("/srv/r.git"), "/srv/r.git"));
     assert_false(matches(BY_URL("https://h/o/R.git"), "https://h/o/r.git"));
-    assert_false(matches(BY_URL("https://h/o/r"), "https://h/o/r.git"));
+    assert_true(matches(BY_URL("https://h/o/r"), "https://h/o/r.git"));
+    assert_true(matches(BY_URL("https://H/o/r/"), "https://token@h/o/r.git"));
+    assert_true(matches(BY_URL("ssh://git@h/o/r.git"), "git@h:o/r"));
+    assert_true(matches(BY_URL("git@h:o/r.git"), "ssh://git@h:22/o/r"));
+    assert_false(matches(BY_URL("ssh://git@h:7999/o/r.git"), "git@h:o/r"));
+    assert_false(matches(BY_URL("https://h/o/rr"), "https://h/o/r"));
+    assert_false(matches(BY_URL("https://other/o/r"), "https://h/o/r"));
+    assert_false(matches(BY_URL("http://[::"), "https://h/o/r"));
     assert_false(matches(BY_URL("https://evil/"), "https://evil/@h/o/r"));
     assert_true(matches(BY_NAME("o/r"), "https://h/o/r.git"));
+    assert_true(matches(BY_NAME("o/r"), "git@h:o/r.git"));
+    assert_true(matches(BY_NAME("o/r"), "https://h/o/r/"));
+    assert_true(matches(BITBUCKET_SERVER, "https://bb.example/scm/proj/rules"));
+    assert_true(matches(BITBUCKET_SERVER, "ssh://git@bb.example:7999/proj/rules.git"));
+    assert_false(matches(BITBUCKET_SERVER, "https://bb.example/scm/proj/other"));
     assert_false(matches(BY_NAME("o/r"), "https://h/x/o/r.git"));
     assert_false(matches("{}", "https://h/o/r.git"));
     assert_false(matches("{\"repository\": 3, \"project\": null, \"resource\": []}", "https://h/o/r.git"));
@@ -57,6 +76,11 @@ static void branches(void **state)
     assert_true(webhook_payload_has_branch(&payload, "two"));
     assert_true(webhook_payload_has_branch(&payload, "three"));
     assert_false(webhook_payload_has_branch(&payload, "refs/heads/two"));
+    webhook_payload_free(&payload);
+    assert_int_equal(json_parse(&document, BITBUCKET_SERVER, strlen(BITBUCKET_SERVER), 20, 1000), JSON_OK);
+    webhook_payload_read(&payload, &document);
+    assert_int_equal(payload.branch_count, 1);
+    assert_true(webhook_payload_has_branch(&payload, "main"));
     webhook_payload_free(&payload);
     json_free(&document);
 }
