@@ -14,8 +14,8 @@ struct broadcast;
 MUST_CHECK int broadcast_check_uri(const char *uri, struct error *err);
 /* As above, and whether these settings can work at all; connects to nothing. -1 with the reason. */
 MUST_CHECK int broadcast_check_settings(const struct broadcast_settings *settings, struct error *err);
-/* Starts connecting; NULL with `err` set when the settings can't work. `settings` and what it points to must outlive
- * the broadcast. */
+/* Starts connecting; NULL with `err` set when the settings can't work. `settings` and what it points to
+ * must outlive the broadcast. */
 MUST_CHECK struct broadcast *broadcast_open(struct event_base *base,
     const struct broadcast_settings *settings, const struct broadcast_callbacks *callbacks, void *context,
     struct error *err);

@@ -178,7 +178,8 @@ static void test_histories(void **state)
     }
 }
 
-/* With the usual deadline: what never carried anything is found in seconds, what did so once by the deadline. */
+/* With the usual deadline: what never carried anything is found in seconds, what did so once by the
+ * deadline. */
 static void test_a_fresh_way(void **state)
 {
     const struct relay_heartbeat_facts fresh = {.listener_live = true, .sender_live = true, .reading = true};

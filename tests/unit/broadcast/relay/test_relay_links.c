@@ -137,7 +137,8 @@ static bool run(struct relay_links *links, const struct step *step, struct relay
     return false;
 }
 
-/* Events wait until a heartbeat has come back since the sender is live; the listener alone being away holds up nothing. */
+/* Events wait until a heartbeat has come back since the sender is live; the listener alone being away
+ * holds up nothing. */
 static void test_when_events_may_be_sent(void **state)
 {
     struct relay_links links;

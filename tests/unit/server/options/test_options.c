@@ -1,4 +1,5 @@
-/* Options: every parse rule, every source of a value and their order, the lines that tell what is wrong, what is printed. */
+/* Options: every parse rule, every source of a value and their order, the lines that tell what is wrong,
+ * what is printed. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -109,7 +110,7 @@ static void table_is_consistent(void **state)
         assert_true(option->type != OPTION_ENUM || option->choices);
         if (option->offset != OPTION_NOWHERE && (option->type == OPTION_INT || option->type == OPTION_SIZE)) {
             assert_true(option->minimum >= 0); /* the field may be unsigned */
-            assert_true(option->maximum <= (option->width == 4 ? INT32_MAX : INT64_MAX));
+            assert_true(option->maximum <= (option->width == 4 ? (double)INT32_MAX : (double)INT64_MAX));
         }
         for (size_t k = i + 1; k < options_table_count; k++) {
             assert_string_not_equal(option->name, options_table[k].name);

@@ -240,7 +240,8 @@ static void test_state_between_servers(void **state)
     statistics_free(there);
 }
 
-/* One client's channels may be more than a message can hold (and than the ring takes), and one channel alone as well. */
+/* One client's channels may be more than a message can hold (and than the ring takes), and one channel
+ * alone as well. */
 static void test_state_in_small_parts(void **state)
 {
     (void)state;
