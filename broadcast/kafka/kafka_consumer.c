@@ -297,7 +297,8 @@ static int kafka_consumer_on_statistics(rd_kafka_t *handle, char *text, size_t l
     kafka_consumer_update_state(consumer);
     if (!consumer->connected && kafka_consumer_is_exhausted(consumer))
         kafka_consumer_set_state(consumer, BACKBONE_LOST);
-    if (consumer->state == BACKBONE_UP)
+    /* Also while it is not up: settings that are right now are the way back. */
+    if (consumer->connected)
         kafka_admin_look(consumer->admin);
     return 0; /* librdkafka frees the text */
 }

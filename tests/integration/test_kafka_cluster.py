@@ -221,7 +221,7 @@ SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "PLAIN", 
 
 
 @full
-@pytest.mark.parametrize("operation", ["read"])
+@pytest.mark.parametrize("operation", ["write"])
 def test_rights_taken_and_given_back(cluster, topic, fleet, operation):
     """By SASL_SSL: the servers say at once that they are not ready, and why."""
     cluster.create_topic(topic, "1,2,3")
