@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cc=${CC:-gcc}
 flags="-I. -D_GNU_SOURCE -std=gnu11 -g -fno-omit-frame-pointer"
-sources="shm/*.c shm/common/memory.c shm/common/error.c shm/common/clock.c shm/common/passed_descriptor.c shm/common/text.c"
+sources="shm/*.c shm/common/memory.c shm/common/error.c shm/common/clock.c shm/common/passed_descriptor.c shm/common/text.c shm/common/utf8.c"
 failed=0
 
 # build PROGRAM thread|plain OUTPUT [MUTATION]
