@@ -51,6 +51,18 @@ enum backbone_state backbone_state_read(const struct segment *segment)
     return BACKBONE_UP;
 }
 
+struct backbone_health backbone_health_read(const struct segment *segment)
+{
+    (void)segment;
+    return (struct backbone_health){.trouble = BACKBONE_NO_TROUBLE};
+}
+
+uint64_t messages_limit_read(const struct segment *segment)
+{
+    (void)segment;
+    return 0;
+}
+
 uint64_t master_heartbeat_read(const struct segment *segment)
 {
     (void)segment;
