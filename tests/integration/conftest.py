@@ -97,8 +97,11 @@ def _all_skipped():
 # ---- processes
 @pytest.fixture
 def work(tmp_path) -> Path:
-    """A folder of the test's own."""
-    return tmp_path
+    """A folder of the test's own. What the test started in it ends with the test."""
+    yield tmp_path
+    for process in process_module.started:
+        if tmp_path in Path(process.log_path).parents:
+            process.kill()
 
 
 class _Factory:

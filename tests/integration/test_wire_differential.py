@@ -735,6 +735,16 @@ DIFFERENT["frame_message_then_close"] = (
     "what came before a close frame is answered before the close; the reference drops it",
     [("a", "text", '{"request": null, "response": {"result": "pong", "result_type": "str", "call_id": "c"}}'), ("a", "close", 1000, ""), ("a", "eof")],
 )
+DIFFERENT["handshake_host_missing"] = (
+    "http-two-ways",
+    "HTTP/1.1 without Host is refused; the reference answers",
+    [
+        (400, "Bad Request",
+         "[('connection', 'close'), ('content-length', '30'), ('content-type', 'text/plain; charset=utf-8'), ('date', '*'), ('server', '*')]",
+         "Invalid HTTP request received."),
+        ("then closed", True),
+    ],
+)
 check_ids((entry[0] for entry in DIFFERENT.values()), "test_wire_differential.py::test_same_as_the_reference")
 
 

@@ -289,7 +289,7 @@ DIFFERENCES = (
         "http-two-ways",
         "HTTP requests that can be read in two ways (no Host or two, two Authorization headers, odd Transfer-Encodings, HTTP/0.9), bodies in UTF-16",
         "400",
-        (HTTP,),
+        (HTTP, WIRE),
     ),
     Difference(
         "validation-errors",
