@@ -170,7 +170,7 @@ int main(int argc, char **argv)
     if (status < 0 && problems) {
         options_free(&options);
         options_command_free(&command);
-        problems = options_load(&options, argc, argv, &command, print_problem, NULL);
+        (void)!options_load(&options, argc, argv, &command, print_problem, NULL);
         status = EXIT_USAGE;
     } else if (status < 0) {
         status = dispatch(&options, &command, argc, argv);

@@ -279,7 +279,7 @@ static void close_if_open(int fd)
 struct segment *segment_attach(
     const struct segment_descriptors *descriptors, unsigned slot, struct error *err)
 {
-    struct layout_header plan;
+    struct layout_header plan = {0};
     struct segment *segment = NULL;
     if (segment_read_plan(descriptors->memory, slot, &plan, err) == 0) {
         segment = segment_new(&plan, false);

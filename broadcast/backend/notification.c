@@ -25,6 +25,13 @@ struct notification_decoder {
     unsigned max_depth;
 };
 
+/* Where in the scratch buffer the decoded texts begin. */
+struct notification_offsets {
+    size_t notifier;
+    size_t topics[NOTIFICATION_TOPICS_MAX];
+    size_t resync;
+};
+
 /* ---- encoding ---- */
 
 void notification_encode(struct text *out, struct slice notifier_id, struct slice topic, struct slice data)
@@ -101,7 +108,7 @@ static const char *notification_parse_failure(enum json_failure failure, const c
     }
 }
 
-static int notification_read(
+static int notification_parse(
     struct notification_decoder *decoder, struct slice bytes, struct notification *out, const char **reason)
 {
     struct json_document *document = &decoder->document;
@@ -117,20 +124,29 @@ static int notification_read(
         *reason = "not a JSON object";
         return -1;
     }
+    return 0;
+}
 
-    uint32_t notifier = json_member(document, 0, "notifier_id");
-    uint32_t topics = json_member(document, 0, "topics");
-    uint32_t data = json_member(document, 0, "data");
-    size_t notifier_offset;
-    size_t topic_offsets[NOTIFICATION_TOPICS_MAX];
+static int notification_take_notifier(struct notification_decoder *decoder, struct notification *out,
+    struct notification_offsets *offsets, const char **reason)
+{
+    uint32_t notifier = json_member(&decoder->document, 0, "notifier_id");
     if (notifier == JSON_ABSENT) {
         *reason = "notifier_id is missing";
         return -1;
     }
-    if (!notification_take_text(decoder, notifier, &out->notifier_id, &notifier_offset)) {
+    if (!notification_take_text(decoder, notifier, &out->notifier_id, &offsets->notifier)) {
         *reason = "notifier_id is not a string";
         return -1;
     }
+    return 0;
+}
+
+static int notification_take_topics(struct notification_decoder *decoder, struct notification *out,
+    struct notification_offsets *offsets, const char **reason)
+{
+    const struct json_document *document = &decoder->document;
+    uint32_t topics = json_member(document, 0, "topics");
     if (topics == JSON_ABSENT || document->tokens[topics].type != JSON_ARRAY) {
         *reason = topics == JSON_ABSENT ? "topics is missing" : "topics is not an array";
         return -1;
@@ -144,26 +160,44 @@ static int notification_read(
     out->topic_count = document->tokens[topics].size;
     uint32_t index = topics + 1;
     for (uint32_t i = 0; i < out->topic_count; i++, index = document->tokens[index].next) {
-        if (!notification_take_text(decoder, index, &out->topics[i], &topic_offsets[i])) {
+        if (!notification_take_text(decoder, index, &out->topics[i], &offsets->topics[i])) {
             *reason = "a topic is not a string";
             return -1;
         }
     }
+    return 0;
+}
+
+/* The second pass: what was decoded is viewed where the scratch buffer is now. */
+static void notification_view_decoded(const struct notification_decoder *decoder, bool resyncs,
+    const struct notification_offsets *offsets, struct notification *out)
+{
+    const char *decoded = decoder->scratch.data ? decoder->scratch.data : "";
+    if (!out->notifier_id.data)
+        out->notifier_id.data = decoded + offsets->notifier;
+    for (uint32_t i = 0; i < out->topic_count; i++)
+        if (!out->topics[i].data)
+            out->topics[i].data = decoded + offsets->topics[i];
+    if (resyncs && !out->resync.data)
+        out->resync.data = decoded + offsets->resync;
+}
+
+static int notification_read(
+    struct notification_decoder *decoder, struct slice bytes, struct notification *out, const char **reason)
+{
+    const struct json_document *document = &decoder->document;
+    struct notification_offsets offsets; /* not initialised as a whole: what is used of it is set before */
+    if (notification_parse(decoder, bytes, out, reason) < 0 ||
+        notification_take_notifier(decoder, out, &offsets, reason) < 0 ||
+        notification_take_topics(decoder, out, &offsets, reason) < 0)
+        return -1;
+    uint32_t data = json_member(document, 0, "data");
     out->data = data == JSON_ABSENT ? SLICE_LITERAL("null") : json_raw(document, data);
 
     uint32_t resync = out->topic_count ? JSON_ABSENT : json_member(document, 0, NOTIFICATION_RESYNC);
-    size_t resync_offset = 0;
     bool resyncs = resync != JSON_ABSENT && document->tokens[resync].type == JSON_STRING &&
-                   notification_take_text(decoder, resync, &out->resync, &resync_offset);
-
-    const char *decoded = decoder->scratch.data ? decoder->scratch.data : "";
-    if (!out->notifier_id.data)
-        out->notifier_id.data = decoded + notifier_offset;
-    for (uint32_t i = 0; i < out->topic_count; i++)
-        if (!out->topics[i].data)
-            out->topics[i].data = decoded + topic_offsets[i];
-    if (resyncs && !out->resync.data)
-        out->resync.data = decoded + resync_offset;
+                   notification_take_text(decoder, resync, &out->resync, &offsets.resync);
+    notification_view_decoded(decoder, resyncs, &offsets, out);
     return 0;
 }
 

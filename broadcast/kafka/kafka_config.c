@@ -20,7 +20,7 @@ bool kafka_config_is_mock(const char *uri)
 static int kafka_config_check_broker(struct slice broker, unsigned number, struct error *err)
 {
     const char *end = broker.data + broker.length;
-    const char *host_end = end;
+    const char *host_end;
     uint64_t port;
     if (broker.length && broker.data[0] == '[') { /* [IPv6]:port */
         const char *bracket = memchr(broker.data, ']', broker.length);

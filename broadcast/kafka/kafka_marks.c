@@ -47,12 +47,12 @@ static void kafka_marks_grow(struct kafka_marks *marks, int64_t first, int64_t e
         wanted *= 2;
     if (wanted == marks->capacity)
         return;
-    struct kafka_marks larger = {
-        marks->first, marks->end, memory_allocate(wanted * sizeof(uint64_t)), wanted};
+    const struct kafka_marks smaller = *marks;
+    marks->marks = memory_allocate(wanted * sizeof(uint64_t));
+    marks->capacity = wanted;
     for (int64_t offset = marks->first; offset < marks->end; offset++)
-        *kafka_marks_place(&larger, offset) = *kafka_marks_place(marks, offset);
-    free(marks->marks);
-    *marks = larger;
+        *kafka_marks_place(marks, offset) = *kafka_marks_place(&smaller, offset);
+    free(smaller.marks);
 }
 
 void kafka_marks_free(struct kafka_marks *marks)

@@ -65,16 +65,16 @@ static void check_writable(struct check *check, const char *name, const char *pa
     while (stat(at, &status) < 0 && errno == ENOENT) {
         char *slash = strrchr(at, '/');
         if (!slash) {
-            strcpy(at, ".");
+            free(at);
+            at = memory_copy_string(".");
             break;
         }
         slash[slash == at] = '\0';
     }
-    if (stat(at, &status) < 0)
-        wrong(check, name, path, strerror(errno));
-    else if (!S_ISDIR(status.st_mode))
+    bool there = stat(at, &status) == 0;
+    if (there && !S_ISDIR(status.st_mode))
         wrong(check, name, path, "is a file, not a folder");
-    else if (access(at, W_OK | X_OK) < 0)
+    else if (!there || access(at, W_OK | X_OK) < 0)
         wrong(check, name, path, strerror(errno));
     free(at);
 }
@@ -142,9 +142,9 @@ static void check_postgres(struct check *check, const char *uri)
         struct text name = {0};
         text_append_format(&name, "OPAL_BROADCAST_URI: %s", option->keyword);
         /* "system": the certificates of the operating system */
-        if (strcmp(option->keyword, "sslrootcert") == 0 && option->val && strcmp(option->val, "system") != 0)
-            check_path(check, name.data, option->val, KIND_CERTIFICATES);
-        else if (strcmp(option->keyword, "sslcert") == 0)
+        bool is_root =
+            strcmp(option->keyword, "sslrootcert") == 0 && option->val && strcmp(option->val, "system") != 0;
+        if (is_root || strcmp(option->keyword, "sslcert") == 0)
             check_path(check, name.data, option->val, KIND_CERTIFICATES);
         else if (strcmp(option->keyword, "sslkey") == 0)
             check_path(check, name.data, option->val, KIND_FILE);

@@ -34,12 +34,14 @@ static const char *flag_value(const struct options_command *command, int *at, co
         return argument + length + 1;
     if (argument[length])
         return NULL;
-    if (*at + 1 == command->argument_count) {
+    const char *value = command->arguments[*at + 1]; /* NULL behind the last one */
+    if (!value) {
         fprintf(stderr, "opald: %s: a value is missing\n", name);
         *wrong = true;
         return NULL;
     }
-    return command->arguments[++*at];
+    ++*at;
+    return value;
 }
 
 static int unknown_flag(const char *command, const char *argument)

@@ -188,7 +188,7 @@ static int build_many(
 {
     struct json_document document = {0};
     struct entry_scratch scratch = {0};
-    struct entry entry;
+    struct entry entry = {0};
     int status = 0;
     if (json_parse(&document, update->entries, strlen(update->entries), UPDATE_DEPTH, UPDATE_TOKENS) !=
         JSON_OK)

@@ -19,8 +19,9 @@ static int make_folders(const char *path, struct error *err)
             text_append_char(&part, *at);
             continue;
         }
-        if (mkdir(part.data, 0755) < 0 && errno != EEXIST)
-            result = error_set_errno(err, errno, "cannot make the folder %s", part.data);
+        const char *folder = text_slice(&part).data; /* "" of an empty path */
+        if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+            result = error_set_errno(err, errno, "cannot make the folder %s", folder);
         if (!*at)
             break;
         text_append_char(&part, '/');

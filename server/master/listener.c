@@ -131,7 +131,7 @@ void listeners_close(struct listeners *listeners)
 
 void listeners_describe(const struct listeners *listeners, int index, char *out, size_t size)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
     char host[NI_MAXHOST];
     char port[NI_MAXSERV];

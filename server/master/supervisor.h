@@ -52,8 +52,8 @@ void supervisor_close(struct supervisor *supervisor);
 void supervisor_ended(struct supervisor *supervisor, pid_t pid, int status);
 /* TTIN (+1) and TTOU (-1): one worker more or fewer, within 1..config->workers_max. */
 void supervisor_change(struct supervisor *supervisor, int by);
-/* Kills the worker of `slot` with SIGKILL; its replacement follows from its end. */
-void supervisor_kill_stuck(struct supervisor *supervisor, unsigned slot, const char *why);
+/* Kills the worker of slot `number` with SIGKILL; its replacement follows from its end. */
+void supervisor_kill_stuck(struct supervisor *supervisor, unsigned number, const char *why);
 /* Has the workers take the certificate that is in the store now. */
 void supervisor_reload(struct supervisor *supervisor);
 /* No more replacements; sends `signal_number` (TERM: drain, QUIT: quick) to all. */

@@ -76,7 +76,9 @@ static int scan_argument(char **argv, int left, struct options_command *command,
     char *argument = argv[0];
     if (command_keeps_arguments(command->name)) {
         command_add_argument(command, argument);
-    } else if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
+        return 1;
+    }
+    if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
         command->help = true;
     } else if (strcmp(argument, "--version") == 0 && !command->name) {
         command->version = true;

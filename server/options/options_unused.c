@@ -2,12 +2,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "server/options/options.h"
 #include "server/options/options_table.h"
 #include "shm/common/error.h"
-
-extern char **environ;
 
 /* A line for each variable of this option that is Kubernetes'. */
 static void report_injected(const struct option *option, problem_report *report, void *context)

@@ -1,13 +1,23 @@
 #include "server/options/worker_count.h"
 
-#include <inttypes.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define PATH_SIZE 4096
+
+/* Two numbers with blanks before them. */
+static bool read_pair(const char *text, uint64_t *first, uint64_t *second)
+{
+    char *first_end, *second_end;
+    *first = strtoull(text, &first_end, 10);
+    *second = strtoull(first_end, &second_end, 10);
+    return first_end != text && second_end != first_end;
+}
 
 /* cpu.max: "max 100000" or "150000 100000" (quota and period in microseconds). 0: no limit. */
 static int read_limit(const char *path)
@@ -18,8 +28,8 @@ static int read_limit(const char *path)
     FILE *file = fopen(path, "re");
     if (!file)
         return 0;
-    if (fgets(line, sizeof line, file) && sscanf(line, "%" SCNu64 " %" SCNu64, &quota, &period) == 2 &&
-        period > 0 && quota / period < 100000) {
+    if (fgets(line, sizeof line, file) && read_pair(line, &quota, &period) && period > 0 &&
+        quota / period < 100000) {
         limit = (int)((quota + period - 1) / period);
         limit = limit > 0 ? limit : 1;
     }

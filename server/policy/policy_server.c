@@ -267,12 +267,11 @@ void policy_server_set_head(struct policy_server *server, const struct policy_he
 }
 
 void policy_server_answer(
-    struct policy_server *server, policy_peer name, uint64_t id, struct slice body, int descriptor)
+    struct policy_server *server, policy_peer peer, uint64_t id, struct slice body, int descriptor)
 {
-    struct peer *peer;
-    for (peer = TAILQ_FIRST(&server->peers); peer; peer = TAILQ_NEXT(peer, link)) {
-        if (peer->name == name) {
-            peer_send(peer, POLICY_MESSAGE_BUNDLE_ANSWER, id, body, descriptor);
+    for (struct peer *at = TAILQ_FIRST(&server->peers); at; at = TAILQ_NEXT(at, link)) {
+        if (at->name == peer) {
+            peer_send(at, POLICY_MESSAGE_BUNDLE_ANSWER, id, body, descriptor);
             return;
         }
     }

@@ -293,11 +293,11 @@ const struct statistics_client *statistics_next_client(
     return client ? TAILQ_NEXT(client, link) : TAILQ_FIRST(&statistics->clients);
 }
 
-const struct named *statistics_next_server(const struct statistics *statistics, const struct named *named)
+const struct named *statistics_next_server(const struct statistics *statistics, const struct named *server)
 {
-    const struct server *server = (const struct server *)named;
-    server = server ? TAILQ_NEXT(server, link) : TAILQ_FIRST(&statistics->servers);
-    return server ? &server->named : NULL;
+    const struct server *at = (const struct server *)server;
+    at = at ? TAILQ_NEXT(at, link) : TAILQ_FIRST(&statistics->servers);
+    return at ? &at->named : NULL;
 }
 
 /* ---- life ---- */

@@ -1,5 +1,6 @@
 #include "server/statistics/statistics_document.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "shm/common/document.h"
@@ -217,6 +218,7 @@ static bool state_part_add(
     struct state_part *part, const struct statistics_channel *channel, struct slice self, size_t most)
 {
     const size_t data_before = part->data.length, names_before = part->names.length;
+    assert(channel->client);
     if (part->client != channel->client) {
         text_append_string(&part->data, part->client ? "]," : "");
         write_name(&channel->client->named, &part->data);

@@ -10,8 +10,6 @@
 #include "shm/common/memory.h"
 #include "shm/common/signals.h"
 
-extern char **environ;
-
 /* ---- between fork and exec: async-signal-safe calls only ---- */
 
 static void signals_reset(bool keep_sigpipe)

@@ -302,6 +302,8 @@ static inline bool scan_open(struct scanner *scan, bool object, unsigned max_dep
         scan->parent = index;
     }
     uint64_t bit = UINT64_C(1) << (scan->depth % 64);
+    if (scan->depth % 64 == 0)
+        scan->is_object[scan->depth / 64] = 0;
     if (object)
         scan->is_object[scan->depth / 64] |= bit;
     else

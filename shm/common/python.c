@@ -64,7 +64,7 @@ void python_append_float(struct text *out, double value)
     number_shortest(value, shortest, sizeof(shortest));
     const char *mark = strchr(shortest, 'e');
     long exponent = strtol(mark + 1, NULL, 10);
-    char digits[24];
+    char digits[24] = {0};
     size_t count = 0;
     for (const char *at = shortest; at < mark; at++)
         if (*at >= '0' && *at <= '9' && count < sizeof(digits))

@@ -159,10 +159,10 @@ static bool publisher_is_too_wide(const struct publisher *publisher, const struc
     return true;
 }
 
-enum publish_outcome publisher_publish(
-    struct publisher *publisher, const struct publish_request *request, uint64_t *ticket)
+/* PUBLISH_ORDERED: no limit stands against it. */
+static enum publish_outcome publisher_check_limits(
+    struct publisher *publisher, const struct publish_request *request, uint32_t size)
 {
-    uint32_t size = ring_event_encoded_size(request->topics, request->topic_count, request->data);
     if (!publisher_fits(publisher, request, size)) {
         counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_REFUSED_SIZE, 1);
         log_write_limited(&publisher->too_large, LOG_WARNING, LOGGER_PUBLISHER,
@@ -179,21 +179,33 @@ enum publish_outcome publisher_publish(
             (unsigned long long)messages_limit_read(publisher->segment));
         return PUBLISH_TOO_WIDE;
     }
+    return PUBLISH_ORDERED;
+}
+
+/* Where the event's bytes go: into the uplink, or, while that is full, into `*queued`. NULL: the queue is
+ * full, too. */
+static void *publisher_reserve(struct publisher *publisher, uint32_t size, struct publisher_queued **queued)
+{
+    *queued = NULL;
     publisher_flush(publisher); /* what waits goes first */
     void *body = publisher->first ? NULL : uplink_reserve(publisher->uplink, RING_EVENT, size);
-    struct publisher_queued *queued = NULL;
-    if (!body) {
-        if (publisher->queued_bytes + size > publisher->queue_max_bytes) {
-            counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_REFUSED_BUSY, 1);
-            log_write_limited(&publisher->busy, LOG_WARNING, LOGGER_PUBLISHER,
-                "Event refused: %zu bytes already wait for room on the way to the ring",
-                publisher->queued_bytes);
-            return PUBLISH_BUSY;
-        }
-        queued = memory_allocate(sizeof(*queued) + size);
-        queued->length = size;
-        body = queued->body;
+    if (body)
+        return body;
+    if (publisher->queued_bytes + size > publisher->queue_max_bytes) {
+        counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_REFUSED_BUSY, 1);
+        log_write_limited(&publisher->busy, LOG_WARNING, LOGGER_PUBLISHER,
+            "Event refused: %zu bytes already wait for room on the way to the ring", publisher->queued_bytes);
+        return NULL;
     }
+    *queued = memory_allocate(sizeof(**queued) + size);
+    (*queued)->length = size;
+    return (*queued)->body;
+}
+
+/* Writes the event to `body`; returns the ticket of who waits for it, 0 when nobody does. */
+static uint64_t publisher_encode(
+    struct publisher *publisher, const struct publish_request *request, void *body)
+{
     struct publisher_waiter waiter = {request->done, request->context,
         request->wants_acknowledgement && backbone_state_read(publisher->segment) != BACKBONE_NONE};
     uint64_t number = request->done ? publisher_take_ticket(publisher, waiter) : 0;
@@ -213,16 +225,35 @@ enum publish_outcome publisher_publish(
         event.notifier = *request->notifier;
     }
     ring_event_encode(body, &event, request->topics);
-    if (queued) {
-        if (publisher->last)
-            publisher->last->next = queued;
-        else
-            publisher->first = queued;
-        publisher->last = queued;
-        publisher->queued_bytes += size;
-    } else {
+    return number;
+}
+
+static void publisher_enqueue(struct publisher *publisher, struct publisher_queued *queued)
+{
+    if (publisher->last)
+        publisher->last->next = queued;
+    else
+        publisher->first = queued;
+    publisher->last = queued;
+    publisher->queued_bytes += queued->length;
+}
+
+enum publish_outcome publisher_publish(
+    struct publisher *publisher, const struct publish_request *request, uint64_t *ticket)
+{
+    uint32_t size = ring_event_encoded_size(request->topics, request->topic_count, request->data);
+    enum publish_outcome refusal = publisher_check_limits(publisher, request, size);
+    if (refusal != PUBLISH_ORDERED)
+        return refusal;
+    struct publisher_queued *queued;
+    void *body = publisher_reserve(publisher, size, &queued);
+    if (!body)
+        return PUBLISH_BUSY;
+    uint64_t number = publisher_encode(publisher, request, body);
+    if (queued)
+        publisher_enqueue(publisher, queued);
+    else
         uplink_commit(publisher->uplink);
-    }
     counter_add(publisher->segment, publisher->slot, COUNTER_EVENTS_PUBLISHED, 1);
     counter_add(publisher->segment, publisher->slot, COUNTER_EVENT_BYTES_PUBLISHED, request->data.length);
     if (ticket)

@@ -82,13 +82,13 @@ bool auth_is_on(const struct auth *auth)
 
 /* ---- bearer tokens ---- */
 
-struct slice auth_bearer_token(struct slice value)
+struct slice auth_bearer_token(struct slice authorization)
 {
-    const char *space = value.length ? memchr(value.data, ' ', value.length) : NULL;
-    if (!space || space - value.data != 6 || strncasecmp(value.data, "bearer", 6) != 0)
+    const char *space = authorization.length ? memchr(authorization.data, ' ', authorization.length) : NULL;
+    if (!space || space - authorization.data != 6 || strncasecmp(authorization.data, "bearer", 6) != 0)
         return (struct slice){0};
     space++;
-    size_t length = (size_t)(value.data + value.length - space);
+    size_t length = (size_t)(authorization.data + authorization.length - space);
     return length ? (struct slice){space, length} : (struct slice){0};
 }
 

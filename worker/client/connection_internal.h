@@ -31,7 +31,7 @@ static inline const struct connection_stage_operations *operations_of(const stru
 }
 
 /* For the poller. */
-void connection_ready(void *connection, bool readable, bool writable);
+void connection_ready(void *argument, bool readable, bool writable);
 /* For the deadlines. */
 void connection_deadline_expired(void *context, enum deadline_class which, struct deadline *deadline);
 /* Reads once, if reading is armed. */

@@ -29,7 +29,7 @@ static inline struct websocket_stage *websocket_stage_of(const struct connection
 }
 
 /* Received bytes; they are changed. */
-void websocket_session_input(struct connection *connection, char *bytes, size_t length);
+void websocket_session_input(struct connection *connection, char *received, size_t length);
 /* Sends one frame. */
 void websocket_session_send(
     struct connection *connection, enum websocket_opcode opcode, const void *payload, size_t length);

@@ -79,6 +79,7 @@ void tls_server_close(struct tls_server *server)
  * to renegotiate) as fast as they are handled would keep the worker in one call for ever. What it may read in
  * a call is limited; the socket stays readable. */
 static long read_within_allowance(
+    // NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's, BIO_callback_fn_ex
     BIO *bio, int operation, const char *bytes, size_t size, int i, long l, int result, size_t *processed)
 {
     struct tls *tls = object_cast(struct tls, TLS_MAGIC, BIO_get_callback_arg(bio));

@@ -39,15 +39,15 @@ struct subscriptions *subscriptions_open(uint64_t *ledger);
 /* All sets must be empty. */
 void subscriptions_close(struct subscriptions *index);
 
-/* Adds one; `topic` is any UTF-8, also empty. */
+/* Adds one; `name`, the topic's, is any UTF-8, also empty. */
 struct subscription *subscriptions_add(
-    struct subscriptions *index, struct subscription_set *set, void *owner, struct slice topic);
+    struct subscriptions *index, struct subscription_set *set, void *owner, struct slice name);
 /* Removes all of the set's for this topic; returns how many. */
-unsigned subscriptions_remove(struct subscriptions *index, struct subscription_set *set, struct slice topic);
+unsigned subscriptions_remove(struct subscriptions *index, struct subscription_set *set, struct slice name);
 void subscriptions_remove_all(struct subscriptions *index, struct subscription_set *set);
 
 /* NULL without a subscription to it. Valid until the next removal. */
-struct topic *subscriptions_find(const struct subscriptions *index, struct slice topic);
+struct topic *subscriptions_find(const struct subscriptions *index, struct slice name);
 /* The first subscription; walk with `next` until it comes round again. `*count` gets their number. */
 struct subscription *topic_subscriptions(const struct topic *topic, uint32_t *count);
 /* Lets the next event start with the second subscription, so that no client is always first or last. */

@@ -43,9 +43,9 @@ struct ended_builder {
     struct event *event;
 };
 
-static void ended_free(struct ended_builder *ended)
+static void ended_free(struct bundle_builder_process *owner, struct ended_builder *ended)
 {
-    struct ended_builder **at = &ended->owner->ended;
+    struct ended_builder **at = &owner->ended;
     while (*at != ended)
         at = &(*at)->next;
     *at = ended->next;
@@ -61,7 +61,7 @@ static void on_ended(evutil_socket_t process, short what, void *argument)
     siginfo_t info;
     (void)what;
     waitid(P_PIDFD, (id_t)process, &info, WEXITED | WNOHANG);
-    ended_free(ended);
+    ended_free(ended->owner, ended);
 }
 
 static void reap_later(struct bundle_builder_process *process)
@@ -139,7 +139,7 @@ void bundle_builder_process_close(struct bundle_builder_process *process)
 {
     builder_end(process);
     while (process->ended)
-        ended_free(process->ended);
+        ended_free(process, process->ended);
     event_free(process->idle);
     text_free(&process->buffer);
     process->magic = 0;

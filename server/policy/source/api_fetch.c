@@ -57,8 +57,11 @@ int api_fetch_main(const struct config *config)
     struct api_download download = {0};
     char hash[HASH_BYTES] = "";
     int file = open_unnamed(variable(API_FETCH_FOLDER));
-    int result = file < 0 ? error_set_errno(&err, errno, "cannot make a file for the bundle")
-                          : api_download_run(&download, config, variable(API_FETCH_VERSION), file, &err);
+    int result = -1;
+    if (file < 0)
+        error_set_errno(&err, errno, "cannot make a file for the bundle");
+    else
+        result = api_download_run(&download, config, variable(API_FETCH_VERSION), file, &err);
     if (result == 0 && !download.unchanged)
         result = unpack(config, file, download.version.data, hash, &err);
     if (result == 0)

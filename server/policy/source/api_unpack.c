@@ -44,6 +44,7 @@ static bool part_is_refused(const char *part, size_t length)
 int api_unpack_path(const char *name, char *path, size_t size, struct error *err)
 {
     size_t length = 0;
+    path[0] = '\0';
     if (name[0] == '/')
         return error_set(err, EINVAL, "absolute path in the bundle: %.200s", name);
     for (const char *part = name; *part;) {

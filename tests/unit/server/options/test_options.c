@@ -16,8 +16,6 @@
 #include "server/options/options_table.h"
 #include "server/options/worker_count.h"
 
-extern char **environ;
-
 static struct options options;
 static struct options_command command;
 static struct text problems; /* one a line */
