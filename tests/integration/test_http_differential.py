@@ -534,7 +534,7 @@ def test_slow_clients_are_cut_off(opald):
     connections = [HttpConnection(server.port) for _ in range(4)]
     silent, head, body, idle = connections
     head.send(b"GET / HTTP/1.1\r\nX: a")
-    body.send(b"POST /data/config HTTP/1.1\r\nContent-Length: 10\r\n\r\n{")
+    body.send(b"POST /data/config HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
     assert idle.request("GET", "/").status == 200
     for _ in range(8):  # trickling does not wind the clock up again
         time.sleep(0.1)

@@ -92,7 +92,7 @@ def test_topic_made_later(strict_kafka, topic, driver):
     assert numbers(one.wait_events(5)) == list(range(5)), "everything from the moment on in which it says that it is up"
     print(f"creation took {created - began:.2f} s, heard of {at - created:+.2f} s after it")
     assert at - created < scaled(1.5)
-    one.wait_counts(sent=2, own=2)
+    one.wait_counts(sent=2)  # before the place where reading began: the router has clients refetch when the backbone comes late
     assert [json.loads(r.value)["data"] for r in strict_kafka.read(topic, 7) if A in r.value.decode()] == [1, 2]
     assert one.close() == 0
 
@@ -254,8 +254,7 @@ def test_lost_offset(strict_kafka, topic, driver):
         strict_kafka.produce(topic, notification(i))
     admin(strict_kafka, lambda c: c.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=20)}))
     one.process.send_signal(signal.SIGCONT)
-    one.wait_line("gap")
-    one.wait_line("state UP", count=2)
+    one.wait_line("gap")  # reading goes on at the log's end from here on
     strict_kafka.produce(topic, notification(100))
     one.wait(lambda: numbers(one.events())[-1] == 100, what="event 100")
     seen = numbers(one.events())

@@ -42,7 +42,7 @@ WRONG = {
     "extra_argument": (["run", "extra"], {}, ["extra"]),
     "uri_scheme": (["run", "--broadcast-uri", "http://x:1"], {}, ["http://x:1"]),
     "uri_no_host": (["run", "--broadcast-uri", "kafka://"], {}, ["kafka://"]),
-    "uri_bad_port": (["run", "--broadcast-uri", "kafka://h:99999"], {}, ["99999"]),
+    "uri_bad_port": (["run", "--broadcast-uri", "kafka://h:99999"], {}, ["OPAL_BROADCAST_URI", "broker 1 has no valid port"]),
     "postgres_channel": (["run", "--broadcast-uri", "postgres://h/d"], {"OPAL_BROADCAST_CHANNEL_NAME": "x" * 64}, ["64 bytes", "63"]),
     "bool_word": (["run"], {"OPAL_BROADCAST_HEALTHCHECK_ENABLED": "perhaps"}, ["OPAL_BROADCAST_HEALTHCHECK_ENABLED", "perhaps"]),
     "log_level": (["run"], {"OPAL_LOG_LEVEL": "LOUD"}, ["OPAL_LOG_LEVEL", "LOUD"]),
