@@ -183,6 +183,7 @@ lint:
 	@WERROR=1 $(BUILD_ALL)
 	tests/layout
 	tests/circles $(OUT)/obj
+	tests/lines
 	clang-format --dry-run --Werror $(LINT_SOURCES)
 	tests/tidy --cache $(OUT)/tidy --flags "$(subst ",\",$(CPPFLAGS))"
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE \

@@ -39,8 +39,8 @@ struct broadcast_callbacks {
     /* Events may have been lost: the clients of this host must refetch. */
     void (*gap)(void *context, uint64_t gap_ns, const char *why);
     void (*count)(void *context, enum broadcast_count what, uint64_t amount);
-    /* How it is, now and then: for metrics and /readyz. A backend that does not know never calls it. NULL: not
-     * wanted. */
+    /* How it is, now and then: for metrics and /readyz. A backend that does not know never calls it. NULL:
+     * not wanted. */
     void (*health)(void *context, const struct backbone_health *health);
     /* after a batch of event callbacks: wake the workers */
     void (*batch_end)(void *context);

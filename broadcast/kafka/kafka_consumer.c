@@ -63,7 +63,8 @@ struct kafka_consumer {
     unsigned down_reports;
     /* Not connected since then. */
     uint64_t away_since_ns;
-    /* For the state: why it is not up, how long the leader has sent nothing, when a quota delayed something last. */
+    /* For the state: why it is not up, how long the leader has sent nothing, when a quota delayed something
+     * last. */
     enum backbone_trouble trouble;
     uint64_t silent_for_ns;
     uint64_t throttled_ns;
@@ -232,8 +233,8 @@ void kafka_consumer_note_throttle(
 
 /* ---- giving up ---- */
 
-/* librdkafka tries each broker about once a second. The operator's limit counts attempts with the waits of the
- * options in between, as for the other backbones. */
+/* librdkafka tries each broker about once a second. The operator's limit counts attempts with the waits of
+ * the options in between, as for the other backbones. */
 static bool kafka_consumer_is_exhausted(const struct kafka_consumer *consumer)
 {
     const struct broadcast_settings *settings = consumer->settings;

@@ -20,8 +20,8 @@ struct kafka_signs {
     bool write_refused;
     /* Positions were known before; else they must be known at once. */
     bool was_settled;
-    /* Since when a position is not known, when the oldest event was handed in that is not acknowledged, when a quota delayed
-     * something last; 0: never. */
+    /* Since when a position is not known, when the oldest event was handed in that is not acknowledged, when
+     * a quota delayed something last; 0: never. */
     uint64_t unsettled_ns;
     uint64_t oldest_ns;
     uint64_t throttled_ns;

@@ -9,7 +9,8 @@
 struct kafka_topic_settings {
     /* The broker has told them. */
     bool known;
-    /* cleanup.policy has compact: records without a key are refused, and records that were not read are removed. */
+    /* cleanup.policy has compact: records without a key are refused, and records that were not read are
+     * removed. */
     bool compacted;
     /* It was compacted at any time since the start. */
     bool was_compacted;

@@ -44,8 +44,8 @@ bool command_check_backbone(const struct config *config, char *line, size_t size
     settings.notifier_id = "";
     if (!config->broadcast.uri)
         return true;
-    /* When the URI is good, it is not what the message is about. A library's own message about a file that is not there
-     * does not name it. */
+    /* When the URI is good, it is not what the message is about. A library's own message about a file that
+     * is not there does not name it. */
     if (broadcast_check_uri(config->broadcast.uri, &err) == 0) {
         if (check_files_of_backbone(config, keep_first, &err) == 0 &&
             broadcast_check_settings(&settings, &err) == 0)

@@ -37,8 +37,8 @@ struct supervisor_settings {
     int argc;
     /* Called once, when the first `config->workers` workers all accept clients. */
     void (*ready)(void *context);
-    /* No worker has ever accepted clients, and each has died at its start config->worker_start_attempts times. At most
-     * once; may be called from within supervisor_open. */
+    /* No worker has ever accepted clients, and each has died at its start config->worker_start_attempts
+     * times. At most once; may be called from within supervisor_open. */
     void (*failed)(void *context);
     /* Called when the last worker has ended after supervisor_stop. */
     void (*stopped)(void *context);

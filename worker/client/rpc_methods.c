@@ -216,7 +216,8 @@ static bool rpc_announces(const struct rpc_methods *methods)
     return false;
 }
 
-/* The channel that the event is not sent back to; NULL for none. `given` has room for one that the caller names. */
+/* The channel that the event is not sent back to; NULL for none. `given` has room for one that the caller
+ * names. */
 static const struct identity *publish_notifier(const struct rpc_call *call, struct identity *given)
 {
     const struct json_document *document = &call->methods->message.document;

@@ -1,5 +1,5 @@
 /*
- * What each of the three accepts, as tests/integration/test_wire_differential.py compares it with the reference:
+ * What each of the three accepts; tests/integration/test_wire_differential.py compares it with the reference:
  *
  *                     subscribe            unsubscribe     publish
  *   missing, []       true, no effect      same            same

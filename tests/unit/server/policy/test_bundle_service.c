@@ -1,5 +1,5 @@
-/* A worker asks for bundles over the link: the answers with their descriptors, and what is counted. The builder
- * is this program, started as the policy process starts it. */
+/* A worker asks for bundles over the link: the answers with their descriptors, and what is counted. The
+ * builder is this program, started as the policy process starts it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
