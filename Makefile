@@ -20,7 +20,8 @@ ifeq ($(origin CC),default)
 CC       := gcc
 endif
 SAN      ?=
-WERROR   ?= 1
+# A warning of a newer compiler does not stop a user's build. tests/run, make lint and CI set it.
+WERROR   ?=
 comma    := ,
 BUILD    ?= build
 OUT      := $(if $(SAN),$(BUILD)/$(SAN),$(BUILD))
