@@ -282,7 +282,8 @@ def test_no_watchdog_while_workers_die_young(opald, work):
     gaps.append((start, missing[-1]))
     first, last = max(gaps, key=lambda gap: gap[1] - gap[0])
     assert last - first > 1, "no time without a worker to look at"
-    assert not [at for at in notify.beats() if first + 0.05 < at < last]
+    # what was sent just before may be read late; a server that goes on would send six a second
+    assert not [at for at in notify.beats() if first + 0.3 < at < last]
     wait_until(lambda: server.worker_pids() and notify.beats()[-1] > last, 30, "WATCHDOG=1 again")
     assert _answers(server.port)
 
