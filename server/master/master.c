@@ -1,7 +1,6 @@
 /*
  * The master's life: STARTING (workers not all accepting yet) -> SERVING -> STOPPING (TERM: workers drain) ->
- * end. Everything happens in one libevent loop; nothing in it blocks after the start (design.md, invariant
- * 7).
+ * end. Everything happens in one libevent loop; nothing in it blocks after the start.
  *
  * Order at the start: sockets first (a wrong port fails before anything else exists), then shared memory, the
  * router with the backbone, the workers. Order at the end: workers, then what is queued for the backbone, so
