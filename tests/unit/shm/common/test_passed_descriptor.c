@@ -5,27 +5,16 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "shm/common/passed_descriptor.h"
+#include "tests/unit/shm/common/open_descriptors.h"
 
 #define DESCRIPTORS_MAX 4
 
 static int ends[2];
-
-static unsigned open_descriptors(void)
-{
-    unsigned count = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    assert_non_null(folder);
-    while (readdir(folder))
-        count++;
-    closedir(folder);
-    return count;
-}
 
 static int make_pair(void **state)
 {
